@@ -1,0 +1,1 @@
+"""Disk images: formats, protocols and the layer under the machine's drives."""

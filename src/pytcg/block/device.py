@@ -1,0 +1,234 @@
+"""The interface of every disk: a flat array of bytes with status, discard and flush.
+
+Protocols (a file, NBD), formats (raw, qcow2, ...) and filters (throttle) are all BlockDevices; a
+format holds the protocol below it as ``file`` and the image it overlays as ``backing``.
+The core is synchronous and thread-safe per device; ``pytcg.block.aio`` is the asynchronous face.
+"""
+
+from __future__ import annotations
+
+import errno as errnos
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+# Bounds one request, as NBD and QEMU do (BDRV_REQUEST_MAX_BYTES); the walkers below split.
+MAX_REQUEST = 1 << 31
+ZERO_BLOCK = bytes(1 << 16)
+
+_T = TypeVar("_T")
+
+
+class BlockError(Exception):
+    """A failed block operation: a message in QEMU's words and the errno a guest should see."""
+
+    def __init__(self, message: str, errno: int = errnos.EIO) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+    @classmethod
+    def from_os(cls, prefix: str, error: OSError) -> BlockError:
+        """``prefix: strerror``, the shape of QEMU's error_setg_errno."""
+        number = error.errno or errnos.EIO
+        return cls(f"{prefix}: {os.strerror(number)}", number)
+
+
+class ImageFormatError(BlockError):
+    """The image violates its format; nothing was written to it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, errnos.EINVAL)
+
+
+class NotSupported(BlockError):
+    """The format or the protocol can't do this operation."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, errnos.ENOTSUP)
+
+
+class Extent(NamedTuple):
+    """A run of bytes that share one status, as in ``qemu-img map``.
+
+    ``data``: bytes are stored; ``zero``: the run reads as zeroes; ``present``: some layer of the
+    chain has an opinion; ``depth``: 0 for this image, n for its n-th backing file; ``offset``:
+    where the bytes sit in ``filename``, if they sit there verbatim.
+    """
+
+    length: int
+    data: bool
+    zero: bool
+    present: bool = True
+    depth: int = 0
+    offset: int | None = None
+    filename: str | None = None
+    compressed: bool = False
+
+    def continues(self, other: Extent) -> bool:
+        """Whether ``other``, lying right after this run, belongs to the same run."""
+        if self[1:5] != other[1:5] or self[6:] != other[6:]:
+            return False
+        if self.offset is None or other.offset is None:
+            return self.offset is other.offset
+        return self.offset + self.length == other.offset
+
+
+def merge_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
+    """Join neighbours of one status into maximal runs."""
+    last: Extent | None = None
+    for extent in extents:
+        if last is not None and last.continues(extent):
+            last = last._replace(length=last.length + extent.length)
+            continue
+        if last is not None:
+            yield last
+        last = extent
+    if last is not None:
+        yield last
+
+
+class BlockDevice(ABC):
+    """A disk. Offsets and lengths are bytes, any alignment; errors are BlockError."""
+
+    format_name: str = ""
+    filename: str = ""  # the name messages use; a protocol's own name for a format above it
+    read_only: bool = False
+    probed: bool = False  # format guessed, not given
+    request_alignment: int = 1
+    cluster_size: int = 0  # allocation unit, 0 when there is none
+    file: BlockDevice | None = None
+    backing: BlockDevice | None = None
+    has_zero_init: bool = False  # a freshly created image of this kind reads as zeroes
+    supports_backing: bool = False
+
+    # ---- to implement ----
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes a guest sees."""
+
+    @abstractmethod
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (writable, contiguous bytes) from ``offset``."""
+
+    @abstractmethod
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
+               ) -> None:
+        """Store ``data``; with ``fua`` it is on stable storage on return."""
+
+    @abstractmethod
+    def layer_status(self, offset: int, length: int) -> Extent:
+        """Status of a prefix (at least a byte) of the range in this layer alone."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Everything written before is on stable storage on return."""
+
+    # ---- with defaults ----
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``."""
+        buffer = bytearray(length)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
+                     fua: bool = False) -> None:
+        """Make the range read as zeroes, without storing them where the format can."""
+        self.check_range(offset, length, write=True)
+        end = offset + length
+        while offset < end:
+            step = min(end - offset, len(ZERO_BLOCK))
+            self.pwrite(offset, memoryview(ZERO_BLOCK)[:step])
+            offset += step
+        if fua:
+            self.flush()
+
+    def discard(self, offset: int, length: int) -> None:
+        """Hint that the range is not needed; it reads as anything or as zeroes after."""
+        self.check_range(offset, length, write=True)
+
+    def truncate(self, size: int, *, preallocation: str = "off") -> None:
+        """Resize the disk; new bytes read as zeroes."""
+        raise NotSupported("Image format driver does not support resize")
+
+    def close(self) -> None:
+        """Write back what is cached and release the file; idempotent."""
+
+    def cache_range(self, offset: int, length: int) -> None:
+        """Hint that the range is read soon (NBD_CMD_CACHE)."""
+        self.check_range(offset, length)
+
+    def bitmap_names(self) -> list[str]:
+        """Names of the dirty bitmaps the image carries."""
+        return []
+
+    def bitmap_status(self, name: str, offset: int, length: int) -> list[tuple[int, bool]]:
+        """(length, dirty) runs that cover the range."""
+        raise BlockError(f"Dirty bitmap '{name}' not found", errnos.ENOENT)
+
+    @property
+    def allocated_size(self) -> int | None:
+        """Host bytes the image takes ("disk size"), if known."""
+        return self.file.allocated_size if self.file is not None else None
+
+    # ---- built on the above ----
+
+    def status_at(self, offset: int, length: int) -> Extent:
+        """Status of a prefix of the range as the guest sees it, through the backing chain."""
+        layer: BlockDevice = self
+        depth = 0
+        while True:
+            extent = layer.layer_status(offset, min(length, layer.size - offset))
+            if extent.data or extent.zero:
+                return extent._replace(depth=depth)
+            length = extent.length
+            backing = layer.backing
+            if backing is None or offset >= backing.size:
+                known = layer.supports_backing
+                return extent._replace(depth=depth, zero=known, present=False)
+            if offset + length > backing.size:
+                length = backing.size - offset
+            layer, depth = backing, depth + 1
+
+    def block_status(self, offset: int, length: int, *, limit: int = 1 << 16) -> list[Extent]:
+        """Maximal extents that cover the range, or its prefix when there are over ``limit``."""
+        self.check_range(offset, length)
+        found: list[Extent] = []
+        for extent in merge_extents(self._walk_status(offset, length)):
+            found.append(extent)
+            if len(found) >= limit:
+                break
+        return found
+
+    def _walk_status(self, offset: int, length: int) -> Iterator[Extent]:
+        end = offset + length
+        while offset < end:
+            extent = self.status_at(offset, end - offset)
+            yield extent
+            offset += extent.length
+
+    def check_range(self, offset: int, length: int, *, write: bool = False) -> None:
+        """Refuse requests outside the disk, and writes to a read-only one."""
+        if write and self.read_only:
+            raise BlockError(f"Block node '{self.filename}' is read-only", errnos.EPERM)
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise BlockError("Request beyond the end of the device", errnos.EIO)
+
+    def layers(self) -> Iterator[BlockDevice]:
+        """This image, its backing file, and so on down the chain."""
+        layer: BlockDevice | None = self
+        while layer is not None:
+            yield layer
+            layer = layer.backing
+
+    def __enter__(self: _T) -> _T:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+ProgressCallback = Callable[[int, int], None]  # (done, total) in bytes
