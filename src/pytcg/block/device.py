@@ -101,6 +101,8 @@ class BlockDevice(ABC):
     backing: BlockDevice | None = None
     has_zero_init: bool = False  # a freshly created image of this kind reads as zeroes
     supports_backing: bool = False
+    backing_file: str | None = None  # as the image names it
+    backing_format: str | None = None
 
     # ---- to implement ----
 
@@ -155,7 +157,10 @@ class BlockDevice(ABC):
         raise NotSupported("Image format driver does not support resize")
 
     def close(self) -> None:
-        """Write back what is cached and release the file; idempotent."""
+        """Write back what is cached and release the layers below; idempotent."""
+        for below in (self.file, self.backing):
+            if below is not None:
+                below.close()
 
     def cache_range(self, offset: int, length: int) -> None:
         """Hint that the range is read soon (NBD_CMD_CACHE)."""

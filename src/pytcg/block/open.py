@@ -1,0 +1,274 @@
+"""Opening images: from a name or options to a chain of BlockDevices."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from . import locks
+from .device import BlockDevice, BlockError
+from .options import Options, parse_bool, parse_keyval, parse_name, parse_size, resolve_backing
+from .options import unflatten as unflatten
+from .posix import PosixFile
+from .probe import PROBE_SIZE, probe_format
+
+MAX_CHAIN = 200  # a deeper backing chain is taken for an endless one
+CACHE_MODES = ("none", "off", "writeback", "writethrough", "directsync", "unsafe")
+FORMATS = {
+    "raw": ("raw", "RawDevice"),
+    "qcow2": ("qcow2", "Qcow2Device"),
+    "vdi": ("vdi", "VdiDevice"),
+    "vpc": ("vpc", "VpcDevice"),
+    "vhdx": ("vhdx", "VhdxDevice"),
+    "vmdk": ("vmdk", "VmdkDevice"),
+    "qed": ("qed", "QedDevice"),
+}
+PROTOCOLS = ("file", "host_device", "nbd")
+_COMMON = ("node-name", "locking", "aio", "auto-read-only", "x-check-cache-dropped")
+
+
+class OpenFlags:
+    """How to open a node, and the driver's own options that nobody has taken yet."""
+
+    def __init__(self, *, read_only: bool = False, cache: str = "writeback",
+                 force_share: bool = False, no_backing: bool = False, check: bool = False,
+                 exclusive: bool = False) -> None:
+        if cache not in CACHE_MODES:
+            raise BlockError("Invalid cache option: " + cache, errno.EINVAL)
+        self.read_only = read_only
+        self.direct = cache in ("none", "off", "directsync")
+        self.writethrough = cache in ("writethrough", "directsync")
+        self.no_flush = cache == "unsafe"
+        self.force_share = force_share
+        self.no_backing = no_backing
+        self.check = check  # opened to be checked: a dirty or corrupt image is what we want
+        self.exclusive = exclusive  # don't share writing with others (a running guest)
+        self.options: Options = {}
+        self.chain: tuple[str, ...] = ()  # names above this one, to find loops
+
+    def child(self, options: Options) -> OpenFlags:
+        """Flags for a node below, with its own options."""
+        made = OpenFlags()
+        made.__dict__.update(self.__dict__)
+        made.options = options
+        return made
+
+    def take(self, name: str, default: Any = None) -> Any:
+        """Remove and return one driver option."""
+        return self.options.pop(name, default)
+
+    def take_bool(self, name: str, default: bool) -> bool:
+        """A boolean driver option."""
+        return parse_bool(name, self.options.pop(name, default))
+
+    def take_size(self, name: str, default: int) -> int:
+        """A size option, as a number or as text with a suffix."""
+        value = self.options.pop(name, default)
+        try:
+            return value if isinstance(value, int) else parse_size(str(value))
+        except ValueError:
+            raise BlockError(f"Parameter '{name}' expects a non-negative number below 2^64",
+                             errno.EINVAL) from None
+
+
+def open_image(name: str | Mapping[str, Any], *, format: str | None = None,
+               read_only: bool = False, cache: str = "writeback", discard: str = "unmap",
+               detect_zeroes: str = "off", force_share: bool = False, no_backing: bool = False,
+               check: bool = False, exclusive: bool = False, snapshot: bool = False,
+               image_opts: bool = False) -> BlockDevice:
+    """Open an image and its backing chain.
+
+    ``name`` is a path, an NBD URI, ``json:{...}``, a dict of QEMU's blockdev options, or with
+    ``image_opts`` a ``key=value,...`` string. ``format`` None probes. ``exclusive`` refuses to
+    share the file with other writers; ``force_share`` (read-only) takes no locks.
+    ``snapshot`` puts a throw-away overlay on top. Raises BlockError.
+    """
+    options, shown = _options_of(name, image_opts=image_opts)
+    if format is not None and options.setdefault("driver", format) != format:
+        raise BlockError("Driver specified twice", errno.EINVAL)
+    if force_share and not read_only:
+        raise BlockError("force-share=on can only be used with read-only images", errno.EINVAL)
+    flags = OpenFlags(read_only=read_only or snapshot, cache=cache, force_share=force_share,
+                      no_backing=no_backing, check=check, exclusive=exclusive)
+    discard = str(options.pop("discard", discard))
+    detect_zeroes = str(options.pop("detect-zeroes", detect_zeroes))
+    device = open_node(options, flags, shown)
+    if snapshot:
+        from .overlay import temporary_overlay
+
+        device = temporary_overlay(device)
+    if discard not in ("unmap", "on") or detect_zeroes != "off":
+        from .filters import RequestPolicy
+
+        device = RequestPolicy(device, discard=discard, detect_zeroes=detect_zeroes)
+    return device
+
+
+def _options_of(name: str | Mapping[str, Any], *, image_opts: bool) -> tuple[Options, str]:
+    if not isinstance(name, str):
+        return unflatten(name), ""
+    if image_opts:
+        return unflatten(parse_keyval(name)), name
+    return parse_name(name), name
+
+
+def open_node(options: Options, flags: OpenFlags, shown: str = "") -> BlockDevice:
+    """Open the node that nested ``options`` describe; ``shown`` is its name in messages."""
+    flags = flags.child(dict(options))
+    _take_common(flags)
+    driver = flags.take("driver")
+    if driver is not None and driver not in FORMATS and driver not in PROTOCOLS:
+        raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL)
+    if driver in PROTOCOLS:
+        return _as_disk(open_protocol(driver, flags), flags)
+    file = _open_file_child(flags)
+    try:
+        return _open_format(driver, file, flags, shown or file.filename)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _take_common(flags: OpenFlags) -> None:
+    for name in _COMMON:
+        flags.take(name)
+    flags.read_only = flags.take_bool("read-only", flags.read_only)
+    flags.force_share = flags.take_bool("force-share", flags.force_share)
+    cache = flags.take("cache")
+    if isinstance(cache, dict):
+        flags.direct = parse_bool("cache.direct", cache.get("direct", flags.direct))
+        flags.no_flush = parse_bool("cache.no-flush", cache.get("no-flush", flags.no_flush))
+
+
+def _as_disk(file: BlockDevice, flags: OpenFlags) -> BlockDevice:
+    """A protocol node used as a disk itself."""
+    if isinstance(file, PosixFile):
+        _lock(file, flags, "raw")
+    _refuse_leftovers(file, flags)
+    return file
+
+
+def _open_file_child(flags: OpenFlags) -> BlockDevice:
+    child = flags.take("file")
+    if child is None:
+        filename = flags.take("filename")
+        if filename is None:
+            raise BlockError("A block device must be specified for \"file\"", errno.EINVAL)
+        child = parse_name(str(filename)).get("file")
+    if isinstance(child, str):
+        raise BlockError(f"Cannot find device='' nor node-name='{child}'", errno.EINVAL)
+    if not isinstance(child, dict):
+        raise BlockError("Invalid options for \"file\"", errno.EINVAL)
+    below = flags.child(dict(child))
+    _take_common(below)
+    driver = below.take("driver", None)
+    if driver is None:
+        driver = "file"
+    if driver in FORMATS:  # e.g. raw windows of another image
+        return open_node({"driver": driver, **below.options}, below)
+    return open_protocol(driver, below)
+
+
+def open_protocol(driver: str, flags: OpenFlags) -> BlockDevice:
+    """Open a ``file`` or ``nbd`` node."""
+    if driver == "nbd":
+        from .nbd_client import open_nbd
+
+        options, flags.options = flags.options, {}
+        return open_nbd(options, read_only=flags.read_only)
+    if driver not in ("file", "host_device"):
+        raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL)
+    filename = flags.take("filename")
+    if not isinstance(filename, str) or not filename:
+        raise BlockError("The 'file' block driver requires a file name", errno.EINVAL)
+    if flags.direct:
+        from .direct import DirectFile
+
+        return DirectFile(filename, read_only=flags.read_only, no_flush=flags.no_flush,
+                          writethrough=flags.writethrough)
+    return PosixFile(filename, read_only=flags.read_only, no_flush=flags.no_flush,
+                     writethrough=flags.writethrough)
+
+
+def _lock(file: PosixFile, flags: OpenFlags, driver: str) -> None:
+    if flags.force_share:
+        return
+    perms, shared = locks.Perm.CONSISTENT_READ, locks.ALL
+    if not flags.read_only:
+        perms |= locks.Perm.WRITE
+        if flags.exclusive:
+            shared &= ~locks.Perm.WRITE
+    if driver != "raw":  # others must not change metadata under us
+        shared &= ~(locks.Perm.WRITE | locks.Perm.RESIZE)
+        if not flags.read_only:
+            perms |= locks.Perm.RESIZE
+    file.lock(perms, shared)
+
+
+def _open_format(driver: str | None, file: BlockDevice, flags: OpenFlags, shown: str
+                 ) -> BlockDevice:
+    probed = driver is None
+    if driver is None:
+        driver = probe_format(file.pread(0, PROBE_SIZE), file.filename)
+        if driver not in FORMATS:
+            raise BlockError(f"Image is in {driver} format, which is not supported",
+                             errno.ENOTSUP)
+    if isinstance(file, PosixFile):
+        _lock(file, flags, driver)
+    device = format_class(driver).open(file, flags)
+    device.probed = probed
+    device.filename = shown
+    try:
+        backing = flags.take("backing", ...)
+        _refuse_leftovers(device, flags)
+        if device.supports_backing and not flags.no_backing and backing is not None:
+            device.backing = _open_backing(device, backing, flags)
+    except BaseException:
+        device.file = None  # the caller closes it
+        device.close()
+        raise
+    return device
+
+
+def format_class(driver: str) -> Any:
+    """The class of a format; importing it now, as most runs need one format only."""
+    try:
+        module, name = FORMATS[driver]
+    except KeyError:
+        raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL) from None
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
+
+
+def _refuse_leftovers(device: BlockDevice, flags: OpenFlags) -> None:
+    for name in flags.options:
+        kind = "protocol" if device.format_name in PROTOCOLS else "format"
+        raise BlockError(f"Block {kind} '{device.format_name}' does not support the option "
+                         f"'{name}'", errno.EINVAL)
+
+
+def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDevice | None:
+    below = flags.child({})
+    below.read_only = True
+    below.check = below.exclusive = False
+    options: Options
+    if isinstance(given, dict) and ("file" in given or "driver" in given):
+        options, name = given, ""
+    else:
+        if not device.backing_file:
+            return None
+        name = resolve_backing(device.filename, device.backing_file)
+        if name in flags.chain or len(flags.chain) >= MAX_CHAIN:
+            raise BlockError(f"Backing file '{name}' creates an infinite loop.", errno.ELOOP)
+        below.chain = (*flags.chain, name)
+        try:
+            options = parse_name(name)
+        except BlockError as error:
+            raise BlockError(f"Could not open backing file: {error}", error.errno) from None
+        if device.backing_format is not None:
+            options.setdefault("driver", device.backing_format)
+    try:
+        return open_node(options, below, name)
+    except BlockError as error:
+        raise BlockError(f"Could not open backing file: {error}", error.errno) from None

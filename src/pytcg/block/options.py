@@ -1,0 +1,162 @@
+"""Image names and options: ``json:{...}``, ``key=value,...``, protocol prefixes, sizes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .device import BlockError
+
+Options = dict[str, Any]  # nested: {"driver": "qcow2", "file": {"driver": "file", ...}}
+
+_SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
+             "e": 1 << 60}
+
+
+def _bad(message: str) -> BlockError:
+    return BlockError(message, errno.EINVAL)
+
+
+def parse_size(text: str, *, unit: str = "b") -> int:
+    """Bytes of ``64``, ``1k``, ``1.5G``, ``0x10``; ValueError if it is none of these."""
+    text = text.strip()
+    suffix = ""
+    if text[:2].lower() == "0x":
+        return int(text, 16)
+    if text and text[-1].lower() in _SUFFIXES:
+        text, suffix = text[:-1], text[-1].lower()
+    factor = _SUFFIXES[suffix or unit]
+    whole, dot, fraction = text.partition(".")
+    if not whole.isascii() or not whole.isdigit() or (dot and not fraction.isdigit()):
+        raise ValueError(f"not a size: {text!r}")
+    value = int(whole) * factor
+    if fraction:
+        if factor == 1:
+            raise ValueError("a fraction of a byte")
+        value += int(fraction) * factor // 10 ** len(fraction)
+    return value
+
+
+def parse_bool(name: str, value: object) -> bool:
+    """on/off/true/false/yes/no as QEMU takes them."""
+    if isinstance(value, bool):
+        return value
+    if value in ("on", "yes", "true", "y"):
+        return True
+    if value in ("off", "no", "false", "n"):
+        return False
+    raise _bad(f"Parameter '{name}' expects 'on' or 'off'")
+
+
+def split_commas(text: str) -> Iterator[str]:
+    """The pieces between single commas; a doubled comma stands for itself."""
+    piece = ""
+    for part in _comma_parts(text):
+        if part is None:
+            yield piece
+            piece = ""
+        else:
+            piece += part
+    yield piece
+
+
+def _comma_parts(text: str) -> Iterator[str | None]:
+    position = 0
+    while (comma := text.find(",", position)) >= 0:
+        yield text[position:comma]
+        if text.startswith(",,", comma):
+            yield ","
+            position = comma + 2
+        else:
+            yield None
+            position = comma + 1
+    yield text[position:]
+
+
+def parse_keyval(text: str, *, implied: str | None = None) -> dict[str, str]:
+    """``a=1,b=2`` to a flat dict; a first bare value goes to ``implied``, a later one is "on"."""
+    result: dict[str, str] = {}
+    for index, piece in enumerate(split_commas(text)):
+        if not piece:
+            continue
+        key, equals, value = piece.partition("=")
+        if equals:
+            result[key] = value
+        elif index == 0 and implied is not None:
+            result[implied] = key
+        elif key.startswith("no") and len(key) > 2 and not key.startswith("node"):
+            result[key[2:]] = "off"
+        else:
+            result[key] = "on"
+    return result
+
+
+def unflatten(flat: Mapping[str, Any]) -> Options:
+    """``{"file.driver": "file"}`` to ``{"file": {"driver": "file"}}``, through nested values."""
+    result: Options = {}
+    for key, value in flat.items():
+        if isinstance(value, Mapping):
+            value = unflatten(value)
+        *path, last = key.split(".")
+        level = result
+        for step in path:
+            below = level.setdefault(step, {})
+            if not isinstance(below, dict):
+                raise _bad(f"Cannot mix '{step}' as a value and as a group of options")
+            level = below
+        if isinstance(value, dict) and isinstance(level.get(last), dict):
+            level[last].update(value)
+        else:
+            level[last] = value
+    return result
+
+
+def parse_json_name(filename: str) -> Options:
+    """The options behind a ``json:`` name."""
+    import json
+
+    try:
+        value = json.loads(filename[len("json:") :])
+    except (ValueError, RecursionError) as error:
+        raise _bad(f"Could not parse the JSON options: {error}") from None
+    if not isinstance(value, dict):
+        raise _bad("Invalid JSON object given")
+    return unflatten(value)
+
+
+def protocol_of(filename: str) -> str | None:
+    """``nbd`` of ``nbd:...``; None for a plain path (no colon before the first slash)."""
+    head, colon, _ = filename.partition(":")
+    if not colon or "/" in head or not head:
+        return None
+    return head
+
+
+def parse_name(filename: str) -> Options:
+    """Options for what a user typed as an image name (without the format)."""
+    if filename.startswith("json:"):
+        return parse_json_name(filename)
+    protocol = protocol_of(filename)
+    if protocol is None:
+        return {"file": {"driver": "file", "filename": filename}}
+    if protocol == "file":
+        return {"file": {"driver": "file", "filename": filename[len("file:") :]}}
+    if protocol == "nbd" or protocol.startswith("nbd+"):
+        return {"file": {"driver": "nbd", "filename": filename}}
+    raise BlockError(f"Unknown protocol '{protocol}'", errno.ENOENT)
+
+
+def resolve_backing(overlay: str, backing: str) -> str:
+    """A backing file's name as seen from here: relative names are beside the overlay."""
+    if overlay.startswith("json:") or protocol_of(overlay) not in (None, "file"):
+        if protocol_of(backing) is None and not os.path.isabs(backing):
+            raise _bad("Cannot use relative backing file names for "
+                       f"'{overlay}'")
+        return backing
+    if protocol_of(backing) is not None or os.path.isabs(backing):
+        return backing
+    overlay = overlay.removeprefix("file:")
+    directory = overlay.rpartition("/")
+    return directory[0] + directory[1] + backing
