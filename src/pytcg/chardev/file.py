@@ -1,0 +1,38 @@
+"""`file:PATH`: the guest's output in a file."""
+
+from __future__ import annotations
+
+import os
+
+from pytcg.chardev.base import Chardev, ChardevError, Context, Frontend
+from pytcg.chardev.stream import FdOutput
+
+
+class FileChardev(Chardev):
+    """Output to a file, emptied when opened; a named pipe or device works too."""
+
+    def __init__(self, label: str, path: str) -> None:
+        super().__init__(label)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            self._fd = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise ChardevError(f"could not open '{path}': {error.strerror}") from error
+        os.set_blocking(self._fd, False)
+        self._output = FdOutput(self._fd)
+        self._open = True
+
+    def start(self, context: Context, frontend: Frontend | None) -> None:
+        self._output.start(context)
+
+    def write(self, data: bytes) -> None:
+        self._output.write(data)
+
+    def full(self) -> bool:
+        return self._output.full()
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._output.stop()
+            os.close(self._fd)
