@@ -1,0 +1,243 @@
+"""Intel 8042 as the PC's keyboard controller, with a keyboard and an empty mouse connector.
+
+Commands and bits: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device
+Controller". The auxiliary port works and passes its test, but nothing is plugged in: bytes sent
+there come back as a time-out, as on a real board.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum, IntFlag
+
+from pytcg.hw.line import Line
+from pytcg.hw.ps2_keyboard import RESEND, Ps2Keyboard
+from pytcg.hw.state import State, load, save
+
+
+class Status(IntFlag):
+    """Status register, port 64h."""
+
+    OBF = 0x01
+    IBF = 0x02
+    SYS = 0x04
+    A2 = 0x08
+    INH = 0x10
+    AUX_OBF = 0x20
+    TIMEOUT = 0x40
+    PARITY = 0x80
+
+
+class Mode(IntFlag):
+    """Controller command byte (RAM address 0)."""
+
+    KBD_INT = 0x01
+    AUX_INT = 0x02
+    SYS = 0x04
+    DISABLE_KBD = 0x10
+    DISABLE_AUX = 0x20
+    TRANSLATE = 0x40
+
+
+class OutputPort(IntFlag):
+    """Output port P2."""
+
+    NOT_RESET = 0x01
+    A20 = 0x02
+    OBF = 0x10
+    AUX_OBF = 0x20
+
+
+class Command(IntEnum):
+    """Bytes written to port 64h; 20h-3Fh and 60h-7Fh read and write the controller's RAM."""
+
+    DISABLE_AUX = 0xA7
+    ENABLE_AUX = 0xA8
+    TEST_AUX = 0xA9
+    SELF_TEST = 0xAA
+    TEST_KBD = 0xAB
+    DISABLE_KBD = 0xAD
+    ENABLE_KBD = 0xAE
+    READ_INPUT_PORT = 0xC0
+    READ_OUTPUT_PORT = 0xD0
+    WRITE_OUTPUT_PORT = 0xD1
+    WRITE_KBD_OBUF = 0xD2
+    WRITE_AUX_OBUF = 0xD3
+    WRITE_AUX = 0xD4
+    DISABLE_A20 = 0xDD
+    ENABLE_A20 = 0xDF
+    READ_TEST_INPUTS = 0xE0
+
+
+TAKES_DATA = {
+    Command.WRITE_OUTPUT_PORT, Command.WRITE_KBD_OBUF, Command.WRITE_AUX_OBUF, Command.WRITE_AUX,
+}  # fmt: skip
+
+SET2_TO_SET1 = bytes.fromhex(
+    "ff43413f3d3b3c58644442403e0f2959 65382a701d10025a66712c1f1e11035b"
+    "672e2d201205045c68392f211413065d 693130232215075e6a7232241608095f"
+    "6b332517180b0a606c34352627190c61 6d7328741a0d626e3a361c1b752b6376"
+    "55567778797a0e7b7c4f7d4b477e7f6f 5253504c4d480145574e514a37494654"
+    "8081824154"
+)
+"""The controller's scan code translation; codes past its end are passed on unchanged."""
+BREAK = 0xF0
+
+
+class I8042:
+    """The controller. Registers: 0 = data (port 60h), 1 = status and command (64h)."""
+
+    _FIELDS = (
+        "ram", "output_port", "pending", "replies", "obuf", "obf", "aux", "after_break",
+        "last_was_command",
+    )  # fmt: skip
+
+    def __init__(self, on_reset: Callable[[], None], keyboard: Ps2Keyboard | None = None) -> None:
+        self._on_reset = on_reset
+        self.keyboard = keyboard or Ps2Keyboard()
+        self.irq1 = Line()
+        self.irq12 = Line()
+        self.a20 = Line(level=True)
+        self._clear()
+        self.keyboard.on_data = self._sync
+
+    def _clear(self) -> None:
+        self.ram = bytearray(32)
+        self.ram[0] = Mode.DISABLE_AUX | Mode.TRANSLATE
+        self.output_port = OutputPort.NOT_RESET | OutputPort.A20
+        self.pending = 0  # the command that waits for a byte at port 60h; 0 = none
+        self.replies: deque[int] = deque()  # the controller's own bytes; Status bits << 8
+        self.obuf = 0
+        self.obf = False
+        self.aux = Status(0)  # AUX_OBF and TIMEOUT that go with obuf
+        self.after_break = False
+        self.last_was_command = False
+
+    def reset(self) -> None:
+        self._clear()
+        self.keyboard.reset()
+        self._sync()
+
+    def read(self, reg: int) -> int:
+        if reg:
+            return self._status()
+        value, self.obf = self.obuf, False
+        # The lines drop between two bytes, so that each byte has its own edge at the 8259.
+        self._set_interrupts()
+        self._sync()
+        return value
+
+    def write(self, reg: int, value: int) -> None:
+        value &= 0xFF
+        self.last_was_command = bool(reg)
+        if reg:
+            self._command(value)
+        elif self.pending:
+            command, self.pending = self.pending, 0
+            self._data(command, value)
+        else:
+            self._mode(Mode.DISABLE_KBD, on=False)
+            self.keyboard.write(value)
+        self._sync()
+
+    def state(self) -> State:
+        return save(self, 1, self._FIELDS) | {"keyboard": self.keyboard.state()}
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, self._FIELDS)
+        self.keyboard.restore(state["keyboard"])
+        self._sync()
+
+    def _status(self) -> Status:
+        status = Status.INH | self.aux
+        status |= Status.OBF if self.obf else Status(0)
+        status |= Status.SYS if self.ram[0] & Mode.SYS else Status(0)
+        return status | Status.A2 if self.last_was_command else status
+
+    def _mode(self, bit: Mode, *, on: bool) -> None:
+        self.ram[0] = self.ram[0] | bit if on else self.ram[0] & ~bit
+
+    def _command(self, value: int) -> None:
+        self.pending = 0
+        match value:
+            case _ if 0x20 <= value < 0x40:
+                self.replies.append(self.ram[value & 0x1F])
+            case _ if 0x60 <= value < 0x80 or value in TAKES_DATA:
+                self.pending = value
+            case Command.DISABLE_AUX | Command.ENABLE_AUX:
+                self._mode(Mode.DISABLE_AUX, on=value == Command.DISABLE_AUX)
+            case Command.DISABLE_KBD | Command.ENABLE_KBD:
+                self._mode(Mode.DISABLE_KBD, on=value == Command.DISABLE_KBD)
+            case Command.SELF_TEST:
+                self._mode(Mode.SYS, on=True)
+                self.replies.append(0x55)
+            case Command.TEST_KBD | Command.TEST_AUX | Command.READ_TEST_INPUTS:
+                self.replies.append(0x00)
+            case Command.READ_INPUT_PORT:
+                self.replies.append(0x80)  # keyboard not inhibited
+            case Command.READ_OUTPUT_PORT:
+                self.replies.append(self._read_output_port())
+            case Command.DISABLE_A20 | Command.ENABLE_A20:
+                a20 = OutputPort.A20 if value == Command.ENABLE_A20 else OutputPort(0)
+                self._write_output_port(self.output_port & ~OutputPort.A20 | a20)
+            case _ if value >= 0xF0 and not value & 1:
+                self._on_reset()  # pulses the output bits that are 0; bit 0 is the CPU's reset
+
+    def _data(self, command: int, value: int) -> None:
+        match command:
+            case Command.WRITE_OUTPUT_PORT:
+                self._write_output_port(value)
+            case Command.WRITE_KBD_OBUF:
+                self.replies.append(value)
+            case Command.WRITE_AUX_OBUF:
+                self.replies.append(value | Status.AUX_OBF << 8)
+            case Command.WRITE_AUX:
+                self._mode(Mode.DISABLE_AUX, on=False)
+                self.replies.append(RESEND | (Status.AUX_OBF | Status.TIMEOUT) << 8)
+            case _:
+                self.ram[command & 0x1F] = value
+
+    def _read_output_port(self) -> int:
+        port = self.output_port
+        if self.obf:
+            port |= OutputPort.AUX_OBF if self.aux & Status.AUX_OBF else OutputPort.OBF
+        return port
+
+    def _write_output_port(self, value: int) -> None:
+        self.output_port = OutputPort(value & ~(OutputPort.OBF | OutputPort.AUX_OBF) & 0xFF)
+        if not value & OutputPort.NOT_RESET:
+            self._on_reset()
+
+    def _fill_output_buffer(self) -> None:
+        """Move the next byte into the free output buffer: the controller's own go first."""
+        while not self.obf:
+            if self.replies:
+                reply = self.replies.popleft()
+                self.obuf, self.aux, self.obf = reply & 0xFF, Status(reply >> 8), True
+            elif self.keyboard.queue and not self.ram[0] & Mode.DISABLE_KBD:
+                self._take_scan_code(self.keyboard.take())
+            else:
+                return
+
+    def _take_scan_code(self, code: int) -> None:
+        """One byte of the keyboard; translation swallows the break prefix F0h."""
+        self.aux = Status(0)
+        if self.ram[0] & Mode.TRANSLATE:
+            if code == BREAK:
+                self.after_break = True
+                return
+            code = SET2_TO_SET1[code] if code < len(SET2_TO_SET1) else code
+            code |= 0x80 if self.after_break else 0
+            self.after_break = False
+        self.obuf, self.obf = code, True
+
+    def _set_interrupts(self) -> None:
+        aux = bool(self.aux & Status.AUX_OBF)
+        self.irq1.set(self.obf and not aux and bool(self.ram[0] & Mode.KBD_INT))
+        self.irq12.set(self.obf and aux and bool(self.ram[0] & Mode.AUX_INT))
+
+    def _sync(self) -> None:
+        self._fill_output_buffer()
+        self._set_interrupts()
+        self.a20.set(bool(self.output_port & OutputPort.A20))
