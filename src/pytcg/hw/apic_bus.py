@@ -37,6 +37,7 @@ class Shorthand(IntEnum):
 
 
 BROADCAST = 0xFF
+X2APIC_BROADCAST = 0xFFFF_FFFF
 
 
 class Destination(NamedTuple):
@@ -67,7 +68,9 @@ class ApicBus:
         self._apics.append(apic)
 
     def deliver(self, dest: Destination, mode: DeliveryMode, vector: int, trigger: Trigger) -> None:
-        """A message from an I/O APIC or an MSI write."""
+        """A message from an I/O APIC or an MSI write, whose 8-bit ID may mean everyone."""
+        if dest.id == BROADCAST:
+            dest = dest._replace(id=X2APIC_BROADCAST)
         self._send([apic for apic in self._apics if apic.accepts(dest)], mode, vector, trigger)
 
     def send_ipi(
