@@ -83,7 +83,7 @@ VRT = 0x80
 PM = 0x80
 
 
-class MC146818:
+class Mc146818:
     """The chip as a PC wires it. Registers: 0 = address latch (port 70h), 1 = data (71h)."""
 
     _FIELDS = ("index", "cmos", "flags", "base_ns", "weekday_skew", "last_update", "last_period")
