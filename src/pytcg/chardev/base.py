@@ -36,11 +36,16 @@ class Context(NamedTuple):
     quit: Callable[[], None]  # ends the emulator
 
 
+def do_nothing() -> None:
+    """The listener where there is none."""
+
+
 class Chardev:
     """Base: swallows output and gives no input. Overridden by what has either."""
 
     def __init__(self, label: str) -> None:
         self.label = label
+        self.on_room: Callable[[], None] = do_nothing  # called when `full` ends, lock held
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
         """Begin to move bytes; without a front-end, input stays unread."""
@@ -51,6 +56,9 @@ class Chardev:
     def full(self) -> bool:
         """Is so much output waiting that the guest should hold back?"""
         return False
+
+    def accept_input(self) -> None:
+        """The front-end has room again; any thread, device lock held."""
 
     def close(self) -> None:
         """Undo what opening did; may be called twice."""

@@ -19,7 +19,7 @@ class FileChardev(Chardev):
         except OSError as error:
             raise ChardevError(f"could not open '{path}': {error.strerror}") from error
         os.set_blocking(self._fd, False)
-        self._output = FdOutput(self._fd)
+        self._output = FdOutput(self._fd, lambda: self.on_room())
         self._open = True
 
     def start(self, context: Context, frontend: Frontend | None) -> None:

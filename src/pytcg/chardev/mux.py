@@ -26,6 +26,7 @@ class MuxChardev(Chardev):
     def __init__(self, inner: Chardev) -> None:
         super().__init__(inner.label)
         self.inner = inner
+        inner.on_room = lambda: self.on_room()
         self._frontend: Frontend | None = None
         self._context: Context | None = None
         self._queue = bytearray()
@@ -44,6 +45,10 @@ class MuxChardev(Chardev):
 
     def full(self) -> bool:
         return self.inner.full()
+
+    def accept_input(self) -> None:
+        if self._queue and self._context is not None:
+            self._context.loop.call_soon_threadsafe(self._pump)
 
     def close(self) -> None:
         self.inner.close()

@@ -26,7 +26,7 @@ class PtyChardev(Chardev):
         tty.setraw(slave)
         os.close(slave)  # so that the master tells us (POLLHUP) when nobody else has it open
         os.set_blocking(self._fd, False)
-        self._output = FdOutput(self._fd)
+        self._output = FdOutput(self._fd, lambda: self.on_room())
         self._input: FdInput | None = None
         self._context: Context | None = None
         self._frontend: Frontend | None = None
@@ -49,6 +49,10 @@ class PtyChardev(Chardev):
 
     def full(self) -> bool:
         return self._connected() and self._output.full()
+
+    def accept_input(self) -> None:
+        if self._input is not None:
+            self._input.resume()
 
     def close(self) -> None:
         if self._open:

@@ -73,7 +73,7 @@ class StdioChardev(Chardev):
         self._input_fd = input_fd
         self._output_fd = output_fd
         self._input: FdInput | None = None
-        self._output = FdOutput(output_fd)
+        self._output = FdOutput(output_fd, lambda: self.on_room())
         self._terminal = RawTerminal(input_fd, signals=signals)
         self._context: Context | None = None
         self._was_blocking = True
@@ -99,6 +99,10 @@ class StdioChardev(Chardev):
 
     def full(self) -> bool:
         return self._output.full()
+
+    def accept_input(self) -> None:
+        if self._input is not None:
+            self._input.resume()
 
     def close(self) -> None:
         if not self._open:

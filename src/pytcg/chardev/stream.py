@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Final
@@ -10,7 +11,7 @@ from pytcg.chardev.base import Context, Frontend
 
 OUTPUT_LIMIT: Final = 64 * 1024
 CHUNK: Final = 4096
-ROOM_POLL: Final = 0.005  # seconds until a full front-end is asked again
+ROOM_POLL: Final = 0.02  # seconds until a full front-end is asked again, should it say nothing
 FILE_POLL: Final = 0.001  # seconds between reads of what can't be waited for: regular files
 
 
@@ -20,8 +21,9 @@ class FdOutput:
     A reader that went away loses the output: the guest goes on.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, on_room: Callable[[], None]) -> None:
         self._fd = fd
+        self._on_room = on_room
         self._pending = bytearray()
         self._context: Context | None = None
         self._broken = False
@@ -76,9 +78,12 @@ class FdOutput:
     def _flush(self) -> None:
         assert self._context is not None
         with self._context.lock:
+            was_full = self.full()
             del self._pending[: self._attempt(bytes(self._pending[:CHUNK]))]
             if not self._pending:
                 self._context.loop.remove_writer(self._fd)
+            if was_full and not self.full():
+                self._on_room()
 
 
 class FdInput:
@@ -97,7 +102,18 @@ class FdInput:
         self._on_end = on_end
         self._running = True
         self._poll = False
+        self._waiting: asyncio.TimerHandle | None = None
         self._listen()
+
+    def resume(self) -> None:
+        """The front-end has room: don't wait for the next look. Any thread, device lock held."""
+        if self._waiting is not None:
+            self._context.loop.call_soon_threadsafe(self._resume)
+
+    def _resume(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._listen()
 
     def stop(self) -> None:
         """Leave the main loop."""
@@ -106,6 +122,7 @@ class FdInput:
             self._context.loop.remove_reader(self._fd)
 
     def _listen(self) -> None:
+        self._waiting = None
         if not self._running:
             return
         if self._poll:
@@ -119,7 +136,7 @@ class FdInput:
 
     def _wait(self, seconds: float) -> None:
         self._context.loop.remove_reader(self._fd)
-        self._context.loop.call_later(seconds, self._listen)
+        self._waiting = self._context.loop.call_later(seconds, self._listen)
 
     def _readable(self) -> None:
         with self._context.lock:

@@ -68,7 +68,7 @@ class Apt:
         return result.stdout
 
     def use_private_lists(self) -> None:
-        """Fetch the package lists into our folder: a fresh machine has none, and apt's need root."""
+        """Fetch the package lists into our folder: apt's own need root to be updated."""
         progress("fetching the package lists")
         state, cache = self.folder / "state", self.folder / "cache"
         (state / "lists" / "partial").mkdir(parents=True)

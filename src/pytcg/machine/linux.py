@@ -224,11 +224,8 @@ def entry_state(kernel: Kernel, placement: Placement) -> Entry:
     """Registers for the 64-bit entry, or for the 32-bit one of kernels that have no other."""
     common = {
         "rsi": BOOT_PARAMS,
-        "rflags": 0x2,
         "gdtr.base": GDT,
         "gdtr.limit": len(boot_gdt(0)) - 1,
-        "idtr.base": 0,
-        "idtr.limit": 0,
     }
     if not kernel.is_64_bit:
         return Entry({**common, "rip": placement.kernel, "cr0": 0x11}, CODE_32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import MutableMapping
 from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 
@@ -15,11 +14,26 @@ JOIN_TIMEOUT: Final = 5.0  # seconds a vCPU may take to notice request_exit
 SWITCH_INTERVAL: Final = 0.0005  # the main loop holds the GIL no longer than this against the vCPU
 
 
+class Registers(Protocol):
+    """Registers by name: rip, rsi, cr0, efer, gdtr.base, …."""
+
+    def __getitem__(self, name: str) -> int: ...
+
+    def __setitem__(self, name: str, value: int) -> None: ...
+
+
 class Vcpu(Protocol):
     """What a board needs of a virtual processor."""
 
-    regs: MutableMapping[str, int]
-    tsc_frequency: int  # Hz
+    @property
+    def regs(self) -> Registers:
+        """The architectural registers; only while not running."""
+        ...
+
+    @property
+    def tsc_frequency(self) -> int:
+        """Hertz."""
+        ...
 
     def run(self) -> ExitReason:
         """Run guest code in the calling thread until `request_exit`."""
@@ -72,7 +86,10 @@ class MachineError(Exception):
 class Board(Protocol):
     """A machine that can be started over."""
 
-    vcpu: Vcpu
+    @property
+    def vcpu(self) -> Vcpu:
+        """The processor, once it is plugged in."""
+        ...
 
     def start(self) -> None:
         """Power-on or reset: all chips, memory contents to boot from, the processor's state."""

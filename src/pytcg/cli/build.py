@@ -1,0 +1,116 @@
+"""From options to a running machine: memory, chardevs, board, vCPU, guest."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytcg.chardev.base import Chardev, ChardevError, Context
+from pytcg.chardev.spec import open_chardev
+from pytcg.cli.options import Options, serial_ports
+from pytcg.exec.bus import CpuBus
+from pytcg.log import Log
+from pytcg.machine import layout
+from pytcg.machine.boot import boot_linux
+from pytcg.machine.linux import LinuxBoot, LoadError
+from pytcg.machine.loop import MainLoop
+from pytcg.machine.pc import Pc, PcConfig
+from pytcg.machine.runner import MachineError, Runner, Vcpu
+
+if TYPE_CHECKING:
+    from pytcg.softmmu.ram import AddressMap
+
+
+class StartError(Exception):
+    """The machine can't be built or can't go on; the text is for the user."""
+
+
+def build_and_run(options: Options) -> int:
+    """Run the machine the options describe; returns the process's exit status."""
+    with ExitStack() as stack:
+        try:
+            return _run(options, stack)
+        except (LoadError, ChardevError, MachineError) as error:
+            raise StartError(str(error)) from error
+
+
+def _run(options: Options, stack: ExitStack) -> int:
+    assert options.kernel is not None  # the parser has seen to it
+    _check_memory(options.memory)
+    guest = LinuxBoot.open(options.kernel, options.initrd, options.append or "", options.memory)
+    log = stack.enter_context(_open_log(options))
+    memory = _make_memory(options.memory)
+    loop = MainLoop()
+    stack.callback(loop.close)
+    serials = [_open(spec, f"serial{n}", stack) for n, spec in enumerate(serial_ports(options))]
+    debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
+    config = PcConfig(options.memory, serials, debugcon or None, options.debug_exit)
+    board = Pc(
+        config, loop.clock, loop.lock, memory, partial(_make_vcpu, options, memory, log)
+    )  # fmt: skip
+    board.boot = partial(boot_linux, guest, memory, options.memory)
+    context = Context(loop.asyncio, loop.lock, loop.stop)
+    for link in board.serial_links:
+        link.chardev.start(context, link.uart)
+    if config.debugcon is not None:
+        config.debugcon.start(context, None)
+    status = Runner(board, loop, no_reboot=options.no_reboot).run()
+    if loop.signal is not None:
+        stack.close()  # the terminal first
+        print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
+    return status
+
+
+def _check_memory(size: int) -> None:
+    if size < layout.MINIMUM:
+        raise StartError(f"-m: {size >> 10} KiB is too little memory for a guest")
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > host:
+        sizes = f"-m asks for {size >> 20} MiB, the host has {host >> 20} MiB"
+        raise StartError(f"cannot set up guest memory: {sizes}")
+
+
+def _make_memory(size: int) -> AddressMap:
+    from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
+
+    try:
+        memory = AddressMap(RamWindow(size))
+    except RamError as error:
+        raise StartError(f"cannot set up guest memory: {error}") from error
+    for block in layout.ram_blocks(size):
+        memory.add_ram(block.physical, block.length, block.offset)
+    return memory
+
+
+def _make_vcpu(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
+    from pytcg.exec.vcpu import make_vcpu
+
+    return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+
+
+def _open(spec: str, label: str, stack: ExitStack) -> Chardev | None:
+    """The chardev, closed when all is over; `none` means no device at all."""
+    if spec == "none":
+        return None
+    chardev = open_chardev(spec, label)
+    stack.callback(chardev.close)
+    return chardev
+
+
+@contextmanager
+def _open_log(options: Options) -> Iterator[Log]:
+    """The debug log, on stderr unless it has a file of its own."""
+    if options.log_file is None:
+        yield Log(options.log_items, sys.stderr)
+        return
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open(options.log_file, "w", encoding="utf-8"))
+        except OSError as error:
+            name = options.log_file
+            raise StartError(f"could not open log file '{name}': {error.strerror}") from error
+        yield Log(options.log_items, stream)

@@ -1,0 +1,64 @@
+"""`pytcg-system-x86_64`: a PC from the command line.
+
+Only the option table is imported at start: `-version` and `-h` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+from pytcg.cli.options import Information, OptionError, Options, parse
+
+PROGRAM: Final = "pytcg-system-x86_64"
+
+
+def complain(text: object) -> None:
+    """One line on stderr, starting with the program's name."""
+    print(f"{PROGRAM}: {' '.join(str(text).split())}", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+    except Information as answer:
+        return say(str(answer))
+    except OptionError as error:
+        complain(error)
+        return 1
+    return run(options)
+
+
+def say(text: str) -> int:
+    """Print an answer; a reader who goes away early (`| head`) is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def run(options: Options) -> int:
+    """Build the machine and run it until it ends, turning known errors into one line."""
+    from pytcg.cli.build import StartError, build_and_run
+
+    try:
+        return build_and_run(options)
+    except StartError as error:
+        complain(error)
+    except KeyboardInterrupt:
+        complain("terminating on signal 2")
+    except Exception as error:
+        if "debug" in options.log_items:
+            traceback.print_exc()
+        complain(f"internal error: {type(error).__name__}: {error} (-d debug shows where)")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

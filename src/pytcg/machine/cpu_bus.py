@@ -1,0 +1,64 @@
+"""The board as its processor sees it: pins and bus cycles, each under the device lock."""
+
+from __future__ import annotations
+
+import threading
+
+from pytcg.hw.apic import LocalApic
+from pytcg.machine.bus import MmioBus, PortBus
+
+
+class PcCpuBus:
+    """CpuBus of a PC. Made before the chips: the vCPU comes first, the local APIC needs its TSC."""
+
+    def __init__(self, ports: PortBus, mmio: MmioBus, lock: threading.RLock) -> None:
+        self._ports = ports
+        self._mmio = mmio
+        self._lock = lock
+        self._lapic: LocalApic | None = None
+
+    def attach_lapic(self, lapic: LocalApic) -> None:
+        """Complete the bus: interrupts, CR8 and the APIC's MSRs."""
+        self._lapic = lapic
+
+    @property
+    def lapic(self) -> LocalApic:
+        """The processor's local APIC."""
+        assert self._lapic is not None, "no guest code runs before the board is complete"
+        return self._lapic
+
+    def read_port(self, port: int, size: int) -> int:
+        with self._lock:
+            return self._ports.read(port, size)
+
+    def write_port(self, port: int, size: int, value: int) -> None:
+        with self._lock:
+            self._ports.write(port, size, value)
+
+    def read_mmio(self, address: int, size: int) -> int:
+        with self._lock:
+            return self._mmio.read(address, size)
+
+    def write_mmio(self, address: int, size: int, value: int) -> None:
+        with self._lock:
+            self._mmio.write(address, size, value)
+
+    def acknowledge_interrupt(self) -> int:
+        with self._lock:
+            return self.lapic.acknowledge()
+
+    def read_msr(self, index: int) -> int:
+        with self._lock:
+            return self.lapic.read_msr(index)
+
+    def write_msr(self, index: int, value: int) -> None:
+        with self._lock:
+            self.lapic.write_msr(index, value)
+
+    def read_cr8(self) -> int:
+        with self._lock:
+            return self.lapic.read_cr8()
+
+    def write_cr8(self, value: int) -> None:
+        with self._lock:
+            self.lapic.write_cr8(value)

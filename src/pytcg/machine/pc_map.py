@@ -1,0 +1,66 @@
+"""Every port, physical address and interrupt number of the `pc` board."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from pytcg.hw import acpi_pm
+from pytcg.machine import acpi
+
+PIC_MASTER: Final = 0x20
+PIT: Final = 0x40
+KEYBOARD_DATA: Final = 0x60
+PORT_B: Final = 0x61
+KEYBOARD_COMMAND: Final = 0x64
+RTC: Final = 0x70
+POST: Final = 0x80
+PORT_A: Final = 0x92
+PIC_SLAVE: Final = 0xA0
+APM_CONTROL: Final = 0xB2
+DEBUG_CONSOLE: Final = 0xE9
+ELCR: Final = 0x4D0
+PM_BASE: Final = 0x600
+PCI_ADDRESS: Final = 0xCF8
+RESET_CONTROL: Final = 0xCF9
+PCI_DATA: Final = 0xCFC
+COM_PORTS: Final = (
+    acpi.SerialPort(0x3F8, 4), acpi.SerialPort(0x2F8, 3),
+    acpi.SerialPort(0x3E8, 4), acpi.SerialPort(0x2E8, 3),
+)  # fmt: skip
+
+IO_APIC: Final = 0xFEC00000
+LOCAL_APIC: Final = 0xFEE00000
+APIC_PAGE: Final = 0x1000
+ACPI_TABLES: Final = 0xF0000
+
+IRQ_TIMER: Final = 0
+IRQ_KEYBOARD: Final = 1
+IRQ_RTC: Final = 8
+IRQ_SCI: Final = 9
+IRQ_MOUSE: Final = 12
+TIMER_PIN: Final = 2  # of the I/O APIC; the MADT's override says so
+
+SLEEP_SOFT_OFF: Final = 5  # SLP_TYP that \_S5 names
+RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
+
+
+def acpi_hardware(serial_ports: Sequence[acpi.SerialPort]) -> acpi.Hardware:
+    """What the ACPI tables tell the operating system of all this."""
+    return acpi.Hardware(
+        lapic=LOCAL_APIC,
+        ioapic=IO_APIC,
+        sci=IRQ_SCI,
+        smi_command=APM_CONTROL,
+        acpi_enable=acpi_pm.ACPI_ENABLE,
+        acpi_disable=acpi_pm.ACPI_DISABLE,
+        pm1_event=PM_BASE + acpi_pm.Block.PM1_STS,
+        pm1_control=PM_BASE + acpi_pm.Block.PM1_CNT,
+        pm_timer=PM_BASE + acpi_pm.Block.PM_TMR,
+        gpe0=PM_BASE + acpi_pm.Block.GPE0_STS,
+        gpe0_length=acpi_pm.GPE0_LENGTH,
+        reset_port=RESET_CONTROL,
+        reset_value=RESET_SYSTEM,
+        soft_off=SLEEP_SOFT_OFF,
+        serial_ports=serial_ports,
+    )
