@@ -1,0 +1,1 @@
+"""The intermediate representation: op table, values and blocks, builder, verifier, text form."""

@@ -1,0 +1,82 @@
+"""The object cache on disk: host code by content hash, in the user's own cache folder.
+
+Loading an object is running it, so the folder must belong to the user and be closed to others;
+a file counts only if its header and checksum fit. Writers rename a finished file into place, so
+processes may share the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+_MAGIC = b"pytcgobj1\n"
+
+
+class CacheError(Exception):
+    """The cache folder can't be trusted."""
+
+
+def user_cache() -> Path:
+    """pytcg's folder below $XDG_CACHE_HOME (or ~/.cache)."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if base and os.path.isabs(base) else Path.home() / ".cache"
+    return root / "pytcg"
+
+
+class ObjectCache:
+    """Objects by key; a missing, foreign or damaged file is None."""
+
+    def __init__(self, folder: Path | None = None):
+        self.folder = folder or user_cache() / "objects"
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (self.folder.parent, self.folder):
+            self._refuse_shared(path)
+
+    @staticmethod
+    def _refuse_shared(path: Path) -> None:
+        info = path.lstat()
+        if info.st_uid != os.geteuid():
+            raise CacheError(f"cache folder '{path}' belongs to another user")
+        if stat.S_ISLNK(info.st_mode) or info.st_mode & 0o022:
+            raise CacheError(f"cache folder '{path}' can be written by others")
+
+    @staticmethod
+    def key(*parts: str | bytes) -> str:
+        digest = hashlib.blake2b(digest_size=20)
+        for part in parts:
+            data = part.encode() if isinstance(part, str) else part
+            digest.update(len(data).to_bytes(8, "little") + data)
+        return digest.hexdigest()
+
+    def load(self, key: str) -> bytes | None:
+        try:
+            data = (self.folder / f"{key}.o").read_bytes()
+        except OSError:
+            return None
+        header, checksum = len(_MAGIC), len(_MAGIC) + 20
+        body = data[checksum:]
+        if data[:header] != _MAGIC or data[header:checksum] != self._checksum(key, body):
+            return None
+        return body
+
+    def store(self, key: str, body: bytes) -> None:
+        """Keep ``body``; a full or read-only disk only costs the next run time."""
+        try:
+            fd, name = tempfile.mkstemp(dir=self.folder)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(_MAGIC + self._checksum(key, body) + body)
+                os.replace(name, self.folder / f"{key}.o")
+            except BaseException:
+                os.unlink(name)
+                raise
+        except OSError:
+            return
+
+    @staticmethod
+    def _checksum(key: str, body: bytes) -> bytes:
+        return hashlib.blake2b(key.encode() + body, digest_size=20).digest()

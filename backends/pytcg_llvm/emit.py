@@ -1,0 +1,473 @@
+"""IR functions to LLVM assembly text; text is several times faster to make than llvmlite objects.
+
+Native functions use the C convention and take (parameters…). Threaded code has the signature
+``preserve_nonecc void (env, rec, ram)``: LLVM keeps its three arguments in r12-r14, across calls
+of C-convention helpers too, so a handler has neither prologue nor spills.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+
+from pytcg.ir.blocks import Block, Function, Local, Op, Value
+from pytcg.ir.ops import BITS, FLOATS, Type
+
+THREADED = "preserve_nonecc"
+_PREDICATES = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
+_PLAIN = {"add", "sub", "mul", "udiv", "urem", "sdiv", "srem", "and", "or", "xor",
+          "fadd", "fsub", "fmul", "fdiv"}  # fmt: skip
+_FCMP = {"feq": "oeq", "flt": "olt", "fle": "ole", "funord": "uno"}
+_WITH_OVERFLOW = {"addc": "uadd", "addo": "sadd", "subb": "usub", "subo": "ssub"}
+_LANE_PLAIN = {"vadd": "add", "vsub": "sub", "vmul": "mul"}
+_LANE_INTRINSIC = {"vadds": "sadd.sat", "vaddus": "uadd.sat", "vsubs": "ssub.sat",
+                   "vsubus": "usub.sat", "vmins": "smin", "vmaxs": "smax", "vminu": "umin",
+                   "vmaxu": "umax"}  # fmt: skip
+_LANE_FLOAT = {"vfadd": "fadd", "vfsub": "fsub", "vfmul": "fmul", "vfdiv": "fdiv"}
+
+
+def _ty(type_: Type) -> str:
+    if type_ is Type.F32:
+        return "float"
+    if type_ is Type.F64:
+        return "double"
+    return type_.value
+
+
+class _Emitter:
+    def __init__(self, function: Function, declare: Callable[[str, str], None]):
+        self.function = function
+        self.declare = declare
+        self.lines: list[str] = []
+        self.temps = 0
+
+    # Text of operands --------------------------------------------------------------------------
+
+    def val(self, value: Value) -> str:
+        if value.const is None:
+            return f"%v{value.id}"
+        if value.type is Type.PTR:
+            return "null" if value.const == 0 else f"inttoptr (i64 {value.const} to ptr)"
+        if value.type is Type.F64:
+            return f"0x{value.const:016X}"
+        if value.type is Type.F32:
+            wide = struct.unpack("<f", struct.pack("<I", value.const))[0]
+            return f"0x{struct.unpack('<Q', struct.pack('<d', wide))[0]:016X}"
+        return str(value.const)
+
+    def typed(self, value: Value) -> str:
+        return f"{_ty(value.type)} {self.val(value)}"
+
+    def temp(self, text: str) -> str:
+        self.temps += 1
+        name = f"%t{self.temps}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def out(self, op: Op, text: str) -> None:
+        assert op.out is not None
+        self.lines.append(f"  %v{op.out.id} = {text}")
+
+    def intrinsic(self, name: str, result: str, *args: str) -> str:
+        """Text of a call; each arg is "type value"."""
+        types = ", ".join(a.rsplit(" ", 1)[0] for a in args)
+        self.declare(name, f"declare {result} @{name}({types})")
+        return f"call {result} @{name}({', '.join(args)})"
+
+    # The function ------------------------------------------------------------------------------
+
+    def emit(self) -> str:
+        f = self.function
+        params = ", ".join(f"{_ty(p.type)} %v{p.id}" for p in f.params)
+        convention = f"{THREADED} " if f.threaded else ""
+        head = f"define {convention}{_ty(f.result)} @{f.name}({params}) nounwind #0 {{"
+        for local in f.locals:
+            self.lines.append(f"  %l{local.id} = alloca {_ty(local.type)}")
+        self.lines.append(f"  br label %{f.blocks[0].label}")
+        for block in f.blocks:
+            self.lines.append(f"{block.label}:")
+            for op in block.ops:
+                self.op(op)
+        return "\n".join([head, "start:", *self.lines, "}"])
+
+    def op(self, op: Op) -> None:
+        name = op.name
+        if name in _PLAIN:
+            a, b = op.args
+            self.out(op, f"{name} {self.typed(a)}, {self.val(b)}")
+        elif name in _PREDICATES:
+            a, b = op.args
+            self.out(op, f"icmp {name} {self.typed(a)}, {self.val(b)}")
+        elif name[0] == "v":
+            self._vector(op)
+        else:
+            getattr(self, "_op_" + name)(op)
+
+    # Integer -----------------------------------------------------------------------------------
+
+    def _shift(self, op: Op, llvm: str) -> None:
+        a, b = op.args
+        if b.const is not None:
+            self.out(op, f"{llvm} {self.typed(a)}, {b.const % a.bits}")
+            return
+        count = self.temp(f"and {self.typed(b)}, {a.bits - 1}")
+        self.out(op, f"{llvm} {self.typed(a)}, {count}")
+
+    def _op_shl(self, op: Op) -> None:
+        self._shift(op, "shl")
+
+    def _op_lshr(self, op: Op) -> None:
+        self._shift(op, "lshr")
+
+    def _op_ashr(self, op: Op) -> None:
+        self._shift(op, "ashr")
+
+    def _op_rotl(self, op: Op) -> None:
+        a, b = (self.typed(x) for x in op.args)
+        ty = _ty(op.args[0].type)
+        self.out(op, self.intrinsic(f"llvm.fshl.{ty}", ty, a, a, b))
+
+    def _op_rotr(self, op: Op) -> None:
+        a, b = (self.typed(x) for x in op.args)
+        ty = _ty(op.args[0].type)
+        self.out(op, self.intrinsic(f"llvm.fshr.{ty}", ty, a, a, b))
+
+    def _op_neg(self, op: Op) -> None:
+        self.out(op, f"sub {_ty(op.args[0].type)} 0, {self.val(op.args[0])}")
+
+    def _op_not(self, op: Op) -> None:
+        self.out(op, f"xor {self.typed(op.args[0])}, -1")
+
+    def _unary_intrinsic(self, op: Op, stem: str, *extra: str) -> None:
+        ty = _ty(op.args[0].type)
+        self.out(op, self.intrinsic(f"llvm.{stem}.{ty}", ty, self.typed(op.args[0]), *extra))
+
+    def _op_bswap(self, op: Op) -> None:
+        self._unary_intrinsic(op, "bswap")
+
+    def _op_clz(self, op: Op) -> None:
+        self._unary_intrinsic(op, "ctlz", "i1 false")
+
+    def _op_ctz(self, op: Op) -> None:
+        self._unary_intrinsic(op, "cttz", "i1 false")
+
+    def _op_popcnt(self, op: Op) -> None:
+        self._unary_intrinsic(op, "ctpop")
+
+    def _wide_multiply(self, op: Op, extend: str) -> None:
+        a, b = op.args
+        wide = f"i{a.bits * 2}"
+        x, y = (self.temp(f"{extend} {self.typed(v)} to {wide}") for v in (a, b))
+        product = self.temp(f"mul {wide} {x}, {y}")
+        high = self.temp(f"lshr {wide} {product}, {a.bits}")
+        self.out(op, f"trunc {wide} {high} to {_ty(a.type)}")
+
+    def _op_mulhu(self, op: Op) -> None:
+        self._wide_multiply(op, "zext")
+
+    def _op_mulhs(self, op: Op) -> None:
+        self._wide_multiply(op, "sext")
+
+    def _overflow(self, op: Op) -> None:
+        a, b = op.args
+        ty = _ty(a.type)
+        stem = f"llvm.{_WITH_OVERFLOW[op.name]}.with.overflow.{ty}"
+        pair = self.temp(self.intrinsic(stem, f"{{{ty}, i1}}", self.typed(a), self.typed(b)))
+        self.out(op, f"extractvalue {{{ty}, i1}} {pair}, 1")
+
+    _op_addc = _op_addo = _op_subb = _op_subo = _overflow
+
+    def _op_select(self, op: Op) -> None:
+        c, a, b = op.args
+        self.out(op, f"select {self.typed(c)}, {self.typed(a)}, {self.typed(b)}")
+
+    def _convert(self, op: Op) -> None:
+        self.out(op, f"{op.name} {self.typed(op.args[0])} to {_ty(op.type_attr())}")
+
+    _op_zext = _op_sext = _op_trunc = _op_bitcast = _convert
+
+    # Memory, locals, calls ---------------------------------------------------------------------
+
+    def _op_ptradd(self, op: Op) -> None:
+        a, b = op.args
+        self.out(op, f"getelementptr i8, ptr {self.val(a)}, {self.typed(b)}")
+
+    def _op_ptrdiff(self, op: Op) -> None:
+        a, b = (self.temp(f"ptrtoint ptr {self.val(v)} to i64") for v in op.args)
+        self.out(op, f"sub i64 {a}, {b}")
+
+    def _op_ld(self, op: Op) -> None:
+        self.out(op, f"load {_ty(op.type_attr())}, ptr {self.val(op.args[0])}, align 1")
+
+    def _op_st(self, op: Op) -> None:
+        value, pointer = op.args
+        self.lines.append(f"  store {self.typed(value)}, ptr {self.val(pointer)}, align 1")
+
+    def _op_get(self, op: Op) -> None:
+        local = op.attrs["local"]
+        assert isinstance(local, Local)
+        self.out(op, f"load {_ty(local.type)}, ptr %l{local.id}")
+
+    def _op_set(self, op: Op) -> None:
+        local = op.attrs["local"]
+        assert isinstance(local, Local)
+        self.lines.append(f"  store {self.typed(op.args[0])}, ptr %l{local.id}")
+
+    def _op_symbol(self, op: Op) -> None:
+        name = str(op.attrs["name"])
+        self.declare(name, f"@{name} = external global i8")
+        self.out(op, f"getelementptr i8, ptr @{name}, i64 0")
+
+    def _call_text(self, callee: str, args: Iterable[Value], type_: Type) -> str:
+        return f"call {_ty(type_)} {callee}({', '.join(self.typed(a) for a in args)})"
+
+    def _emit_call(self, op: Op, text: str) -> None:
+        if op.out is None:
+            self.lines.append("  " + text)
+        else:
+            self.out(op, text)
+
+    def _op_call(self, op: Op) -> None:
+        callee, type_ = str(op.attrs["callee"]), op.type_attr()
+        types = ", ".join(_ty(a.type) for a in op.args)
+        self.declare(callee, f"declare {_ty(type_)} @{callee}({types})")
+        self._emit_call(op, self._call_text(f"@{callee}", op.args, type_))
+
+    def _op_callptr(self, op: Op) -> None:
+        text = self._call_text(self.val(op.args[0]), op.args[1:], op.type_attr())
+        self._emit_call(op, text)
+
+    def _op_enter(self, op: Op) -> None:
+        code, *args = op.args
+        arguments = ", ".join(self.typed(a) for a in args)
+        self.lines.append(f"  call {THREADED} void {self.val(code)}({arguments})")
+
+    # Scalar floating point ---------------------------------------------------------------------
+
+    def _op_fsqrt(self, op: Op) -> None:
+        ty, stem = ("float", "f32") if op.args[0].type is Type.F32 else ("double", "f64")
+        self.out(op, self.intrinsic(f"llvm.sqrt.{stem}", ty, self.typed(op.args[0])))
+
+    def _fcmp(self, op: Op) -> None:
+        a, b = op.args
+        self.out(op, f"fcmp {_FCMP[op.name]} {self.typed(a)}, {self.val(b)}")
+
+    _op_feq = _op_flt = _op_fle = _op_funord = _fcmp
+
+    def _op_fext(self, op: Op) -> None:
+        self.out(op, f"fpext {self.typed(op.args[0])} to double")
+
+    def _op_ftrunc(self, op: Op) -> None:
+        self.out(op, f"fptrunc {self.typed(op.args[0])} to float")
+
+    def _op_sitof(self, op: Op) -> None:
+        self.out(op, f"sitofp {self.typed(op.args[0])} to {_ty(op.type_attr())}")
+
+    def _to_int(self, op: Op, truncating: str) -> None:
+        value, type_ = op.args[0], op.type_attr()
+        single = value.type is Type.F32
+        source = "ss" if single else "sd"
+        tail = "64" if type_ is Type.I64 else ""
+        vector = "<4 x float>" if single else "<2 x double>"
+        boxed = self.temp(f"insertelement {vector} zeroinitializer, {self.typed(value)}, i32 0")
+        stem = f"llvm.x86.sse{'' if single else '2'}.cvt{truncating}{source}2si{tail}"
+        self.out(op, self.intrinsic(stem, _ty(type_), f"{vector} {boxed}"))
+
+    def _op_ftosi(self, op: Op) -> None:
+        self._to_int(op, "t")
+
+    def _op_ftosi_round(self, op: Op) -> None:
+        self._to_int(op, "")
+
+    # Vectors -----------------------------------------------------------------------------------
+
+    def _lanes(self, value: Value, vector: str) -> str:
+        return self.temp(f"bitcast {self.typed(value)} to {vector}")
+
+    def _vector(self, op: Op) -> None:
+        lane = op.attrs["lane"]
+        assert isinstance(lane, int)
+        count = 128 // lane
+        floating = op.name.startswith("vf")
+        element = {32: "float", 64: "double"}[lane] if floating else f"i{lane}"
+        vector = f"<{count} x {element}>"
+        args = [self._lanes(a, vector) for a in op.args if a.type is Type.I128]
+        if op.name in ("vshl", "vlshr", "vashr"):
+            result = self._lane_shift(op, vector, args[0], lane, count)
+        elif op.name == "vmsb":
+            sign = self.temp(f"icmp slt {vector} {args[0]}, zeroinitializer")
+            mask = self.temp(f"bitcast <{count} x i1> {sign} to i{count}")
+            self.out(op, f"zext i{count} {mask} to i32")
+            return
+        elif op.name.startswith(("vpack", "vunpack")):
+            result, vector = self._shuffle(op, vector, args, lane, count)
+        else:
+            result = self._lane_op(op.name, vector, args, lane, count)
+        self.out(op, f"bitcast {vector} {result} to i128")
+
+    def _lane_op(self, name: str, vector: str, args: list[str], lane: int, count: int) -> str:
+        pair = f"{vector} {', '.join(args)}"
+        if name in _LANE_PLAIN:
+            return self.temp(f"{_LANE_PLAIN[name]} {pair}")
+        if name in _LANE_FLOAT:
+            return self.temp(f"{_LANE_FLOAT[name]} {pair}")
+        if name == "vfsqrt":
+            stem = f"llvm.sqrt.v{count}f{lane}"
+            return self.temp(self.intrinsic(stem, vector, f"{vector} {args[0]}"))
+        if name in _LANE_INTRINSIC:
+            stem = f"llvm.{_LANE_INTRINSIC[name]}.v{count}i{lane}"
+            return self.temp(self.intrinsic(stem, vector, *(f"{vector} {a}" for a in args)))
+        if name in ("veq", "vgt"):
+            predicate = "eq" if name == "veq" else "sgt"
+            mask = self.temp(f"icmp {predicate} {pair}")
+            return self.temp(f"sext <{count} x i1> {mask} to {vector}")
+        return self._lane_widened(name, vector, args, lane, count)
+
+    def _lane_widened(self, name: str, vector: str, args: list[str], lane: int,
+                      count: int) -> str:  # fmt: skip
+        """vmulhu, vmulhs, vavg: computed in lanes of twice the width."""
+        extend = "sext" if name == "vmulhs" else "zext"
+        wide = f"<{count} x i{lane * 2}>"
+        a, b = (self.temp(f"{extend} {vector} {x} to {wide}") for x in args)
+        if name == "vavg":
+            total = self.temp(f"add {wide} {a}, {b}")
+            total = self.temp(f"add {wide} {total}, {_splat(count, lane * 2, 1)}")
+            shift = 1
+        else:
+            total = self.temp(f"mul {wide} {a}, {b}")
+            shift = lane
+        high = self.temp(f"lshr {wide} {total}, {_splat(count, lane * 2, shift)}")
+        return self.temp(f"trunc {wide} {high} to {vector}")
+
+    def _lane_shift(self, op: Op, vector: str, value: str, lane: int, count: int) -> str:
+        amount = op.args[1]
+        limit = lane - 1
+        over = self.temp(f"icmp ugt i64 {self.val(amount)}, {limit}")
+        clamped = self.temp(f"select i1 {over}, i64 {limit}, i64 {self.val(amount)}")
+        narrow = clamped if lane == 64 else self.temp(f"trunc i64 {clamped} to i{lane}")
+        first = self.temp(f"insertelement {vector} poison, i{lane} {narrow}, i32 0")
+        zeros = f"<{count} x i32> zeroinitializer"
+        splat = self.temp(f"shufflevector {vector} {first}, {vector} poison, {zeros}")
+        shifted = self.temp(f"{op.name[1:]} {vector} {value}, {splat}")
+        if op.name == "vashr":
+            return shifted
+        return self.temp(f"select i1 {over}, {vector} zeroinitializer, {vector} {shifted}")
+
+    def _shuffle(self, op: Op, vector: str, args: list[str], lane: int,
+                 count: int) -> tuple[str, str]:  # fmt: skip
+        pair = f"{vector} {args[0]}, {vector} {args[1]}"
+        if op.name.startswith("vunpack"):
+            start = 0 if op.name == "vunpackl" else count // 2
+            order = [i for k in range(start, start + count // 2) for i in (k, k + count)]
+            mask = ", ".join(f"i32 {i}" for i in order)
+            return self.temp(f"shufflevector {pair}, <{count} x i32> <{mask}>"), vector
+        half = lane // 2
+        low, high = (-(1 << (half - 1)), (1 << (half - 1)) - 1)
+        if op.name == "vpackus":
+            low, high = 0, (1 << half) - 1
+        mask = ", ".join(f"i32 {i}" for i in range(2 * count))
+        both = f"<{2 * count} x i{lane}>"
+        joined = self.temp(f"shufflevector {pair}, <{2 * count} x i32> <{mask}>")
+        for stem, bound in (("smax", low), ("smin", high)):
+            limit = _splat(2 * count, lane, bound)
+            full = f"llvm.{stem}.v{2 * count}i{lane}"
+            self.declare(full, f"declare {both} @{full}({both}, {both})")
+            joined = self.temp(f"call {both} @{full}({both} {joined}, {both} {limit})")
+        result = f"<{2 * count} x i{half}>"
+        return self.temp(f"trunc {both} {joined} to {result}"), result
+
+    # The host ----------------------------------------------------------------------------------
+
+    def _op_cycles(self, op: Op) -> None:
+        self.out(op, self.intrinsic("llvm.readcyclecounter", "i64"))
+
+    def _op_getmxcsr(self, op: Op) -> None:
+        slot = self.temp("alloca i32")
+        self.lines.append("  " + self.intrinsic("llvm.x86.sse.stmxcsr", "void", f"ptr {slot}"))
+        self.out(op, f"load i32, ptr {slot}")
+
+    def _op_setmxcsr(self, op: Op) -> None:
+        slot = self.temp("alloca i32")
+        self.lines.append(f"  store {self.typed(op.args[0])}, ptr {slot}")
+        self.lines.append("  " + self.intrinsic("llvm.x86.sse.ldmxcsr", "void", f"ptr {slot}"))
+
+    # Terminals ---------------------------------------------------------------------------------
+
+    def _op_br(self, op: Op) -> None:
+        self.lines.append(f"  br label %{_label(op.attrs['target'])}")
+
+    def _op_brif(self, op: Op) -> None:
+        then, otherwise = _label(op.attrs["then"]), _label(op.attrs["otherwise"])
+        likely = op.attrs["likely"]
+        hint = "" if likely is None else ", !prof !0" if likely else ", !prof !1"
+        cond = self.typed(op.args[0])
+        self.lines.append(f"  br {cond}, label %{then}, label %{otherwise}{hint}")
+
+    def _op_switch(self, op: Op) -> None:
+        cases = op.attrs["cases"]
+        assert isinstance(cases, tuple)
+        ty = _ty(op.args[0].type)
+        arms = " ".join(f"{ty} {case}, label %{block.label}" for case, block in cases)
+        default = _label(op.attrs["default"])
+        self.lines.append(f"  switch {self.typed(op.args[0])}, label %{default} [{arms}]")
+
+    def _op_ret(self, op: Op) -> None:
+        self.lines.append(f"  ret {self.typed(op.args[0])}" if op.args else "  ret void")
+
+    def _op_unwind(self, op: Op) -> None:
+        result = self.function.result
+        zero = {Type.VOID: "void", Type.PTR: "ptr null"}.get(result)
+        if zero is None:
+            zero = f"{_ty(result)} " + ("0.0" if result in FLOATS else "0")
+        self.lines.append(f"  ret {zero}")
+
+    def _op_unreachable(self, op: Op) -> None:
+        self.lines.append("  unreachable")
+
+    def _op_tail(self, op: Op) -> None:
+        code, *args = op.args
+        arguments = ", ".join(self.typed(a) for a in args)
+        self.lines.append(f"  musttail call {THREADED} void {self.val(code)}({arguments})")
+        self.lines.append("  ret void")
+
+
+def _splat(count: int, bits: int, value: int) -> str:
+    return "<" + ", ".join([f"i{bits} {value}"] * count) + ">"
+
+
+def _label(block: object) -> str:
+    assert isinstance(block, Block)
+    return block.label
+
+
+HEADER = """\
+attributes #0 = {{ "frame-pointer"="none" {features} }}
+!0 = !{{!"branch_weights", i32 4000, i32 1}}
+!1 = !{{!"branch_weights", i32 1, i32 4000}}
+"""
+
+
+def emit_module(functions: Iterable[Function], data: Iterable[tuple[str, bytes]] = (),
+                *, features: str = "") -> str:  # fmt: skip
+    """LLVM text of one module: ``functions`` and constant ``data`` tables by symbol."""
+    declarations: dict[str, str] = {}
+
+    def declare(name: str, text: str) -> None:
+        declarations.setdefault(name, text)
+
+    bodies = {f.name: _Emitter(f, declare).emit() for f in functions}
+    tables = {name: _data(name, blob) for name, blob in data}
+    for name in (*bodies, *tables):
+        declarations.pop(name, None)
+    parts = [*declarations.values(), *tables.values(), *bodies.values()]
+    return "\n".join([*parts, HEADER.format(features=features)])
+
+
+def _data(name: str, blob: bytes) -> str:
+    text = "".join(f"\\{byte:02X}" for byte in blob)
+    return f'@{name} = constant [{len(blob)} x i8] c"{text}", align 64'
+
+
+def size_of(type_: Type) -> int:
+    """Bytes a value of ``type_`` takes in memory."""
+    return max(1, BITS[type_] // 8)

@@ -1,0 +1,1 @@
+"""The x86 guest: state, decoder, instruction lowering, system helpers."""

@@ -1,0 +1,19 @@
+"""Why native code returned to Python."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """env.exit_reason."""
+
+    NONE = 0
+    REQUEST = 1        # another thread asked
+    HALT = 2           # the guest waits for an interrupt
+    BUDGET = 3         # the instruction budget is used up
+    MISSING_FORMS = 4  # a block met instruction forms that are not compiled yet
+    TRIPLE_FAULT = 5
+    UNHANDLED = 6      # an exception without a guest handler, in library mode
+    ERROR = 7          # a Python callback raised
+    UNTIL = 8          # the stop address was reached

@@ -1,0 +1,123 @@
+"""Killing translated blocks: a store into code, a flush of everything.
+
+A dead block's records are all overwritten with code that looks the pc up again, so a block that
+rewrites itself goes on with fresh code at the very next instruction, and chained predecessors
+find the new block without being unlinked.
+"""
+
+from __future__ import annotations
+
+from pytcg.exec.layout import (
+    JUMP_CACHE_SIZE,
+    PAGE_BITS,
+    PAGE_SIZE,
+    RECORD_SIZE,
+    TB,
+    TB_HASH_SIZE,
+    ExecEnv,
+    Page,
+    Record,
+    Tb,
+)
+from pytcg_native import NULL, native, ptr, store64, symbol, u32, u64
+
+DEAD = 0xFFFF_FFFF
+"""Flags of a dead block: no mode has them."""
+
+_PAGE_SHIFT = Page.layout.size
+_HEAD = TB.size
+
+
+@native(inline=True)
+def page_of(env: ExecEnv, offset: u64) -> Page:
+    return Page(env.pages + (offset >> PAGE_BITS) * _PAGE_SHIFT)
+
+
+@native(inline=True)
+def page_has_code(env: ExecEnv, offset: u64) -> bool:
+    """Whether a translated block touches the page of a RAM offset."""
+    page: Page = page_of(env, offset)
+    return page.first != NULL or page.spilling != NULL
+
+
+@native
+def tb_kill(env: ExecEnv, tb: Tb) -> None:
+    """Make a block unfindable, and every way into it a look-up."""
+    tb.flags = DEAD
+    tb.code = symbol("tb_stale")
+    stale: ptr = symbol("record_stale")
+    record: Record = Record(tb + _HEAD)
+    for _i in range(tb.records):
+        record.code = stale
+        record = Record(record + RECORD_SIZE)
+
+
+@native
+def invalidate_write(env: ExecEnv, offset: u64, size: u32) -> None:
+    """Kill the blocks that overlap ``size`` bytes at a RAM offset, within one page."""
+    page: Page = page_of(env, offset)
+    end: u64 = offset + size
+    kept: ptr = NULL
+    tb: Tb = Tb(page.first)
+    while tb != NULL:
+        following: Tb = Tb(tb.page_next[0])
+        if tb.flags != DEAD:
+            if tb.physical < end and offset < tb.physical + tb.size:
+                tb_kill(env, tb)
+            else:
+                tb.page_next[0] = kept
+                kept = ptr(tb)
+        tb = following
+    page.first = kept
+    _invalidate_spilling(env, page, offset)
+
+
+@native
+def _invalidate_spilling(env: ExecEnv, page: Page, offset: u64) -> None:
+    """The same for blocks whose last instruction runs on into this page from the one before."""
+    kept: ptr = NULL
+    tb: Tb = Tb(page.spilling)
+    while tb != NULL:
+        following: Tb = Tb(tb.page_next[1])
+        if tb.flags != DEAD:
+            first_part: u64 = PAGE_SIZE - (tb.physical & (PAGE_SIZE - 1))
+            if offset < tb.physical2 + tb.size - first_part:
+                tb_kill(env, tb)
+            else:
+                tb.page_next[1] = kept
+                kept = ptr(tb)
+        tb = following
+    page.spilling = kept
+
+
+@native
+def invalidate_physical(env: ExecEnv, offset: u64, length: u64) -> None:
+    """Kill all blocks in a range of the RAM window (a device or the host wrote there)."""
+    at: u64 = offset
+    while at < offset + length:
+        page_end: u64 = (at | (PAGE_SIZE - 1)) + 1
+        end: u64 = page_end if page_end < offset + length else offset + length
+        if page_has_code(env, at):
+            invalidate_write(env, at, u32(end - at))
+        at = end
+
+
+@native
+def jump_cache_flush(env: ExecEnv) -> None:
+    """Forget which block starts at which virtual address."""
+    for i in range(u64(0), u64(JUMP_CACHE_SIZE)):
+        store64(ptr(env.jumps), i * 16, 0xFFFF_FFFF_FFFF_FFFF)
+
+
+@native
+def tb_flush(env: ExecEnv) -> None:
+    """Drop every block; only while none is running."""
+    for i in range(u64(0), u64(TB_HASH_SIZE)):
+        store64(ptr(env.hash), i * 8, 0)
+    for page in range(u64(0), env.ram_size >> PAGE_BITS):
+        store64(ptr(env.pages), page * _PAGE_SHIFT, 0)
+        store64(ptr(env.pages), page * _PAGE_SHIFT + 8, 0)
+    jump_cache_flush(env)
+    env.arena_used = 0
+    env.tb_flushes += 1
+    env.tb_count = 0

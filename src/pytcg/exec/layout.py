@@ -1,0 +1,157 @@
+"""Structs of the execution engine: what threaded code, block lookup and the softmmu share.
+
+No x86 here: a front-end's CPU state extends `EXEC_ENV`.
+"""
+
+from __future__ import annotations
+
+from pytcg.ir.layout import Struct
+from pytcg_native.types import Pointer
+
+PAGE_BITS = 12
+PAGE_SIZE = 1 << PAGE_BITS
+PAGE_MASK = ~(PAGE_SIZE - 1)
+
+TLB_BITS = 10
+TLB_SIZE = 1 << TLB_BITS
+MMU_MODES = 3
+JUMP_CACHE_BITS = 12
+JUMP_CACHE_SIZE = 1 << JUMP_CACHE_BITS
+TB_HASH_BITS = 16
+TB_HASH_SIZE = 1 << TB_HASH_BITS
+FORM_HASH_BITS = 14
+FORM_HASH_SIZE = 1 << FORM_HASH_BITS
+MAX_RANGES = 16
+
+RECORD_SIZE = 48
+"""Bytes of a record: one instruction of threaded code."""
+
+RECORD = Struct("Record", [
+    ("code", "ptr"),      # threaded code; invalidation overwrites it
+    ("imm", "u64"),       # immediate; in a branch, the record of the taken successor
+    ("disp", "u64"),      # displacement; in a branch, the record of the fall-through successor
+    ("pc", "u64"),        # the instruction's address within the code segment
+    ("a", "u16"), ("b", "u16"), ("base", "u16"), ("index", "u16"),  # offsets into the CPU state
+    ("segment", "u8"), ("shift", "u8"), ("length", "u8"), ("position", "u8"),
+    ("form", "u32"),      # index of the form, for the compiler of missing ones
+])  # fmt: skip
+
+BRANCH = Struct("Branch", [  # a record seen by control transfers
+    ("code", "ptr"),
+    ("taken", "ptr"), ("fall", "ptr"),  # record to go on with: at first a link record below
+    ("pc", "u64"),
+])  # fmt: skip
+
+LINK = Struct("Link", [  # stands for a successor that is not chained yet
+    ("code", "ptr"),
+    ("slot", "ptr"),      # where to put the successor once found
+    ("reserved", "u64"),
+    ("pc", "u64"),        # of the successor
+])  # fmt: skip
+
+TB = Struct("Tb", [
+    ("code", "ptr"),      # the head's threaded code: counts, polls, runs the first record
+    ("hash_next", "ptr"),
+    ("physical", "u64"),  # of the first byte
+    ("pc", "u64"),        # same offset as a record's
+    ("flags", "u32"), ("insns", "u16"), ("size", "u16"),
+    ("page_next", "ptr", 2),  # next block on the first and on the second page
+    ("physical2", "u64"),  # of the second page, or all ones
+    ("records", "u32"), ("hits", "u32"),
+    ("cs_base", "u64"),
+    ("reserved", "u64"),
+])  # fmt: skip
+
+TLB_ENTRY = Struct("TlbEntry", [
+    ("read", "u64"), ("write", "u64"), ("execute", "u64"),  # page address, or all ones
+    ("addend", "u64"),    # host = ram + (address + addend)
+])  # fmt: skip
+
+SLOT = Struct("Slot", [("record", "ptr")])
+
+FORM = Struct("Form", [("key", "u64"), ("code", "ptr")])  # code: NULL until compiled
+
+JUMP = Struct("Jump", [("tag", "u64"), ("tb", "ptr")])
+
+RANGE = Struct("Range", [
+    ("start", "u64"), ("end", "u64"), ("offset", "u64"), ("writable", "u64"),
+])  # fmt: skip
+
+# One a page of the RAM window: the blocks that begin on it, and those that end on it from the page
+# before. `first` is not NULL as long as there is any of either.
+PAGE = Struct("Page", [("first", "ptr"), ("spilling", "ptr")])
+
+EXEC_ENV = Struct("ExecEnv", [
+    ("pc", "u64"),                # current only outside threaded code
+    ("code_base", "u64"),         # added to pc, then masked: the linear address
+    ("linear_mask", "u64"),
+    ("mode", "u32"),              # the front-end's bits that a translated block depends on
+    ("stop_request", "u32"),      # set by any thread: return to Python
+    ("budget", "i64"),            # instructions left to run
+    ("exit_request", "u32"),      # set by any thread: leave chained code soon
+    ("exit_reason", "u32"),       # why native code returned to Python
+    ("exception_pending", "u8"), ("halted", "u8"), ("inhibit", "u8"),
+    ("until_set", "u8"),
+    ("until", "u64"),             # a pc to stop before
+    ("fault_record", "ptr"),      # the record that left threaded code by a fault
+    ("exception_vector", "u32"), ("exception_error", "u32"), ("exception_has_error", "u32"),
+    ("exception_address", "u64"),
+    ("tlb", "ptr"),               # the TLB of the present mmu index
+    ("jump_salt", "u64"),         # mode bits, mixed into jump cache tags
+    ("ram", "ptr"), ("ram_size", "u64"),
+    ("pages", "ptr"), ("form_hash", "ptr"), ("form_list", "ptr"), ("form_count", "u64"),
+    ("hash", "ptr"), ("jumps", "ptr"), ("tlbs", "ptr"),
+    ("arena", "ptr"), ("arena_used", "u64"), ("arena_size", "u64"), ("arena_limit", "u64"),
+    ("tb_flushes", "u64"), ("tb_count", "u64"),
+    ("range_count", "u64"), ("ranges", "ptr"),
+    ("fetch", "u8", 16),          # bytes of the instruction being decoded
+    ("read_mmio", "ptr"), ("write_mmio", "ptr"),
+    ("insns_retired", "u64"),
+    ("scratch", "u64", 8),
+])  # fmt: skip
+
+
+class ExecEnv(Pointer):
+    """The part of the CPU state that the execution engine owns."""
+
+    layout = EXEC_ENV
+
+
+class Record(Pointer):
+    layout = RECORD
+
+
+class Tb(Pointer):
+    layout = TB
+
+
+class Branch(Pointer):
+    layout = BRANCH
+
+
+class Link(Pointer):
+    layout = LINK
+
+
+class Slot(Pointer):
+    layout = SLOT
+
+
+class Form(Pointer):
+    layout = FORM
+
+
+class TlbEntry(Pointer):
+    layout = TLB_ENTRY
+
+
+class Jump(Pointer):
+    layout = JUMP
+
+
+class Range(Pointer):
+    layout = RANGE
+
+
+class Page(Pointer):
+    layout = PAGE

@@ -1,0 +1,174 @@
+"""What every pure op means: one Python expression an op, read by the folder and by `pytcg_python`.
+
+Operands are non-negative ints (bit patterns). In an expression
+
+    a b c d are the operands         W  the first operand's width in bits
+    M  the first operand's mask      H  its sign bit
+    R  the result's mask             L  the op's lane width
+
+so ``(a ^ H) - H`` reads operand a as a signed number. Ops that depend on the floating-point
+environment, memory or control flow are not pure; `pytcg_python` defines those.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+
+from pytcg.ir.blocks import Op
+from pytcg.ir.ops import BITS, Type
+
+PURE: dict[str, str] = {
+    "add": "(a + b) & M",
+    "sub": "(a - b) & M",
+    "mul": "(a * b) & M",
+    "udiv": "a // b",
+    "urem": "a % b",
+    "sdiv": "quotient((a ^ H) - H, (b ^ H) - H) & M",
+    "srem": "remainder((a ^ H) - H, (b ^ H) - H) & M",
+    "mulhu": "(a * b) >> W",
+    "mulhs": "((((a ^ H) - H) * ((b ^ H) - H)) >> W) & M",
+    "and": "a & b",
+    "or": "a | b",
+    "xor": "a ^ b",
+    "shl": "(a << b % W) & M",
+    "lshr": "a >> b % W",
+    "ashr": "(((a ^ H) - H) >> b % W) & M",
+    "rotl": "((a << b % W) | (a >> -b % W)) & M",
+    "rotr": "((a >> b % W) | (a << -b % W)) & M",
+    "neg": "-a & M",
+    "not": "a ^ M",
+    "bswap": "int.from_bytes(a.to_bytes(W // 8, 'little'), 'big')",
+    "clz": "W - a.bit_length()",
+    "ctz": "(a & -a).bit_length() - 1 if a else W",
+    "popcnt": "a.bit_count()",
+    "addc": "int(a + b > M)",
+    "addo": "int(not -H <= ((a ^ H) - H) + ((b ^ H) - H) < H)",
+    "subb": "int(a < b)",
+    "subo": "int(not -H <= ((a ^ H) - H) - ((b ^ H) - H) < H)",
+    "eq": "int(a == b)",
+    "ne": "int(a != b)",
+    "ult": "int(a < b)",
+    "ule": "int(a <= b)",
+    "ugt": "int(a > b)",
+    "uge": "int(a >= b)",
+    "slt": "int((a ^ H) < (b ^ H))",
+    "sle": "int((a ^ H) <= (b ^ H))",
+    "sgt": "int((a ^ H) > (b ^ H))",
+    "sge": "int((a ^ H) >= (b ^ H))",
+    "select": "b if a else c",
+    "zext": "a",
+    "sext": "((a ^ H) - H) & R",
+    "trunc": "a & R",
+    "bitcast": "a",
+    "ptradd": "(a + b) & M",
+    "ptrdiff": "(a - b) & M",
+    "vadd": "lanes(L, a, b, lambda x, y: x + y)",
+    "vsub": "lanes(L, a, b, lambda x, y: x - y)",
+    "vmul": "lanes(L, a, b, lambda x, y: x * y)",
+    "vmulhu": "lanes(L, a, b, lambda x, y: (x * y) >> L)",
+    "vmulhs": "signed_lanes(L, a, b, lambda x, y: (x * y) >> L)",
+    "vadds": "signed_lanes(L, a, b, lambda x, y: saturate(L, x + y))",
+    "vaddus": "lanes(L, a, b, lambda x, y: saturate_unsigned(L, x + y))",
+    "vsubs": "signed_lanes(L, a, b, lambda x, y: saturate(L, x - y))",
+    "vsubus": "lanes(L, a, b, lambda x, y: saturate_unsigned(L, x - y))",
+    "vmins": "signed_lanes(L, a, b, min)",
+    "vmaxs": "signed_lanes(L, a, b, max)",
+    "vminu": "lanes(L, a, b, min)",
+    "vmaxu": "lanes(L, a, b, max)",
+    "vavg": "lanes(L, a, b, lambda x, y: (x + y + 1) >> 1)",
+    "veq": "lanes(L, a, b, lambda x, y: -(x == y))",
+    "vgt": "signed_lanes(L, a, b, lambda x, y: -(x > y))",
+    "vshl": "join(L, [x << b if b < L else 0 for x in split(L, a)])",
+    "vlshr": "join(L, [x >> b if b < L else 0 for x in split(L, a)])",
+    "vashr": "join(L, [x >> min(b, L - 1) for x in split_signed(L, a)])",
+    "vpackss": "join(L // 2, [saturate(L // 2, x)"
+               " for x in split_signed(L, a) + split_signed(L, b)])",
+    "vpackus": "join(L // 2, [saturate_unsigned(L // 2, x)"
+               " for x in split_signed(L, a) + split_signed(L, b)])",
+    "vunpackl": "interleave(L, a, b, 0)",
+    "vunpackh": "interleave(L, a, b, 64 // L)",
+    "vmsb": "sum(x >> L - 1 << i for i, x in enumerate(split(L, a)))",
+}  # fmt: skip
+
+
+def quotient(a: int, b: int) -> int:
+    """Division that rounds toward zero."""
+    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+
+
+def remainder(a: int, b: int) -> int:
+    """The remainder of `quotient`: it has the dividend's sign."""
+    return a - b * quotient(a, b)
+
+
+def split(lane: int, vector: int) -> list[int]:
+    """The lanes of a 128-bit vector, lowest first."""
+    mask = (1 << lane) - 1
+    return [(vector >> at) & mask for at in range(0, 128, lane)]
+
+
+def split_signed(lane: int, vector: int) -> list[int]:
+    sign = 1 << (lane - 1)
+    return [(x ^ sign) - sign for x in split(lane, vector)]
+
+
+def join(lane: int, values: list[int]) -> int:
+    """A vector of the low ``lane`` bits of each value."""
+    mask = (1 << lane) - 1
+    return sum((x & mask) << (i * lane) for i, x in enumerate(values))
+
+
+def lanes(lane: int, a: int, b: int, meaning: Callable[[int, int], int]) -> int:
+    return join(lane, list(map(meaning, split(lane, a), split(lane, b))))
+
+
+def signed_lanes(lane: int, a: int, b: int, meaning: Callable[[int, int], int]) -> int:
+    return join(lane, list(map(meaning, split_signed(lane, a), split_signed(lane, b))))
+
+
+def saturate(lane: int, value: int) -> int:
+    return max(-(1 << (lane - 1)), min((1 << (lane - 1)) - 1, value))
+
+
+def saturate_unsigned(lane: int, value: int) -> int:
+    return max(0, min((1 << lane) - 1, value))
+
+
+def interleave(lane: int, a: int, b: int, first: int) -> int:
+    """Lanes of a and b in turn, 64 bits of each from lane ``first``."""
+    pairs = list(zip(split(lane, a), split(lane, b), strict=True))[first:first + 64 // lane]
+    return join(lane, [x for pair in pairs for x in pair])
+
+
+NAMES: dict[str, object] = {
+    f.__name__: f for f in (quotient, remainder, split, split_signed, join, lanes, signed_lanes,
+                            saturate, saturate_unsigned, interleave)
+}  # fmt: skip
+_VARIABLE = re.compile(r"\b[abcdMWHRL]\b")
+
+
+def expression(template: str, op: Op, operands: list[str]) -> str:
+    """``template`` with the operands' texts and the op's widths put in."""
+    width = BITS[op.args[0].type] if op.args else 0
+    result = BITS[op.out.type] if op.out is not None else 0
+    values = dict(zip("abcd", operands, strict=False))
+    values |= {"M": f"{(1 << width) - 1:#x}", "W": str(width), "H": f"{(1 << width) >> 1:#x}",
+               "R": f"{(1 << result) - 1:#x}", "L": str(op.attrs.get("lane", 0))}  # fmt: skip
+    return _VARIABLE.sub(lambda match: values[match[0]], template)
+
+
+@functools.cache
+def _evaluator(name: str) -> Callable[..., int]:
+    # The table's own expressions, never input.
+    function: Callable[..., int] = eval(f"lambda a, b, c, M, W, H, R, L: {PURE[name]}", dict(NAMES))
+    return function
+
+
+def evaluate(name: str, args: list[int], type_: Type, result: Type, lane: int = 0) -> int:
+    """The value of a pure op on constants; ``type_`` is the first operand's type."""
+    width = BITS[type_]
+    a, b, c = (args + [0, 0])[:3]
+    return _evaluator(name)(a, b, c, (1 << width) - 1, width, (1 << width) >> 1,
+                            (1 << BITS[result]) - 1, lane)  # fmt: skip

@@ -1,0 +1,151 @@
+"""THE op table: one row an op, read by the builder, verifier, printer and every back-end.
+
+An op's *signature* says how its operand types hang together; letters are type variables:
+``T`` any integer type, ``F`` a float type, ``P`` the pointer type, ``B`` the 1-bit type, ``V`` the
+128-bit vector type, ``A`` any type at all; a lower-case type name stands for itself. The result type
+follows the arrow; ``*`` is "named by the op's ``type`` attribute".
+
+What an op *means* is written once, as running code, in ``pytcg_python.semantics``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Type(Enum):
+    """A value's type; integers are bit patterns of that width, signedness is in the op."""
+
+    I1 = "i1"
+    I8 = "i8"
+    I16 = "i16"
+    I32 = "i32"
+    I64 = "i64"
+    I128 = "i128"
+    F32 = "f32"
+    F64 = "f64"
+    PTR = "ptr"
+    VOID = "void"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+BITS = {
+    Type.I1: 1, Type.I8: 8, Type.I16: 16, Type.I32: 32, Type.I64: 64, Type.I128: 128,
+    Type.F32: 32, Type.F64: 64, Type.PTR: 64, Type.VOID: 0,
+}  # fmt: skip
+INTEGERS = {Type.I1, Type.I8, Type.I16, Type.I32, Type.I64, Type.I128}
+FLOATS = {Type.F32, Type.F64}
+INT_OF_BITS = {BITS[t]: t for t in INTEGERS}
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef:
+    """One row: operand types, result type, names of the attributes it carries."""
+
+    name: str
+    args: tuple[str, ...]
+    result: str
+    attrs: tuple[str, ...] = ()
+
+
+def _row(name: str, signature: str, *attrs: str) -> OpDef:
+    args, result = signature.split("->")
+    return OpDef(name, tuple(args.split()), result.strip(), attrs)
+
+
+_ROWS = [
+    # Integer arithmetic; wraps at the type's width. Division by zero is the caller's to exclude.
+    _row("add", "T T -> T"), _row("sub", "T T -> T"), _row("mul", "T T -> T"),
+    _row("udiv", "T T -> T"), _row("urem", "T T -> T"),
+    _row("sdiv", "T T -> T"), _row("srem", "T T -> T"),
+    _row("mulhu", "T T -> T"), _row("mulhs", "T T -> T"),
+    _row("and", "T T -> T"), _row("or", "T T -> T"), _row("xor", "T T -> T"),
+    # Shift and rotate counts are taken modulo the width.
+    _row("shl", "T T -> T"), _row("lshr", "T T -> T"), _row("ashr", "T T -> T"),
+    _row("rotl", "T T -> T"), _row("rotr", "T T -> T"),
+    _row("neg", "T -> T"), _row("not", "T -> T"), _row("bswap", "T -> T"),
+    _row("clz", "T -> T"), _row("ctz", "T -> T"), _row("popcnt", "T -> T"),
+    # Carry and signed overflow out of an addition or subtraction.
+    _row("addc", "T T -> B"), _row("addo", "T T -> B"),
+    _row("subb", "T T -> B"), _row("subo", "T T -> B"),
+    # Comparisons; pointers compare for identity.
+    _row("eq", "A A -> B"), _row("ne", "A A -> B"),
+    _row("ult", "T T -> B"), _row("ule", "T T -> B"), _row("ugt", "T T -> B"),
+    _row("uge", "T T -> B"), _row("slt", "T T -> B"), _row("sle", "T T -> B"),
+    _row("sgt", "T T -> B"), _row("sge", "T T -> B"),
+    _row("select", "B A A -> A"),
+    # Conversions.
+    _row("zext", "T -> *", "type"), _row("sext", "T -> *", "type"), _row("trunc", "T -> *", "type"),
+    _row("bitcast", "A -> *", "type"),
+    # Host memory and locals.
+    _row("ptradd", "P i64 -> P"), _row("ptrdiff", "P P -> i64"),
+    _row("ld", "P -> *", "type"), _row("st", "A P -> void"),
+    _row("get", "-> *", "local", "type"), _row("set", "A -> void", "local"),
+    # Calls. ``call`` names a function; ``callptr`` calls a host function pointer (C convention);
+    # ``enter`` runs threaded code from a record until it returns.
+    _row("symbol", "-> P", "name"),
+    _row("call", "... -> *", "callee", "type"),
+    _row("callptr", "P ... -> *", "type"),
+    _row("enter", "P P P P -> void"),
+    # Scalar floating point, in the current rounding mode, raising the host's sticky flags.
+    _row("fadd", "F F -> F"), _row("fsub", "F F -> F"), _row("fmul", "F F -> F"),
+    _row("fdiv", "F F -> F"), _row("fsqrt", "F -> F"),
+    _row("feq", "F F -> B"), _row("flt", "F F -> B"), _row("fle", "F F -> B"),
+    _row("funord", "F F -> B"),
+    _row("fext", "f32 -> f64"), _row("ftrunc", "f64 -> f32"),
+    _row("sitof", "T -> *", "type"),
+    # x86's conversions: the "integer indefinite" (only the sign bit) when out of range.
+    _row("ftosi", "F -> *", "type"), _row("ftosi_round", "F -> *", "type"),
+    # 128-bit vectors: lanes of ``lane`` bits.
+    _row("vadd", "V V -> V", "lane"), _row("vsub", "V V -> V", "lane"),
+    _row("vmul", "V V -> V", "lane"), _row("vmulhu", "V V -> V", "lane"),
+    _row("vmulhs", "V V -> V", "lane"),
+    _row("vadds", "V V -> V", "lane"), _row("vaddus", "V V -> V", "lane"),
+    _row("vsubs", "V V -> V", "lane"), _row("vsubus", "V V -> V", "lane"),
+    _row("vmins", "V V -> V", "lane"), _row("vmaxs", "V V -> V", "lane"),
+    _row("vminu", "V V -> V", "lane"), _row("vmaxu", "V V -> V", "lane"),
+    _row("vavg", "V V -> V", "lane"),
+    _row("veq", "V V -> V", "lane"), _row("vgt", "V V -> V", "lane"),
+    # Shift every lane by one count; a count of ``lane`` or more empties (or sign-fills) it.
+    _row("vshl", "V i64 -> V", "lane"), _row("vlshr", "V i64 -> V", "lane"),
+    _row("vashr", "V i64 -> V", "lane"),
+    _row("vpackss", "V V -> V", "lane"), _row("vpackus", "V V -> V", "lane"),
+    _row("vunpackl", "V V -> V", "lane"), _row("vunpackh", "V V -> V", "lane"),
+    _row("vmsb", "V -> i32", "lane"),
+    _row("vfadd", "V V -> V", "lane"), _row("vfsub", "V V -> V", "lane"),
+    _row("vfmul", "V V -> V", "lane"), _row("vfdiv", "V V -> V", "lane"),
+    _row("vfsqrt", "V -> V", "lane"),
+    # The host: time stamp, and the SSE control and status word.
+    _row("cycles", "-> i64"), _row("getmxcsr", "-> i32"), _row("setmxcsr", "i32 -> void"),
+    # Terminals: each ends a block.
+    _row("br", "-> void", "target"),
+    _row("brif", "B -> void", "then", "otherwise", "likely"),
+    _row("switch", "T -> void", "cases", "default"),
+    _row("ret", "... -> void"),
+    # Leave by a pending guest exception; inlining turns it into a jump to the caller's own.
+    _row("unwind", "-> void"),
+    _row("unreachable", "-> void"),
+    # Tail-call threaded code: (code, env, rec, ram).
+    _row("tail", "P P P P -> void"),
+]  # fmt: skip
+
+OPS = {row.name: row for row in _ROWS}
+
+TERMINALS = {"br", "brif", "switch", "ret", "unwind", "unreachable", "tail"}
+COMMUTATIVE = {
+    "add", "mul", "mulhu", "mulhs", "and", "or", "xor", "addc", "addo", "eq", "ne", "feq",
+    "funord", "vadd", "vmul", "vmulhu", "vmulhs", "vadds", "vaddus", "vmins", "vmaxs", "vminu",
+    "vmaxu", "vavg", "veq",
+}  # fmt: skip
+READS_MEMORY = {"ld", "call", "callptr", "enter", "get"}
+SIDE_EFFECTS = {"st", "set", "call", "callptr", "enter", "setmxcsr", "cycles", "getmxcsr"}
+# Float ops raise sticky flags, but only a later getmxcsr can tell: dead ones may go with their value
+# only in code that keeps no exact flags, so passes leave them where they are.
+STICKY = {
+    "fadd", "fsub", "fmul", "fdiv", "fsqrt", "feq", "flt", "fle", "funord", "fext", "ftrunc",
+    "sitof", "ftosi", "ftosi_round", "vfadd", "vfsub", "vfmul", "vfdiv", "vfsqrt",
+}  # fmt: skip
+UNREMOVABLE = TERMINALS | SIDE_EFFECTS | STICKY

@@ -1,0 +1,296 @@
+"""Guest memory by linear address, for native code: TLB probe inline, everything else out of line.
+
+The probe compares the tag with the page of the access's *last* byte, so one compare catches misses
+and page-crossing accesses alike. TLB entries hold an addend from address to the RAM window.
+
+A front-end supplies `guest_translate` (its page walk); it may raise a guest exception.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from pytcg.exec.invalidate import invalidate_write, page_has_code
+from pytcg.exec.layout import (
+    PAGE_BITS,
+    PAGE_MASK,
+    PAGE_SIZE,
+    TLB_SIZE,
+    ExecEnv,
+    Range,
+    TlbEntry,
+)
+from pytcg_native import (
+    call_host,
+    likely,
+    load8,
+    load16,
+    load32,
+    load64,
+    load128,
+    native,
+    ptr,
+    store8,
+    store16,
+    store32,
+    store64,
+    store128,
+    u8,
+    u16,
+    u32,
+    u64,
+    u128,
+    unlikely,
+)
+
+
+class Access(IntEnum):
+    """What an access is for; also the bits of the permissions of a page (1 << access)."""
+
+    READ = 0
+    WRITE = 1
+    EXECUTE = 2
+
+
+NO_PAGE = 0xFFFF_FFFF_FFFF_FFFF
+NOT_RAM = 0xFFFF_FFFF_FFFF_FFFF
+_RANGE_SIZE = Range.layout.size
+_TLB_MASK = (TLB_SIZE - 1) << 5
+
+
+@native(extern=True)
+def guest_translate(env: ExecEnv, address: u64, access: u32) -> u64:
+    """Physical address of a linear one, with the page's permissions in bits 0-2.
+
+    The result is the physical page address | permissions; raises a page fault. The TLB may keep
+    what it returns, so a page not yet dirty has no write permission unless ``access`` is WRITE.
+    """
+    return 0
+
+
+@native
+def ram_offset(env: ExecEnv, physical: u64) -> u64:
+    """Offset of a physical address in the RAM window, bit 63 set for ROM; NOT_RAM if none."""
+    entry: Range = Range(env.ranges)
+    for _i in range(env.range_count):
+        if entry.start <= physical < entry.end:
+            return entry.offset + (physical - entry.start) | select_rom(entry.writable)
+        entry = Range(entry + _RANGE_SIZE)
+    return NOT_RAM
+
+
+@native(inline=True)
+def select_rom(writable: u64) -> u64:
+    if writable != 0:
+        return 0
+    return 1 << 63
+
+
+@native(inline=True)
+def tlb_entry(env: ExecEnv, address: u64) -> TlbEntry:
+    return TlbEntry(env.tlb + ((address >> (PAGE_BITS - 5)) & _TLB_MASK))
+
+
+@native
+def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
+    """Walk, enter the page in the TLB if it is RAM; returns the physical address."""
+    page: u64 = address & PAGE_MASK
+    found: u64 = guest_translate(env, address, access)
+    physical: u64 = found & PAGE_MASK
+    offset: u64 = ram_offset(env, physical)
+    if offset != NOT_RAM:
+        rom: bool = (offset >> 63) != 0
+        offset = offset & 0x7FFF_FFFF_FFFF_FFFF
+        entry: TlbEntry = tlb_entry(env, address)
+        clean: bool = not page_has_code(env, offset)
+        entry.read = page if (found & 1) != 0 else NO_PAGE
+        entry.write = page if (found & 2) != 0 and clean and not rom else NO_PAGE
+        entry.execute = page if (found & 4) != 0 else NO_PAGE
+        entry.addend = offset - page
+    return physical | (address & (PAGE_SIZE - 1))
+
+
+# Slow paths ------------------------------------------------------------------------------------
+
+
+@native
+def host_load(env: ExecEnv, offset: u64, size: u32) -> u64:
+    if size == 1:
+        return load8(ptr(env.ram), offset)
+    if size == 2:
+        return load16(ptr(env.ram), offset)
+    if size == 4:
+        return load32(ptr(env.ram), offset)
+    return load64(ptr(env.ram), offset)
+
+
+@native
+def host_store(env: ExecEnv, offset: u64, size: u32, value: u64) -> None:
+    if size == 1:
+        store8(ptr(env.ram), offset, u8(value))
+    elif size == 2:
+        store16(ptr(env.ram), offset, u16(value))
+    elif size == 4:
+        store32(ptr(env.ram), offset, u32(value))
+    else:
+        store64(ptr(env.ram), offset, value)
+
+
+@native
+def physical_load(env: ExecEnv, physical: u64, size: u32) -> u64:
+    """``size`` (1, 2, 4, 8) bytes at a physical address, within a page."""
+    offset: u64 = ram_offset(env, physical)
+    if likely(offset != NOT_RAM):
+        return host_load(env, offset & 0x7FFF_FFFF_FFFF_FFFF, size)
+    return call_host(ptr(env.read_mmio), "u64", physical, size)
+
+
+@native
+def physical_store(env: ExecEnv, physical: u64, size: u32, value: u64) -> None:
+    """Store within a page: RAM (translated code there dies), ROM (ignored) or a device."""
+    offset: u64 = ram_offset(env, physical)
+    if unlikely(offset == NOT_RAM):
+        call_host(ptr(env.write_mmio), "void", physical, size, value)
+    elif (offset >> 63) == 0:
+        if page_has_code(env, offset):
+            invalidate_write(env, offset, size)
+        host_store(env, offset, size, value)
+
+
+@native
+def load_slow(env: ExecEnv, address: u64, size: u32) -> u64:
+    if unlikely((address & (PAGE_SIZE - 1)) + size > PAGE_SIZE):
+        value: u64 = 0
+        for i in range(u64(0), u64(size)):
+            value |= u64(load_u8(env, address + i)) << (i * 8)
+        return value
+    entry: TlbEntry = tlb_entry(env, address)
+    if entry.read == address & PAGE_MASK:
+        return host_load(env, address + entry.addend, size)
+    return physical_load(env, tlb_fill(env, address, Access.READ), size)
+
+
+@native
+def store_slow(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
+    if unlikely((address & (PAGE_SIZE - 1)) + size > PAGE_SIZE):
+        # Both pages must let us write before a byte changes.
+        low: u64 = tlb_fill(env, address, Access.WRITE)
+        next_page: u64 = (address + size - 1) & PAGE_MASK
+        high: u64 = tlb_fill(env, next_page, Access.WRITE)
+        split: u64 = next_page - address
+        for i in range(u64(0), u64(size)):
+            where: u64 = low + i if i < split else high + (i - split)
+            physical_store(env, where, 1, (value >> (i * 8)) & 0xFF)
+        return
+    physical_store(env, tlb_fill(env, address, Access.WRITE), size, value)
+
+
+# The probes ------------------------------------------------------------------------------------
+
+
+@native(inline=True)
+def load_u8(env: ExecEnv, address: u64) -> u8:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.read == address & PAGE_MASK):
+        return load8(ptr(env.ram), address + entry.addend)
+    return u8(load_slow_byte(env, address))
+
+
+@native
+def load_slow_byte(env: ExecEnv, address: u64) -> u64:
+    return physical_load(env, tlb_fill(env, address, Access.READ), 1)
+
+
+@native(inline=True)
+def load_u16(env: ExecEnv, address: u64) -> u16:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.read == (address + 1) & PAGE_MASK):
+        return load16(ptr(env.ram), address + entry.addend)
+    return u16(load_slow(env, address, 2))
+
+
+@native(inline=True)
+def load_u32(env: ExecEnv, address: u64) -> u32:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.read == (address + 3) & PAGE_MASK):
+        return load32(ptr(env.ram), address + entry.addend)
+    return u32(load_slow(env, address, 4))
+
+
+@native(inline=True)
+def load_u64(env: ExecEnv, address: u64) -> u64:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.read == (address + 7) & PAGE_MASK):
+        return load64(ptr(env.ram), address + entry.addend)
+    return load_slow(env, address, 8)
+
+
+@native(inline=True)
+def load_u128(env: ExecEnv, address: u64) -> u128:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.read == (address + 15) & PAGE_MASK):
+        return load128(ptr(env.ram), address + entry.addend)
+    return u128(load_slow(env, address, 8)) | (u128(load_slow(env, address + 8, 8)) << 64)
+
+
+@native(inline=True)
+def store_u8(env: ExecEnv, address: u64, value: u8) -> None:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == address & PAGE_MASK):
+        store8(ptr(env.ram), address + entry.addend, value)
+    else:
+        store_slow(env, address, 1, value)
+
+
+@native(inline=True)
+def store_u16(env: ExecEnv, address: u64, value: u16) -> None:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 1) & PAGE_MASK):
+        store16(ptr(env.ram), address + entry.addend, value)
+    else:
+        store_slow(env, address, 2, value)
+
+
+@native(inline=True)
+def store_u32(env: ExecEnv, address: u64, value: u32) -> None:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 3) & PAGE_MASK):
+        store32(ptr(env.ram), address + entry.addend, value)
+    else:
+        store_slow(env, address, 4, value)
+
+
+@native(inline=True)
+def store_u64(env: ExecEnv, address: u64, value: u64) -> None:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 7) & PAGE_MASK):
+        store64(ptr(env.ram), address + entry.addend, value)
+    else:
+        store_slow(env, address, 8, value)
+
+
+@native(inline=True)
+def store_u128(env: ExecEnv, address: u64, value: u128) -> None:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 15) & PAGE_MASK):
+        store128(ptr(env.ram), address + entry.addend, value)
+    else:
+        probe_write(env, address, 16)
+        store_slow(env, address, 8, u64(value))
+        store_slow(env, address + 8, 8, u64(value >> 64))
+
+
+@native
+def probe_write(env: ExecEnv, address: u64, size: u64) -> None:
+    """Fault now if any of ``size`` (up to a page) bytes at ``address`` can't be written."""
+    tlb_fill(env, address, Access.WRITE)
+    if (address & (PAGE_SIZE - 1)) + size > PAGE_SIZE:
+        tlb_fill(env, (address + size - 1) & PAGE_MASK, Access.WRITE)
+
+
+@native
+def probe_read(env: ExecEnv, address: u64, size: u64) -> None:
+    """Fault now if any of ``size`` (up to a page) bytes at ``address`` can't be read."""
+    tlb_fill(env, address, Access.READ)
+    if (address & (PAGE_SIZE - 1)) + size > PAGE_SIZE:
+        tlb_fill(env, (address + size - 1) & PAGE_MASK, Access.READ)
