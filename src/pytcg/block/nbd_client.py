@@ -1,0 +1,210 @@
+"""An export of an NBD server as a BlockDevice.
+
+As with QEMU's defaults a lost connection is not made again: every later request fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .device import BlockDevice, BlockError, Extent
+from .nbd_address import NbdAddress, parse_options
+from .nbd_connection import Connection
+from .nbd_handshake import ClientHandshake, ExportInfo
+from .nbd_protocol import (
+    BASE_ALLOCATION,
+    MAX_PAYLOAD,
+    AllocationState,
+    Command,
+    CommandFlag,
+    TransmissionFlag,
+)
+
+_MAX_STATUS = 1 << 31
+Data = bytes | bytearray | memoryview
+
+
+def open_nbd(options: Mapping[str, Any], *, read_only: bool = False) -> NbdDevice:
+    """Open an export by a name (`filename`) or by QEMU's nbd driver options."""
+    left = dict(options)
+    filename = str(left.get("filename", ""))
+    context = str(left.pop("x-dirty-bitmap", BASE_ALLOCATION))
+    try:
+        address = parse_options(left)
+        return NbdDevice(address, filename=filename, read_only=read_only, context=context)
+    except BlockError as error:
+        shown = filename or "json:{\"driver\": \"nbd\"}"
+        raise BlockError(f"Could not open '{shown}': {error}", error.errno) from None
+
+
+class NbdDevice(BlockDevice):
+    """A connected export."""
+
+    format_name = "nbd"
+
+    def __init__(self, address: NbdAddress, *, filename: str = "", read_only: bool = False,
+                 context: str = BASE_ALLOCATION) -> None:
+        handshake = ClientHandshake(address)
+        self.info: ExportInfo = handshake.open(context)
+        self._connection = Connection(handshake.channel, structured=handshake.structured)
+        self.filename = filename or f"nbd://{address.server}/{address.export}"
+        self.read_only = read_only
+        self._flags = self.info.flags
+        self._context = self.info.contexts.get(context, -1)
+        self._closed = False
+        self._edge_lock = threading.Lock()  # read-modify-write of part blocks
+        try:
+            self._check_usable(context)
+        except BlockError:
+            self.close()
+            raise
+        self.request_alignment = self.info.min_block or 1
+        self._max = min(self.info.max_block or MAX_PAYLOAD, MAX_PAYLOAD)
+
+    def _check_usable(self, context: str) -> None:
+        if TransmissionFlag.READ_ONLY in self._flags and not self.read_only:
+            raise BlockError("Permission denied", errno.EACCES)
+        if context != BASE_ALLOCATION and self._context < 0:
+            raise BlockError(f"requested x-dirty-bitmap {context} not found", errno.EINVAL)
+
+    @property
+    def size(self) -> int:
+        return self.info.size
+
+    @property
+    def connected_flags(self) -> TransmissionFlag:
+        """What the server can do."""
+        return self._flags
+
+    # ---- reading ----
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self.check_range(offset, len(buffer))
+        align = self.request_alignment
+        if offset % align or len(buffer) % align:
+            start, end = self._padded(offset, len(buffer))
+            whole = memoryview(bytearray(end - start))
+            self._read_aligned(start, whole)
+            buffer[:] = whole[offset - start : offset - start + len(buffer)]
+        else:
+            self._read_aligned(offset, buffer)
+
+    def _read_aligned(self, offset: int, buffer: memoryview) -> None:
+        for at, step in self._pieces(0, len(buffer), self._max):
+            part = buffer[at : at + step]
+            self._connection.run(Command.READ, 0, offset + at, step, into=part)
+
+    def layer_status(self, offset: int, length: int) -> Extent:
+        align = self.request_alignment
+        data = Extent(length, True, False, offset=offset, filename=self.filename)
+        if self._context < 0:
+            return data
+        start, end = self._padded(offset, min(length, _MAX_STATUS))
+        pairs = self._connection.run(Command.BLOCK_STATUS, CommandFlag.REQ_ONE, start, end - start,
+                                     context=self._context)
+        if not pairs or not pairs[0][0]:
+            raise BlockError("server sent no block status", errno.EIO)
+        run, status = pairs[0]
+        run = min(start + run, offset + length) - offset
+        if run <= 0 or (run < length and (offset + run) % align):
+            return data  # a server that breaks its own alignment; data is the safe reading
+        hole = bool(status & AllocationState.HOLE)
+        zero = bool(status & AllocationState.ZERO)
+        return Extent(run, not hole, zero, offset=offset, filename=self.filename)
+
+    # ---- writing ----
+
+    def pwrite(self, offset: int, data: Data, *, fua: bool = False) -> None:
+        self.check_range(offset, len(data), write=True)
+        view = memoryview(data).cast("B")
+        align = self.request_alignment
+        if offset % align or len(view) % align:
+            self._write_unaligned(offset, view, fua=fua)
+        else:
+            self._write_aligned(offset, view, fua=fua)
+
+    def _write_aligned(self, offset: int, view: memoryview, *, fua: bool) -> None:
+        flags = self._fua_flag(wanted=fua)
+        for at, step in self._pieces(0, len(view), self._max):
+            part = view[at : at + step]
+            self._connection.run(Command.WRITE, flags, offset + at, step, payload=part)
+        if fua and not flags:
+            self.flush()
+
+    def _write_unaligned(self, offset: int, view: memoryview, *, fua: bool) -> None:
+        start, end = self._padded(offset, len(view))
+        with self._edge_lock:
+            whole = memoryview(bytearray(end - start))
+            self._read_aligned(start, whole)
+            whole[offset - start : offset - start + len(view)] = view
+            self._write_aligned(start, whole, fua=fua)
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
+                     fua: bool = False) -> None:
+        self.check_range(offset, length, write=True)
+        align = self.request_alignment
+        start, end = -(-offset // align) * align, (offset + length) // align * align
+        if start >= end or TransmissionFlag.SEND_WRITE_ZEROES not in self._flags:
+            super().write_zeroes(offset, length, fua=fua)
+            return
+        if start > offset:
+            super().write_zeroes(offset, start - offset, fua=fua)
+        if offset + length > end:
+            super().write_zeroes(end, offset + length - end, fua=fua)
+        flags = self._fua_flag(wanted=fua)
+        kind = flags | (0 if may_unmap else CommandFlag.NO_HOLE)
+        for at, step in self._pieces(start, end - start, self._max):
+            self._connection.run(Command.WRITE_ZEROES, kind, at, step)
+        if fua and not flags:
+            self.flush()
+
+    def discard(self, offset: int, length: int) -> None:
+        self.check_range(offset, length, write=True)
+        if TransmissionFlag.SEND_TRIM not in self._flags:
+            return
+        align = self.request_alignment
+        start, end = -(-offset // align) * align, (offset + length) // align * align
+        for at, step in self._pieces(start, end - start, _MAX_STATUS):
+            self._connection.run(Command.TRIM, 0, at, step)
+
+    def flush(self) -> None:
+        if TransmissionFlag.SEND_FLUSH in self._flags:
+            self._connection.run(Command.FLUSH, 0, 0, 0)
+
+    def cache_range(self, offset: int, length: int) -> None:
+        self.check_range(offset, length)
+        if TransmissionFlag.SEND_CACHE not in self._flags:
+            return
+        start, end = self._padded(offset, length)
+        for at, step in self._pieces(start, end - start, self._max):
+            self._connection.run(Command.CACHE, 0, at, step)
+
+    def truncate(self, size: int, *, preallocation: str = "off") -> None:
+        if size != self.size:
+            raise BlockError("Cannot resize NBD nodes", errno.ENOTSUP)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._connection.close()
+
+    # ---- arithmetic ----
+
+    def _fua_flag(self, *, wanted: bool) -> int:
+        return CommandFlag.FUA if wanted and TransmissionFlag.SEND_FUA in self._flags else 0
+
+    def _padded(self, offset: int, length: int) -> tuple[int, int]:
+        """The range widened to whole blocks, within the export."""
+        align = self.request_alignment
+        return offset // align * align, min(-(-(offset + length) // align) * align, self.size)
+
+    @staticmethod
+    def _pieces(offset: int, length: int, largest: int) -> Iterator[tuple[int, int]]:
+        end = offset + length
+        while offset < end:
+            step = min(end - offset, largest)
+            yield offset, step
+            offset += step
