@@ -1,0 +1,451 @@
+"""qcow2 writes: allocation with copy-on-write, zero clusters, discard, compressed clusters.
+
+A request maps itself under the device's lock, moves data without it, and links new clusters
+into the L2 tables under it again, so that requests overlap; two that allocate the same cluster
+take turns.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import qcow2_format as fmt
+from .device import BlockError
+from .qcow2_compress import SECTOR, compress, compressed_extent, descriptor_shift
+from .qcow2_l2 import ALL_ZEROES, Kind
+
+if TYPE_CHECKING:
+    from .qcow2 import Qcow2Device
+
+MAX_ALLOCATION_BYTES = 8 << 20
+MAX_PENDING_FREES = 4096
+
+
+class Writer:
+    """The half of a qcow2 device that changes it."""
+
+    def __init__(self, device: Qcow2Device) -> None:
+        self._device = device
+        self._map = device.map
+        self._refcounts = device.refcounts
+        self._external = device.data_file is not device.file
+        self._cluster = device.cluster_size
+        self._bits = device.header.cluster_bits
+        self._busy: list[tuple[int, int]] = []  # guest ranges being allocated
+        self._packed_at = 0  # host offset where the next compressed cluster may go
+        self._extends = device.file.has_zero_init  # beyond its end the file reads as zeroes
+        self._metadata = self._find_metadata()
+
+    def _find_metadata(self) -> set[int]:
+        """Host clusters of known tables: guest data must never be written there."""
+        header, bits = self._device.header, self._bits
+        found = {0}
+        found.update((entry & fmt.OFFSET_MASK) >> bits for entry in self._map.l1 if entry)
+        for offset, length in (
+                (header.l1_table_offset, header.l1_size * 8),
+                *((entry.l1_table_offset, entry.l1_size * 8)
+                  for entry in self._device.snapshots)):
+            found.update(range(offset >> bits, -(-(offset + length) // self._cluster)))
+        return found
+
+    # ---- allocation ----
+
+    def _prepare(self) -> None:
+        device = self._device
+        if device.read_only:
+            raise BlockError(f"Block node '{device.filename}' is read-only", errno.EPERM)
+        if device.lazy_refcounts:
+            device.mark_dirty()
+        if device.pending_frees > MAX_PENDING_FREES:
+            device.flush()
+
+    def _refuse_overlap(self, host: int, length: int, what: str) -> None:
+        first, last = host >> self._bits, (host + length - 1) >> self._bits
+        for cluster in range(first, last + 1):
+            if cluster in self._metadata or cluster in self._refcounts.own:
+                raise self._device.corrupted(
+                    f"Preventing invalid {what} at offset {cluster << self._bits:#x} "
+                    "(overlaps with image metadata)")
+
+    def allocate_metadata(self, clusters: int) -> int:
+        """Host offset of new clusters for a table."""
+        offset = self._refcounts.allocate(clusters)
+        self._refuse_overlap(offset, clusters << self._bits, "allocation")
+        self._metadata.update(range(offset >> self._bits, (offset >> self._bits) + clusters))
+        return offset
+
+    def free_metadata(self, offset: int, clusters: int) -> None:
+        """A table's clusters are no longer used (once the disk says so)."""
+        first = offset >> self._bits
+        self._metadata.difference_update(range(first, first + clusters))
+        self._device.free_later(first, clusters)
+
+    def _allocate_data(self, guest: int, clusters: int) -> int:
+        if self._external:
+            return guest
+        host = self._refcounts.allocate(clusters)
+        self._refuse_overlap(host, clusters << self._bits, "allocation")
+        return host
+
+    def _wait_for(self, start: int, end: int) -> bool:
+        """Wait (holding the lock) until nobody allocates in the range; True if it had to."""
+        waited = False
+        while any(low < end and start < high for low, high in self._busy):
+            self._device.lock.wait()
+            waited = True
+        return waited
+
+    def _drop_word(self, word: int) -> None:
+        """An L2 entry went away: count down what it pointed at, later."""
+        if word & fmt.COMPRESSED:
+            offset, length = compressed_extent(word & (fmt.COMPRESSED - 1), self._bits)
+            first = offset >> self._bits
+            last = (offset + length - 1) >> self._bits
+            self._device.free_later(first, last - first + 1)
+            self._packed_at = 0  # the cluster being filled may be this one
+        elif word & fmt.OFFSET_MASK and not self._external:
+            self._device.free_later((word & fmt.OFFSET_MASK) >> self._bits, 1)
+
+    # ---- data ----
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Store guest data."""
+        if self._device.has_bitmaps:
+            self._device.bitmaps.mark_dirty(offset, len(data))
+        while data:
+            done = self._write_some(offset, data)
+            offset += done
+            data = data[done:]
+
+    def _write_some(self, offset: int, data: memoryview) -> int:
+        device = self._device
+        with device.lock:
+            self._prepare()
+            plan = self._plan(offset, len(data))
+            token = device.begin()
+        length = min(len(data), plan.end - offset)
+        try:
+            if plan.in_place:
+                device.data_file.pwrite(plan.host, data[:length])
+            else:
+                self._fill(plan, offset, data[:length])
+        finally:
+            device.end(token)
+            if not plan.in_place:
+                with device.lock:
+                    self._busy.remove((plan.start, plan.end))
+                    device.lock.notify_all()
+        return length
+
+    def _plan(self, offset: int, length: int) -> _Plan:
+        """Where the next bytes go; a range to allocate is claimed in ``_busy``."""
+        start = offset & -self._cluster
+        while True:
+            run = self._map.lookup(offset, length)
+            if run.kind is Kind.DATA and run.copied:
+                if not self._external:
+                    self._refuse_overlap(run.host, run.length, "data write")
+                return _Plan(True, offset, offset + run.length, run.host)
+            limit = max(1, MAX_ALLOCATION_BYTES >> self._bits)
+            count, host = self._map.needs_allocation(offset, length, limit)
+            end = start + count * self._cluster
+            if not self._wait_for(start, end):
+                break
+        fresh, blank = host < 0, False
+        if fresh:
+            unused = self._refcounts.never_used << self._bits
+            host = self._allocate_data(start, count)
+            blank = self._extends and not self._external and host >= unused
+        elif not self._external:
+            self._refuse_overlap(host, self._cluster, "data write")
+        self._busy.append((start, end))
+        return _Plan(False, start, end, host, fresh, blank)
+
+    def _fill(self, plan: _Plan, offset: int, data: memoryview) -> None:
+        """Write data and what surrounds it into the plan's clusters, then link them."""
+        device, stop = self._device, offset + len(data)
+        low, high = self._copy_bounds(plan, offset, stop)
+        try:
+            head = self._surroundings(low, offset, blank=plan.blank)
+            tail = self._surroundings(stop, high, blank=plan.blank)
+            base = plan.host - plan.start
+            whole = b"".join((head, data, tail)) if head or tail else data
+            device.data_file.pwrite(base + offset - len(head), whole)
+        except BaseException:
+            if plan.fresh and not self._external:
+                with device.lock:
+                    device.free_later(plan.host >> self._bits,
+                                      (plan.end - plan.start) >> self._bits)
+            raise
+        with device.lock:
+            self._link(plan, low, high)
+
+    def _copy_bounds(self, plan: _Plan, offset: int, stop: int) -> tuple[int, int]:
+        """The range that must hold data afterwards: whole subclusters at least.
+
+        A cluster that moves takes all its subclusters along.
+        """
+        sub = 1 << self._map.sub_bits
+        low, high = offset & -sub, min(-(-stop // sub) * sub, plan.end)
+        if self._map.extended and plan.fresh:
+            moved = fmt.OFFSET_MASK | fmt.COMPRESSED
+            with self._device.lock:
+                if self._map.word(plan.start) & moved:
+                    low = plan.start
+                if self._map.word(plan.end - self._cluster) & moved:
+                    high = plan.end
+        return low, high
+
+    def _surroundings(self, start: int, end: int, *, blank: bool) -> bytes:
+        """Old guest content of a range; empty if it is zero and ``blank`` space holds zero."""
+        if start >= end:
+            return b""
+        device = self._device
+        stop = min(end, device.size)
+        if blank and (start >= stop or self._reads_zero(start, stop)):
+            return b""
+        old = bytearray(end - start)
+        if stop > start:
+            device.read_range(start, memoryview(old)[: stop - start])
+        return bytes(old)
+
+    def _reads_zero(self, start: int, end: int) -> bool:
+        """Whether the range surely reads as zeroes, going by the map."""
+        while start < end:
+            extent = self._device.status_at(start, end - start)
+            if not extent.zero:
+                return False
+            start += extent.length
+        return True
+
+    def _link(self, plan: _Plan, low: int, high: int) -> None:
+        """Point the plan's L2 entries at its clusters; [low, high) holds data."""
+        count = (plan.end - plan.start) >> self._bits
+        words = [plan.host + index * self._cluster | fmt.COPIED for index in range(count)]
+        old = self._map.set_words(plan.start, words)
+        for word, new in zip(old, words, strict=True):
+            if word and (word ^ new) & ~(fmt.COPIED | fmt.ZERO):
+                self._drop_word(word)
+        if self._map.extended:
+            for index in range(count):
+                self._mark_data(plan.start + index * self._cluster, low, high, old[index])
+
+    def _mark_data(self, cluster: int, low: int, high: int, old: int) -> None:
+        """In one extended entry: the subclusters within [low, high) hold data now."""
+        first = max(0, low - cluster) >> self._map.sub_bits
+        last = min(self._cluster, high - cluster) >> self._map.sub_bits
+        mask = (1 << last) - (1 << first)
+        bitmap = 0 if old & fmt.COMPRESSED else self._map.bitmap(cluster)
+        self._map.set_bitmap(cluster, (bitmap | mask) & ~(mask << 32))
+
+    # ---- compressed clusters ----
+
+    def write_compressed(self, offset: int, data: bytes | memoryview) -> None:
+        """Store a whole cluster compressed; as it is if that would not be smaller."""
+        device = self._device
+        if offset % self._cluster or len(data) not in (self._cluster, device.size - offset):
+            raise BlockError("Compressed writes must be whole clusters", errno.EINVAL)
+        if self._external:
+            raise BlockError("Compressed writes need the image's own data area", errno.ENOTSUP)
+        if device.has_bitmaps:
+            device.bitmaps.mark_dirty(offset, len(data))
+        padded = bytes(data) + bytes(self._cluster - len(data))
+        packed = compress(padded, device.header.compression_type)
+        if len(packed) >= self._cluster:
+            self.write(offset, memoryview(data))
+            return
+        with device.lock:
+            self._prepare()
+            while self._wait_for(offset, offset + self._cluster):
+                pass
+            host = self._allocate_packed(len(packed))
+            sectors = (host + len(packed) - 1) // SECTOR - host // SECTOR
+            word = fmt.COMPRESSED | sectors << descriptor_shift(self._bits) | host
+            device.file.pwrite(host, packed)
+            # The last sector is read whole, so it must be there.
+            old = self._map.set_words(offset, [word])[0]
+            if self._map.extended:
+                self._map.set_bitmap(offset, 0)
+            if old:
+                self._drop_word(old)
+
+    def _allocate_packed(self, length: int) -> int:
+        """Host offset for compressed bytes, behind the ones before where that is possible."""
+        at, counts = self._packed_at, self._refcounts
+        cluster = at >> self._bits
+        room = -at % self._cluster
+        fits = room and counts.get(cluster) < counts.maximum
+        if fits and length > room:
+            fits = counts.allocate_at((cluster + 1) << self._bits, 1) == 1
+        if fits:
+            counts.add(cluster, 1, 1)
+        else:
+            at = counts.allocate(1)
+        self._refuse_overlap(at, length, "allocation")
+        self._packed_at = at + length
+        return at
+
+    # ---- zeroes and discard ----
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool) -> None:
+        """Make a range read as zeroes, by zero clusters where whole (sub)clusters are meant."""
+        if self._device.has_bitmaps:
+            self._device.bitmaps.mark_dirty(offset, length)
+        end = offset + length
+        sub = 1 << self._map.sub_bits
+        start, stop = -(-offset // sub) * sub, end & -sub
+        if end == self._device.size:
+            stop = -(-end // sub) * sub
+        if start > stop:  # within one subcluster
+            self._zero_part(offset, end)
+            return
+        if offset < start:
+            self._zero_part(offset, start)
+        self._each_slice(start, stop, lambda low, high: self._zero_slice(low, high, may_unmap))
+        if stop < end:
+            self._zero_part(stop, end)
+
+    def _zero_part(self, start: int, end: int) -> None:
+        """Zero less than a subcluster; if the rest of it is zero too, then as a whole."""
+        sub = 1 << self._map.sub_bits
+        low, high = start & -sub, -(-end // sub) * sub
+        bound = min(high, self._device.size)
+        run = self._map.lookup(start, 1)
+        if (run.kind is not Kind.DATA and self._reads_zero(low, start)
+                and self._reads_zero(end, bound)):
+            self._each_slice(low, high, lambda a, b: self._zero_slice(a, b, True))
+        else:
+            self._write_plain_zeroes(start, end)
+
+    def _write_plain_zeroes(self, start: int, end: int) -> None:
+        zeroes = memoryview(bytes(min(end - start, 1 << 20)))
+        while start < end:
+            start += self._write_some(start, zeroes[: end - start])
+
+    def _each_slice(self, start: int, end: int, act: Callable[[int, int], None]) -> None:
+        """Call ``act(low, high)`` for the parts of a range that lie in one L2 slice each."""
+        span = self._map.slice_entries << self._bits
+        while start < end:
+            stop = min(end, (start // span + 1) * span)
+            act(start, stop)
+            start = stop
+
+    def _zero_slice(self, start: int, end: int, may_unmap: bool) -> None:
+        device = self._device
+        if device.header.version < 3:
+            if not self._reads_zero(start, min(end, device.size)):
+                self._write_plain_zeroes(start, min(end, device.size))
+            return
+        if device.data_file_is_raw:
+            device.data_file.write_zeroes(start, min(end, device.size) - start)
+            may_unmap = False
+        with device.lock:
+            self._prepare()
+            while self._wait_for(start, end):
+                pass
+            if device.backing is None and self._map.find(start) is None:
+                return  # no table: zero already
+            first, last = -(-start // self._cluster), end // self._cluster
+            if first > last:
+                parts = [(start, end)]
+            else:
+                parts = [(start, first * self._cluster), (last * self._cluster, end)]
+                self._zero_whole(first * self._cluster, last - first, may_unmap)
+            compressed = [part for part in parts if not self._zero_subclusters(*part)]
+        for low, high in compressed:
+            self._write_plain_zeroes(low, high)
+
+    def _zero_whole(self, start: int, count: int, may_unmap: bool) -> None:
+        if count == 0:
+            return
+        words = self._map.first_words(start, count)
+        plain = 0 if self._map.extended else fmt.ZERO
+        new = []
+        for word in words:
+            hosted = word & fmt.OFFSET_MASK or (self._external and word & fmt.COPIED)
+            keep = hosted and not may_unmap and not word & fmt.COMPRESSED
+            new.append(word | plain if keep else plain)
+        self._map.set_words(start, new)
+        for index in range(count):
+            if words[index] and not new[index] & fmt.OFFSET_MASK:
+                self._drop_word(words[index])
+            if self._map.extended:
+                self._map.set_bitmap(start + index * self._cluster, ALL_ZEROES)
+
+    def _zero_subclusters(self, start: int, end: int) -> bool:
+        """Zero some subclusters of one cluster; False if it is compressed."""
+        if start == end:
+            return True
+        if self._map.word(start) & fmt.COMPRESSED:
+            return False
+        base = start & -self._cluster
+        bits = self._map.sub_bits
+        mask = (1 << ((end - base) >> bits)) - (1 << ((start - base) >> bits))
+        bitmap = self._map.bitmap(start)
+        self._map.set_bitmap(start, bitmap & ~mask | mask << 32)
+        return True
+
+    def discard(self, offset: int, length: int) -> None:
+        """Free whole clusters in the range; they read as zeroes afterwards."""
+        device = self._device
+        end = offset + length
+        start, stop = -(-offset // self._cluster) * self._cluster, end & -self._cluster
+        if end == device.size:
+            stop = -(-end // self._cluster) * self._cluster
+        if device.header.version < 3 and device.backing is not None:
+            return  # without zero clusters the backing file would show through
+        if start < stop:
+            if device.has_bitmaps:
+                device.bitmaps.mark_dirty(start, min(stop, device.size) - start)
+            self._each_slice(start, stop, self._discard_slice)
+
+    def _discard_slice(self, start: int, end: int, *, full: bool = False) -> None:
+        device = self._device
+        if device.data_file_is_raw and not full:
+            device.data_file.discard(start, min(end, device.size) - start)
+        with device.lock:
+            self._prepare()
+            while self._wait_for(start, end):
+                pass
+            shows_backing = device.backing is not None and not full
+            if self._map.find(start) is None and not shows_backing:
+                return
+            count = (end - start) >> self._bits
+            words = self._map.first_words(start, count)
+            plain = fmt.ZERO if device.header.version >= 3 and not self._map.extended else 0
+            new = []
+            for word in words:
+                hosted = word & (fmt.OFFSET_MASK | fmt.COMPRESSED | fmt.COPIED)
+                new.append(0 if full else plain if hosted or shows_backing else word)
+            if new != words:
+                self._map.set_words(start, new)
+            self._drop_discarded(start, words, full=full, shows_backing=shows_backing)
+
+    def _drop_discarded(self, start: int, words: list[int], *, full: bool,
+                        shows_backing: bool) -> None:
+        for index, word in enumerate(words):
+            if word:
+                self._drop_word(word)
+            if self._map.extended:
+                cluster = start + index * self._cluster
+                if full:
+                    self._map.set_bitmap(cluster, 0)
+                elif word or shows_backing:
+                    self._map.set_bitmap(cluster, ALL_ZEROES)
+
+    def discard_fully(self, start: int, end: int) -> None:
+        """Make clusters unallocated, so that a backing file shows (commit, resize)."""
+        self._each_slice(start, end, lambda low, high: self._discard_slice(low, high, full=True))
+
+
+class _Plan(NamedTuple):
+    """What one step of a write does: in place, or into clusters [start, end) at ``host``."""
+
+    in_place: bool
+    start: int
+    end: int
+    host: int
+    fresh: bool = False  # the host clusters are new
+    blank: bool = False  # and read as zeroes
