@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
+from pytcg.hw.bits import register_bits
 from pytcg.hw.clock import NS_PER_SECOND, Clock
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
@@ -35,6 +36,7 @@ GPE0_LENGTH = 16
 WINDOW = 0x80
 
 
+@register_bits
 class Pm1(IntFlag):
     """PM1 status and enable bits."""
 
@@ -50,6 +52,7 @@ class Pm1(IntFlag):
 ENABLES = Pm1.TMR | Pm1.GBL | Pm1.PWRBTN | Pm1.SLPBTN | Pm1.RTC
 
 
+@register_bits
 class Pm1Cnt(IntFlag):
     """PM1 control; SLP_TYP is bits 10-12."""
 

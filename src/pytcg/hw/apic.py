@@ -395,14 +395,14 @@ class LocalApic:
             entry |= self._lvt(reg) & Lvt.REMOTE_IRR
         if not self.svr & SVR_ENABLE:
             entry |= Lvt.MASK
-        self.lvt[reg - Reg.LVT_TIMER] = entry
+        self.lvt[reg - Reg.LVT_TIMER] = int(entry)
         if reg == Reg.LVT_TIMER:
             self.timer.set_mode(TimerMode(entry >> 17 & 3))
 
     def _write_svr(self, value: int) -> None:
         self.svr = value & 0x1FF
         if not self.svr & SVR_ENABLE:
-            self.lvt = [entry | Lvt.MASK for entry in self.lvt]
+            self.lvt = [int(entry | Lvt.MASK) for entry in self.lvt]
 
     def _write_icr(self, value: int) -> None:
         self.icr = value & ~ICR_DELIVERY_STATUS
@@ -488,6 +488,6 @@ class LocalApic:
         blocked = lint0 & (Lvt.MASK | Lvt.REMOTE_IRR)
         fixed_level = lint0 & Lvt.LEVEL and self._lvt_mode(Reg.LVT_LINT0) is DeliveryMode.FIXED
         if self.lint[0] and fixed_level and not blocked and self.software_enabled:
-            self.lvt[Reg.LVT_LINT0 - Reg.LVT_TIMER] = lint0 | Lvt.REMOTE_IRR
+            self.lvt[Reg.LVT_LINT0 - Reg.LVT_TIMER] = int(lint0 | Lvt.REMOTE_IRR)
             self._local_interrupt(Reg.LVT_LINT0)
         self.intr.set(self._deliverable() is not None or self._extint_waiting())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
+from pytcg.hw.bits import register_bits
+
 APIC_BASE_MSR = 0x1B
 TSC_DEADLINE_MSR = 0x6E0
 X2APIC_MSRS = range(0x800, 0x900)
@@ -12,6 +14,7 @@ VERSION = 0x0005_0014
 """Integrated APIC, six LVT entries."""
 
 
+@register_bits
 class Base(IntFlag):
     """IA32_APIC_BASE (11.4.4)."""
 
@@ -54,6 +57,7 @@ class Reg(IntEnum):
     SELF_IPI = 0x3F
 
 
+@register_bits
 class Lvt(IntFlag):
     """Local vector table entry; vector in bits 0-7, delivery mode in 8-10 (11.5.1)."""
 
@@ -88,6 +92,7 @@ X2APIC_WRITABLE = {
 """Bits that an x2APIC WRMSR may have set, read-only ones included: any other is #GP (11.12.1.3)."""
 
 
+@register_bits
 class Esr(IntFlag):
     """Error status (11.5.3)."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntFlag
 
+from pytcg.hw.bits import register_bits
 from pytcg.hw.clock import Clock
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
@@ -13,6 +14,7 @@ REFRESH_NS = 15_085
 """Half a cycle of port 61h's refresh bit: a refresh request each 15.085 us (18 PIT clocks)."""
 
 
+@register_bits
 class PortB(IntFlag):
     """System control port B (61h) on the AT; the other bits read 0 (no parity errors)."""
 
@@ -60,6 +62,7 @@ class SystemControlPortB:
         self._set_gate(bool(self.latch & PortB.TIMER2_GATE))
 
 
+@register_bits
 class PortA(IntFlag):
     """System control port A (92h)."""
 
@@ -101,6 +104,7 @@ class SystemControlPortA:
         self.a20.set(bool(self.latch & PortA.A20))
 
 
+@register_bits
 class Rcr(IntFlag):
     """Reset control register (PIIX3/ICH9, I/O port CF9h)."""
 

@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
+from pytcg.hw.bits import register_bits
 from pytcg.hw.line import Line
 from pytcg.hw.ps2_keyboard import RESEND, Ps2Keyboard
 from pytcg.hw.state import State, load, save
 
 
+@register_bits
 class Status(IntFlag):
     """Status register, port 64h."""
 
@@ -29,6 +31,7 @@ class Status(IntFlag):
     PARITY = 0x80
 
 
+@register_bits
 class Mode(IntFlag):
     """Controller command byte (RAM address 0)."""
 
@@ -40,6 +43,7 @@ class Mode(IntFlag):
     TRANSLATE = 0x40
 
 
+@register_bits
 class OutputPort(IntFlag):
     """Output port P2."""
 

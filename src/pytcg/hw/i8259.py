@@ -10,10 +10,12 @@ from __future__ import annotations
 from enum import IntFlag
 from functools import partial
 
+from pytcg.hw.bits import register_bits
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 
 
+@register_bits
 class Icw1(IntFlag):
     """Initialization Command Word 1."""
 
@@ -23,6 +25,7 @@ class Icw1(IntFlag):
     INIT = 0x10
 
 
+@register_bits
 class Icw4(IntFlag):
     """Initialization Command Word 4."""
 
@@ -31,6 +34,7 @@ class Icw4(IntFlag):
     SFNM = 0x10
 
 
+@register_bits
 class Ocw2(IntFlag):
     """Operation Control Word 2; the low three bits are the level."""
 
@@ -39,6 +43,7 @@ class Ocw2(IntFlag):
     R = 0x80
 
 
+@register_bits
 class Ocw3(IntFlag):
     """Operation Control Word 3."""
 

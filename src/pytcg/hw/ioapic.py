@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
 from pytcg.hw.apic_bus import DeliveryMode, Destination, Trigger
+from pytcg.hw.bits import register_bits
 from pytcg.hw.state import State, load, save
 
 PINS = 24
@@ -33,6 +34,7 @@ class Index(IntEnum):
     REDTBL = 0x10
 
 
+@register_bits
 class Redirection(IntFlag):
     """Redirection table entry, low word (3.2.4); vector in bits 0-7, destination in 56-63."""
 
@@ -152,5 +154,5 @@ class IoApic:
                 and waiting == Redirection.LEVEL
                 and self._mode(pin) in REMOTE_MODES
             ):
-                self.entries[pin] = entry | Redirection.REMOTE_IRR
+                self.entries[pin] = int(entry | Redirection.REMOTE_IRR)
                 self._send(pin)

@@ -12,6 +12,7 @@ import calendar
 import time
 from enum import IntEnum, IntFlag
 
+from pytcg.hw.bits import register_bits
 from pytcg.hw.clock import NS_PER_SECOND, Clock
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
@@ -54,6 +55,7 @@ CALENDAR = {
 }  # fmt: skip
 
 
+@register_bits
 class RegB(IntFlag):
     """Register B: modes and interrupt enables."""
 
@@ -67,6 +69,7 @@ class RegB(IntFlag):
     SET = 0x80
 
 
+@register_bits
 class RegC(IntFlag):
     """Register C: interrupt flags; UF, AF and PF sit below their enables' bits in B."""
 

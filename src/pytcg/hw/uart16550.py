@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
+from pytcg.hw.bits import register_bits
 from pytcg.hw.clock import NS_PER_SECOND, Clock
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
@@ -34,6 +35,7 @@ class Reg(IntEnum):
     SCR = 7
 
 
+@register_bits
 class Ier(IntFlag):
     """Interrupt Enable Register."""
 
@@ -57,6 +59,7 @@ class Iir(IntEnum):
 IIR_FIFOS = 0xC0
 
 
+@register_bits
 class Fcr(IntFlag):
     """FIFO Control Register; bits 6-7 select the trigger level."""
 
@@ -65,6 +68,7 @@ class Fcr(IntFlag):
     CLEAR_TX = 0x04
 
 
+@register_bits
 class Lcr(IntFlag):
     """Line Control Register; bits 0-1 are the word length minus five."""
 
@@ -74,6 +78,7 @@ class Lcr(IntFlag):
     DLAB = 0x80
 
 
+@register_bits
 class Mcr(IntFlag):
     """Modem Control Register."""
 
@@ -84,6 +89,7 @@ class Mcr(IntFlag):
     LOOP = 0x10
 
 
+@register_bits
 class Lsr(IntFlag):
     """Line Status Register."""
 
@@ -100,6 +106,7 @@ class Lsr(IntFlag):
 ERRORS = Lsr.OE | Lsr.PE | Lsr.FE | Lsr.BI
 
 
+@register_bits
 class Msr(IntFlag):
     """Modem Status Register: inputs in the high half, what changed in the low."""
 
