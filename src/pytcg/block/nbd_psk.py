@@ -25,6 +25,10 @@ _CLIENT = ctypes.CFUNCTYPE(
 _THUNKS: list[Any] = []
 
 
+class TlsError(Exception):
+    """Credentials that can't be used; the text is the message."""
+
+
 def install_server_keys(context: ssl.SSLContext, keys: Mapping[str, bytes]) -> None:
     """Accept clients that name a user of `keys` and know the key."""
     _prepare(context)
@@ -74,7 +78,7 @@ def _set_native(context: ssl.SSLContext, name: str, thunk: Callable[..., int]) -
     import _ssl
 
     if sys.implementation.name != "cpython" or not hasattr(_ssl, "__file__"):
-        raise NotImplementedError("TLS with pre-shared keys needs Python 3.13 or later")
+        raise TlsError("TLS with pre-shared keys needs Python 3.13 or later")
     # Loading the module that is loaded already: its handle also finds the OpenSSL it links to.
     setter = getattr(ctypes.CDLL(_ssl.__file__), name)
     setter.argtypes = [ctypes.c_void_p, ctypes.c_void_p]

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .nbd_psk import TlsError as TlsError
 from .nbd_psk import install_client_key, install_server_keys
 from .options import parse_bool, parse_keyval
 
@@ -22,10 +23,6 @@ _OPTIONS = {
     "tls-creds-psk": _COMMON | {"username"},
     "tls-creds-anon": _COMMON,
 }
-
-
-class TlsError(Exception):
-    """Credentials that can't be used; the text is the message."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,421 @@
+"""pytcg-nbd: serve a disk image over NBD, with qemu-nbd's command line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+import stat
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pytcg import __version__
+from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.nbd_address import NbdAddress
+from pytcg.block.nbd_export import Export
+from pytcg.block.nbd_handshake import ClientHandshake, ExportInfo
+from pytcg.block.nbd_protocol import DEFAULT_PORT, FLAG_WORDS, MAX_STRING
+from pytcg.block.nbd_server import NbdServer, listen_tcp, listen_unix
+from pytcg.block.nbd_tls import TlsError, add_object, find_object
+from pytcg.block.open import CACHE_MODES, open_image
+from pytcg.block.raw import RawDevice
+from pytcg.cli.block_tool import ToolError, UsageError, fail, parse_argv, warn_if_probed
+
+TOOL = "pytcg-nbd"
+_SHORT = "hVb:o:p:rsnc:dvk:e:f:tl:x:T:D:AB:L"
+_LONG = (
+    "help", "version", "bind=", "offset=", "port=", "read-only", "snapshot", "nocache",
+    "connect=", "disconnect", "verbose", "socket=", "shared=", "format=", "persistent",
+    "load-snapshot=", "export-name=", "trace=", "description=", "allocation-depth", "bitmap=",
+    "list", "cache=", "aio=", "discard=", "detect-zeroes=", "image-opts", "object=",
+    "tls-creds=", "tls-hostname=", "tls-authz=", "fork", "pid-file=", "selinux-label=",
+)
+_FLAGS = {
+    "-r": "read_only", "--read-only": "read_only", "-s": "snapshot", "--snapshot": "snapshot",
+    "-t": "persistent", "--persistent": "persistent", "-v": "verbose", "--verbose": "verbose",
+    "-A": "allocation_depth", "--allocation-depth": "allocation_depth", "-L": "list_exports",
+    "--list": "list_exports", "--fork": "fork", "--image-opts": "image_opts",
+}
+_VALUES = {
+    "-b": "bind", "--bind": "bind", "-p": "port", "--port": "port", "-k": "socket_path",
+    "--socket": "socket_path", "-x": "export_name", "--export-name": "export_name",
+    "-D": "description", "--description": "description", "-f": "image_format",
+    "--format": "image_format", "--pid-file": "pid_file", "--tls-creds": "tls_creds",
+    "--tls-hostname": "tls_hostname", "-l": "load_snapshot", "--load-snapshot": "load_snapshot",
+}
+_CHOICES = {
+    "--cache": ("cache", CACHE_MODES, "Invalid cache mode `{}'"),
+    "--aio": ("aio", ("native", "io_uring", "threads"), "Invalid aio mode '{}'"),
+    "--discard": ("discard", ("ignore", "off", "unmap", "on"), "Invalid discard mode `{}'"),
+    "--detect-zeroes": ("detect_zeroes", ("off", "on", "unmap"),
+                        "Failed to parse detect_zeroes mode: invalid parameter value: {}"),
+}
+_KERNEL = ("-c", "--connect", "-d", "--disconnect")
+_ABSENT = ("-T", "--trace", "--tls-authz", "--selinux-label")
+
+_HELP = f"""usage: {TOOL} [OPTIONS] FILE
+   or: {TOOL} -L [OPTIONS]
+Serve a disk image over the Network Block Device protocol.
+
+  -h, --help                 this text
+  -V, --version              name and version
+where:
+  -p, --port=PORT            TCP port ({DEFAULT_PORT})
+  -b, --bind=IFACE           address to listen on (0.0.0.0)
+  -k, --socket=PATH          listen on a unix socket instead
+  -e, --shared=NUM           clients at a time (1; 0: any number)
+  -t, --persistent           stay when the last client leaves
+  -v, --verbose              report what clients do wrong
+  -x, --export-name=NAME     name of the export (empty)
+  -D, --description=TEXT     text shown beside it
+what:
+  -f, --format=FORMAT        image format
+  -r, --read-only            refuse writes
+  -s, --snapshot             keep writes in a temporary overlay, drop them at the end
+  -l, --load-snapshot=SNAP   export an internal snapshot, read-only
+  -o, --offset=OFFSET        start at this byte of the image
+  -A, --allocation-depth     offer the qemu:allocation-depth context
+  -B, --bitmap=NAME          offer a dirty bitmap of the image
+      --image-opts           FILE is a list of key=value options
+how:
+  -n, --nocache              same as --cache=none
+      --cache=MODE           none, writeback, writethrough, directsync, unsafe
+      --aio=MODE             native, io_uring, threads (no difference here)
+      --discard=MODE         ignore, unmap
+      --detect-zeroes=MODE   off, on, unmap
+      --object TYPE,id=ID,…  tls-creds-x509 or tls-creds-psk with dir=, endpoint=, …
+      --tls-creds=ID         use these credentials
+      --tls-hostname=NAME    name the server's certificate must have (with -L)
+      --fork                 go to the background once clients can connect
+      --pid-file=PATH        write the process id here
+instead:
+  -L, --list                 list the exports of another server"""
+
+
+@dataclass
+class Settings:
+    """The command line, understood."""
+
+    bind: str | None = None
+    port: str | None = None
+    socket_path: str | None = None
+    shared: int = 1
+    persistent: bool = False
+    verbose: bool = False
+    export_name: str | None = None
+    description: str | None = None
+    image_format: str | None = None
+    read_only: bool = False
+    snapshot: bool = False
+    load_snapshot: str | None = None
+    offset: int = 0
+    allocation_depth: bool = False
+    bitmaps: list[str] = field(default_factory=list)
+    image_opts: bool = False
+    cache: str | None = None
+    aio: str | None = None
+    discard: str | None = None
+    detect_zeroes: str | None = None
+    tls_creds: str | None = None
+    tls_hostname: str | None = None
+    fork: bool = False
+    pid_file: str | None = None
+    list_exports: bool = False
+    files: list[str] = field(default_factory=list)
+
+
+def parse_settings(argv: Sequence[str]) -> Settings:
+    """Understand the command line. Raises ToolError."""
+    options, files = parse_argv(argv, _SHORT, _LONG)
+    settings = Settings(files=files)
+    for name, value in options:
+        _take_option(settings, name, value)
+    _check_settings(settings)
+    return settings
+
+
+def _take_option(settings: Settings, name: str, value: str) -> None:
+    if name in _FLAGS:
+        setattr(settings, _FLAGS[name], True)
+    elif name in _VALUES:
+        setattr(settings, _VALUES[name], value)
+    elif name in ("-n", "--nocache"):
+        _take_choice(settings, "--cache", "none")
+    elif name in _CHOICES:
+        _take_choice(settings, name, value)
+    elif name in ("-e", "--shared"):
+        settings.shared = _number(value, 0, (1 << 31) - 1, "Invalid shared device number '{}'")
+    elif name in ("-o", "--offset"):
+        settings.offset = _number(value, 0, (1 << 63) - 1, "Invalid offset '{}'")
+    elif name in ("-B", "--bitmap"):
+        settings.bitmaps.append(value)
+    elif name == "--object":
+        add_object(value)
+    elif name in _KERNEL:
+        raise ToolError(f"{name} needs the kernel's NBD client (the nbd module), which is not "
+                        "supported; use an NBD client such as nbdfuse")
+    elif name in _ABSENT:
+        raise ToolError(f"{name} is not supported")
+    else:
+        text = _HELP if name in ("-h", "--help") else f"{TOOL} {__version__}"
+        print(text)
+        raise SystemExit(0)
+
+
+def _take_choice(settings: Settings, name: str, value: str) -> None:
+    attribute, choices, message = _CHOICES[name]
+    if getattr(settings, attribute) is not None:
+        either = "-n and --cache" if name == "--cache" else name
+        raise ToolError(f"{either} can only be specified once")
+    if value not in choices:
+        raise ToolError(message.format(value))
+    setattr(settings, attribute, value)
+
+
+def _number(text: str, low: int, high: int, message: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise ToolError(message.format(text))
+    return value
+
+
+def _check_settings(settings: Settings) -> None:
+    if settings.list_exports:
+        if settings.files:
+            raise ToolError("List mode is incompatible with a file name")
+        if (settings.export_name or settings.description or settings.image_format
+                or settings.read_only or settings.offset or settings.bitmaps):
+            raise ToolError("List mode is incompatible with per-device settings")
+        if settings.fork:
+            raise ToolError("List mode is incompatible with forking")
+    elif len(settings.files) != 1:
+        raise UsageError("Invalid number of arguments")
+    if settings.socket_path is not None and not settings.socket_path.startswith("/"):
+        raise ToolError("socket path must be absolute")
+    if settings.image_opts and settings.image_format:
+        raise ToolError("--image-opts and -f are mutually exclusive")
+    if settings.detect_zeroes == "unmap" and settings.discard not in ("unmap", "on"):
+        raise ToolError("setting detect-zeroes to unmap is not allowed without setting discard "
+                        "operation to unmap")
+    for what, text in (("name", settings.export_name), ("description", settings.description)):
+        if text is not None and len(text.encode(errors="replace")) > MAX_STRING:
+            raise ToolError(f"export {what} '{text}' too long")
+
+
+# ---- serving ----
+
+
+def open_export(settings: Settings) -> Export:
+    """Open the image and say what of it is exported."""
+    device = _open_device(settings)
+    try:
+        if settings.offset:
+            device = RawDevice(device, offset=settings.offset)
+        return Export(
+            device,
+            name=settings.export_name or "",
+            description=settings.description or "",
+            read_only=settings.read_only,
+            shared=settings.shared != 1,
+            allocation_depth=settings.allocation_depth,
+            bitmaps=tuple(settings.bitmaps),
+        )
+    except BaseException:
+        device.close()
+        raise
+
+
+def _open_device(settings: Settings) -> BlockDevice:
+    name = settings.files[0]
+    if settings.load_snapshot is not None:
+        raise ToolError("-l is not supported: export a copy made with pytcg-img convert -l")
+    try:
+        device = open_image(
+            name, format=settings.image_format, read_only=settings.read_only,
+            cache=settings.cache or "writeback", discard=settings.discard or "ignore",
+            detect_zeroes=settings.detect_zeroes or "off", snapshot=settings.snapshot,
+            image_opts=settings.image_opts,
+        )
+    except BlockError as error:
+        raise ToolError(f"Failed to blk_new_open '{name}': {error}") from None
+    warn_if_probed(device, name)
+    return device
+
+
+def inherited_listener() -> socket.socket | None:
+    """The listening socket systemd (or a libnbd client) started us with, if it did."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    if os.environ.get("LISTEN_FDS") != "1":
+        raise ToolError("only one listening socket may be handed over")
+    listener = socket.socket(fileno=3)
+    os.set_inheritable(3, False)
+    return listener
+
+
+def listen(settings: Settings) -> list[socket.socket]:
+    """The sockets the command line asks for."""
+    if settings.socket_path is not None:
+        try:
+            return [listen_unix(settings.socket_path)]
+        except OSError as error:
+            text = error.strerror or str(error)
+            raise ToolError(f"Failed to bind socket to {settings.socket_path}: {text}") from None
+    host = settings.bind or "0.0.0.0"
+    port = settings.port or str(DEFAULT_PORT)
+    if not port.isdecimal() or int(port) > 65535:
+        raise ToolError(f"address resolution failed for {host}:{port}: "
+                        "the port must be a number up to 65535")
+    try:
+        return listen_tcp(host, int(port))
+    except socket.gaierror as error:
+        text = f"address resolution failed for {host}:{port}: {error.strerror}"
+        raise ToolError(text) from None
+    except OSError as error:
+        raise ToolError(f"Failed to bind socket: {os.strerror(error.errno or 0)}") from None
+
+
+def _server_tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_creds is None:
+        return None
+    try:
+        return find_object(settings.tls_creds).server_context()
+    except TlsError as error:
+        raise ToolError(f"Failed to get TLS creds: {error}") from None
+
+
+class _Ready:
+    """With --fork, the parent waits for word from the child; without, there is nobody to tell."""
+
+    def __init__(self, *, fork: bool) -> None:
+        self._pipe = -1
+        if not fork:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        reader, writer = os.pipe()
+        if os.fork():  # no threads yet, so forking is safe
+            os.close(writer)
+            # The child's own messages reached our stderr; the status is all that is missing.
+            os._exit(0 if os.read(reader, 1) else 1)
+        os.close(reader)
+        os.setsid()
+        self._pipe = writer
+
+    def tell(self) -> None:
+        """Clients can connect: let the parent go, and the terminal with it."""
+        if self._pipe < 0:
+            return
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+        os.write(self._pipe, b"x")
+        os.close(self._pipe)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes, or the last client leaves."""
+    listener = inherited_listener()
+    ready = _Ready(fork=settings.fork)
+    tls = _server_tls(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    export = open_export(settings)
+    try:
+        server = NbdServer([export], tls=tls, max_clients=settings.shared,
+                           on_last_client=None if settings.persistent else stop.set)
+        listeners = [listener] if listener is not None else listen(settings)
+        try:
+            _write_pid_file(settings)
+            server.start(*listeners)
+            ready.tell()
+            stop.wait()
+            server.close()
+        finally:
+            _remove_files(settings, ours=listener is None)
+    finally:
+        export.device.close()
+
+
+def _write_pid_file(settings: Settings) -> None:
+    if settings.pid_file is None:
+        return
+    try:
+        with open(settings.pid_file, "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+    except OSError as error:
+        text = f"Could not create '{settings.pid_file}': {error.strerror}"
+        settings.pid_file = None
+        raise ToolError(text) from None
+
+
+def _remove_files(settings: Settings, *, ours: bool) -> None:
+    with contextlib.suppress(OSError):
+        if settings.pid_file is not None and stat.S_ISREG(os.stat(settings.pid_file).st_mode):
+            os.unlink(settings.pid_file)
+    with contextlib.suppress(OSError):
+        if ours and settings.socket_path is not None:
+            os.unlink(settings.socket_path)
+
+
+# ---- listing ----
+
+
+def list_exports(settings: Settings) -> None:
+    """Print what another server offers."""
+    tls = find_object(settings.tls_creds) if settings.tls_creds is not None else None
+    host = settings.bind or "0.0.0.0"
+    address = NbdAddress(host, settings.port or str(DEFAULT_PORT), path=settings.socket_path,
+                         tls=tls, tls_hostname=settings.tls_hostname or settings.bind)
+    found = ClientHandshake(address).list_exports()
+    print(f"exports available: {len(found)}")
+    for info in found:
+        print("\n".join(describe_export(info)))
+
+
+def describe_export(info: ExportInfo) -> list[str]:
+    """An export in the lines `qemu-nbd -L` prints."""
+    lines = [f" export: '{info.name}'"]
+    if info.description:
+        lines.append(f"  description: {info.description}")
+    if info.flags:
+        words = " ".join(word for flag, word in FLAG_WORDS.items() if flag in info.flags)
+        lines += [f"  size:  {info.size}", f"  flags: 0x{info.flags:x} ( {words} )"]
+    if info.min_block:
+        lines += [f"  min block: {info.min_block}", f"  opt block: {info.opt_block}",
+                  f"  max block: {info.max_block}"]
+    if info.contexts:
+        lines.append(f"  available meta contexts: {len(info.contexts)}")
+        lines += [f"   {name}" for name in info.contexts]
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    try:
+        settings = parse_settings(sys.argv[1:] if argv is None else argv)
+        level = logging.INFO if settings.verbose else logging.ERROR
+        logging.basicConfig(level=level, format=f"{TOOL}: %(message)s")
+        if settings.list_exports:
+            list_exports(settings)
+        else:
+            serve(settings)
+    except UsageError as error:
+        fail(TOOL, f"{error}\n{TOOL}: Try `{TOOL} --help' for more information.")
+    except (ToolError, TlsError, BlockError) as error:
+        fail(TOOL, error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
