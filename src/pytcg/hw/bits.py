@@ -1,4 +1,4 @@
-"""Register bits as flags that are safe to complement."""
+"""Register bits: named flags that calculate as plain ints."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import TypeVar
 
 F = TypeVar("F", bound=IntFlag)
 
+OPERATORS = (
+    "__and__", "__or__", "__xor__", "__rand__", "__ror__", "__rxor__", "__invert__",
+)  # fmt: skip
+
 
 def register_bits(flags: type[F]) -> type[F]:
-    """Make `~` of an IntFlag class a plain int.
+    """Give an IntFlag class the operators of int (a base class can't: each enum gets its own).
 
-    IntFlag's own complement ends at the highest member, so `word & ~Flag.BIT` would drop whatever
-    the word holds above it. A base class can't do this: each enum class gets its own operators.
+    IntFlag's complement ends at its highest member, so `word & ~Flag.BIT` would drop whatever the
+    word holds above it; and looking the result's member up makes each operation cost more than
+    the rest of a register access.
     """
-    flags.__invert__ = _complement  # type: ignore[method-assign, assignment]
+    for name in OPERATORS:
+        setattr(flags, name, getattr(int, name))
     return flags
-
-
-def _complement(self: IntFlag) -> int:
-    return ~int(self)

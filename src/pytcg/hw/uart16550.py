@@ -171,6 +171,7 @@ class Uart16550:
     def reset(self) -> None:
         """Master reset ("Table II"): the divisor latch and scratch register keep their values."""
         self._clear()
+        self._sync_pins()
         self._sync()
 
     # --- the far end ---------------------------------------------------------------------------
@@ -215,6 +216,8 @@ class Uart16550:
 
     def write(self, reg: int, value: int) -> None:
         self._write(reg, value & 0xFF)
+        if reg in (Reg.LCR, Reg.MCR):
+            self._sync_pins()
         self._sync()
 
     def state(self) -> State:
@@ -222,6 +225,7 @@ class Uart16550:
 
     def restore(self, state: State) -> None:
         load(self, state, 1, self._FIELDS)
+        self._sync_pins()
         self._sync()
 
     def _read(self, reg: int) -> int:
@@ -389,13 +393,16 @@ class Uart16550:
             self.thre_pending = False  # reported, so reset
         return source | (IIR_FIFOS if self.fifos else 0)
 
-    def _sync(self) -> None:
-        self.irq.set(self._interrupt() is not Iir.NONE)
-        looped = bool(self.mcr & Mcr.LOOP)  # loopback forces the output pins inactive
+    def _sync_pins(self) -> None:
+        """The modem and break outputs, which MCR and LCR alone decide."""
+        looped = bool(self.mcr & Mcr.LOOP)  # loopback forces them inactive
         pins = {Mcr.DTR: self.dtr, Mcr.RTS: self.rts, Mcr.OUT1: self.out1, Mcr.OUT2: self.out2}
         for bit, line in pins.items():
             line.set(bool(self.mcr & bit) and not looped)
         self.break_out.set(bool(self.lcr & Lcr.BREAK) and not looped)
+
+    def _sync(self) -> None:
+        self.irq.set(self._interrupt() is not Iir.NONE)
         if self.timeout_at is None or self._timed_out() or len(self.rx) >= self.trigger:
             self._timer.cancel()
         else:
