@@ -109,6 +109,79 @@ class Refcounts:
             cluster += here
         return used
 
+    def has_block(self, cluster: int) -> bool:
+        """Whether a refcount block counts this cluster."""
+        return self.block_offset(cluster // self._block_entries) != 0
+
+    def read_run(self, cluster: int, count: int) -> list[int]:
+        """The refcounts of ``count`` clusters."""
+        found: list[int] = []
+        while count:
+            here = self._slice_of(cluster)
+            if here is None:
+                step = min(count, self._block_entries - cluster % self._block_entries)
+                found.extend([0] * step)
+            else:
+                part, entry = here
+                step = min(count, self._slice_entries - entry)
+                if self.bits >= 8:
+                    found.extend(part.table[entry : entry + step])
+                else:
+                    found.extend(self._load(part, entry + index) for index in range(step))
+            cluster += step
+            count -= step
+        return found
+
+    def build(self, counts: memoryview, clusters: int) -> tuple[int, array[int]]:
+        """Write new blocks and a table for these counts behind cluster ``clusters``.
+
+        Returns the table's host offset and content; nothing refers to it yet.
+        """
+        blocks = table_clusters = 0
+        while True:  # the structure counts itself too
+            total = clusters + blocks + table_clusters
+            needed = -(-total // self._block_entries)
+            needed_table = -(-needed * 8 // self.cluster_size)
+            if (needed, needed_table) == (blocks, table_clusters):
+                break
+            blocks, table_clusters = needed, needed_table
+        table = array("Q", bytes(table_clusters << self.cluster_bits))
+        entries = self._block_entries
+        for index in range(blocks):
+            start = index * entries
+            values = counts[start : min(start + entries, clusters)].tolist() if (
+                start < clusters) else []
+            own = max(0, min(total, start + entries) - max(start, clusters))
+            values += [1] * own
+            values += [0] * (entries - len(values))
+            table[index] = (clusters + index) << self.cluster_bits
+            self._file.pwrite(table[index], self._pack(values))
+        offset = (clusters + blocks) << self.cluster_bits
+        self._file.pwrite(offset, to_disk(table))
+        return offset, table
+
+    def _pack(self, values: list[int]) -> bytes:
+        if max(values) > self.maximum:
+            raise BlockError("Refcount exceeds the maximum of its width", errno.EINVAL)
+        if self.bits >= 8:
+            return to_disk(array(self._typecode, values))
+        per_byte = 8 // self.bits
+        packed = bytearray(len(values) // per_byte)
+        for index, value in enumerate(values):
+            packed[index // per_byte] |= value << index % per_byte * self.bits
+        return bytes(packed)
+
+    def last_used(self) -> int:
+        """The highest cluster with a refcount, -1 if there is none."""
+        for index in range(len(self.table) - 1, -1, -1):
+            if not self.block_offset(index):
+                continue
+            start = index * self._block_entries
+            for cluster in range(start + self._block_entries - 1, start - 1, -1):
+                if self.get(cluster):
+                    return cluster
+        return -1
+
     # ---- changing ----
 
     def add(self, cluster: int, count: int, delta: int) -> None:
@@ -120,14 +193,25 @@ class Refcounts:
                 raise self.on_corrupt(f"Cluster {cluster:#x} has no refcount block")
             part, entry = found
             here = min(count, self._slice_entries - entry)
-            if delta == 1 and self.bits >= 8 and not any(part.table[entry : entry + here]):
-                part.table[entry : entry + here] = array(self._typecode, [1]) * here
-                self.cache.mark(part, entry, entry + here)
-            else:
-                for index in range(here):
-                    self._add_one(part, entry + index, cluster + index, delta)
+            self._add_run(part, entry, cluster, here, delta)
             cluster += here
             count -= here
+
+    def _add_run(self, part: Slice, entry: int, cluster: int, count: int, delta: int) -> None:
+        """Change counts within one slice; at once where none of them hits a bound."""
+        if self.bits >= 8:
+            old = part.table[entry : entry + count]
+            new = min(old) + delta, max(old) + delta
+            if new[0] > 0 and new[1] <= self.maximum:
+                if old[0] == max(old) == min(old):
+                    changed = array(self._typecode, [old[0] + delta]) * count
+                else:
+                    changed = array(self._typecode, [value + delta for value in old])
+                part.table[entry : entry + count] = changed
+                self.cache.mark(part, entry, entry + count)
+                return
+        for index in range(count):
+            self._add_one(part, entry + index, cluster + index, delta)
 
     def _add_one(self, part: Slice, entry: int, cluster: int, delta: int) -> None:
         value = self._load(part, entry) + delta

@@ -240,6 +240,32 @@ class Writer:
         bitmap = 0 if old & fmt.COMPRESSED else self._map.bitmap(cluster)
         self._map.set_bitmap(cluster, (bitmap | mask) & ~(mask << 32))
 
+    def preallocate(self, start: int, end: int) -> int:
+        """Give the clusters from ``start`` on host clusters, their content as it reads now.
+
+        Stops at the end of an L2 slice: where it stopped.
+        """
+        span = self._map.slice_entries << self._bits
+        end = min(end, (start // span + 1) * span)
+        with self._device.lock:
+            self._prepare()
+            words = self._map.first_words(start, (end - start) >> self._bits)
+            position = 0
+            while position < len(words):
+                count = 0
+                while position + count < len(words) and not words[position + count]:
+                    count += 1
+                if count:
+                    guest = start + position * self._cluster
+                    unused = self._refcounts.never_used << self._bits
+                    host = self._allocate_data(guest, count)
+                    if host < unused and not self._external:  # may hold old content
+                        self._device.file.write_zeroes(host, count << self._bits)
+                    self._map.set_words(guest, [host + index * self._cluster | fmt.COPIED
+                                                for index in range(count)])
+                position += count or 1
+        return end
+
     # ---- compressed clusters ----
 
     def write_compressed(self, offset: int, data: bytes | memoryview) -> None:

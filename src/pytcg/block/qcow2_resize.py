@@ -1,0 +1,125 @@
+"""qcow2: changing the disk's size, and preallocation."""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from typing import TYPE_CHECKING
+
+from . import qcow2_format as fmt
+from .device import BlockError
+from .qcow2_cache import to_disk
+
+if TYPE_CHECKING:
+    from .qcow2 import Qcow2Device
+
+SECTOR = 512
+PREALLOCATE_CLUSTERS = 4096
+
+
+def resize(device: Qcow2Device, size: int, preallocation: str = "off") -> None:
+    """Set the guest-visible size, in sectors; shrinking discards what is cut off."""
+    if size % SECTOR:
+        raise BlockError(f"The new size must be a multiple of {SECTOR}", errno.EINVAL)
+    with device.lock:
+        old = device.header.size
+        if device.snapshots and device.header.version < 3:
+            raise BlockError("Can't resize a v2 image which has snapshots", errno.ENOTSUP)
+        entries = -(-size // device.map.table_span)
+        if entries * 8 > fmt.MAX_L1_BYTES or size >> 63:
+            raise BlockError("The requested size is too large for this image", errno.EFBIG)
+        device.flush()
+        if device.has_bitmaps:
+            device.bitmaps.resize(size)
+        if size < old:
+            _shrink(device, size)
+        else:
+            if entries > len(device.map.l1):
+                grow_l1(device, entries)
+            device.update_header(size=size)
+        if device.has_bitmaps:
+            device.bitmaps.store()
+        if size > old:
+            _fill_growth(device, old, size, preallocation)
+        device.flush()
+        if device.data_file is not device.file and (
+                device.data_file_is_raw or preallocation != "off"):
+            device.data_file.truncate(size)
+
+
+def _shrink(device: Qcow2Device, size: int) -> None:
+    cluster = device.cluster_size
+    start = -(-size // cluster) * cluster
+    end = -(-device.header.size // cluster) * cluster
+    if size % cluster and size < device.size:
+        tail = min(start, device.size) - size
+        device.writer.write_zeroes(size, tail, may_unmap=True)
+    device.writer.discard_fully(start, end)
+    device.flush()
+    entries = -(-size // device.map.table_span)
+    for index in range(entries, len(device.map.l1)):
+        offset = device.map.l2_offset(index)
+        if offset:
+            device.map.l1[index] = 0
+            device.map.dirty_l1.add(index)
+            device.map.cache.forget(offset, cluster)
+            device.writer.free_metadata(offset, 1)
+    device.flush()
+    device.update_header(size=size)
+    _drop_tail(device)
+
+
+def _drop_tail(device: Qcow2Device) -> None:
+    """Cut the file after the last used cluster."""
+    device.flush()
+    device.refcounts.write_back()
+    cluster = -(-device.file.size // device.cluster_size)
+    while cluster and not device.refcounts.get(cluster - 1):
+        cluster -= 1
+    if cluster * device.cluster_size < device.file.size:
+        device.file.truncate(cluster * device.cluster_size)
+
+
+def _fill_growth(device: Qcow2Device, old: int, size: int, preallocation: str) -> None:
+    """New space reads as zeroes, even where a longer backing file would show."""
+    if device.backing is not None and device.backing.size > old:
+        device.writer.write_zeroes(old, min(size, device.backing.size) - old, may_unmap=True)
+    if preallocation != "off":
+        preallocate(device, old, size, preallocation)
+
+
+def grow_l1(device: Qcow2Device, entries: int) -> None:
+    """Move the active L1 table to a larger one."""
+    cluster_map, cluster = device.map, device.cluster_size
+    device.flush()
+    old_offset, old_clusters = cluster_map.l1_offset, -(-len(cluster_map.l1) * 8 // cluster)
+    clusters = max(1, -(-entries * 8 // cluster))
+    grown = cluster_map.l1 + array("Q", [0]) * (entries - len(cluster_map.l1))
+    offset = device.writer.allocate_metadata(clusters)
+    device.file.pwrite(offset, to_disk(grown) + bytes(clusters * cluster - entries * 8))
+    device.refcounts.write_back()
+    device.file.flush()
+    device.update_header(l1_table_offset=offset, l1_size=entries)
+    cluster_map.l1, cluster_map.l1_offset = grown, offset
+    if old_clusters:
+        device.writer.free_metadata(old_offset, old_clusters)
+
+
+def preallocate(device: Qcow2Device, start: int, end: int, mode: str) -> None:
+    """Map every cluster of the range to a host cluster; ``full`` and ``falloc`` fill them."""
+    if mode not in ("metadata", "falloc", "full"):
+        raise BlockError(f"Unsupported preallocation mode '{mode}'", errno.EINVAL)
+    cluster = device.cluster_size
+    position = start & -cluster
+    while position < end:
+        stop = min(end, position + PREALLOCATE_CLUSTERS * cluster)
+        position = device.writer.preallocate(position, -(-stop // cluster) * cluster)
+    device.flush()
+    if device.data_file is not device.file:
+        device.data_file.truncate(max(end, device.data_file.size), preallocation=mode
+                                  if mode != "metadata" else "off")
+        return
+    length = -(-device.file.size // cluster) * cluster
+    last = device.refcounts.last_used() + 1
+    device.file.truncate(max(length, last * cluster), preallocation=mode
+                         if mode != "metadata" else "off")
