@@ -250,6 +250,16 @@ def test_leaving_tsc_deadline_mode_disarms(bench: Bench) -> None:
     assert bench.apic.read_msr(DEADLINE_MSR) == 0
 
 
+def test_accesses_do_not_queue_timers_again(bench: Bench) -> None:
+    bench.write(Reg.LVT_TIMER, TSC_DEADLINE | 0xEC)
+    bench.apic.write_msr(DEADLINE_MSR, 10**12)
+    queued = bench.clock.queued
+    for _ in range(100):
+        bench.clock.advance(7)
+        bench.write(Reg.TPR, 0)
+    assert bench.clock.queued == queued
+
+
 def test_virtual_wire_passes_the_8259(bench: Bench) -> None:
     pic = I8259Pair()
     for reg, value in ((0, 0x11), (1, 0x30), (1, 4), (1, 1)):

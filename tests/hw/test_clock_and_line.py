@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytcg.hw.clock import FakeClock
+from pytcg.hw.clock import Deadline, FakeClock
 from pytcg.hw.line import Line
 
 
@@ -51,6 +51,21 @@ def test_a_timer_may_rearm_itself() -> None:
     timer.arm(10)
     clock.advance(35)
     assert seen == [10, 20, 30]
+
+
+def test_a_deadline_reaches_the_clock_on_changes_only() -> None:
+    clock, seen = FakeClock(), list[int]()
+    deadline = Deadline(clock, lambda: seen.append(clock.now()))
+    for _ in range(100):
+        deadline.set(50)
+    assert clock.queued == 1
+    clock.advance(50)
+    deadline.set(50)  # past, but asked for again
+    clock.advance(0)
+    deadline.set(80)
+    deadline.set(None)
+    clock.advance(100)
+    assert seen == [50, 50]
 
 
 def test_line_tells_sinks_of_changes_only() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
 from pytcg.hw.bits import register_bits
-from pytcg.hw.clock import NS_PER_SECOND, Clock
+from pytcg.hw.clock import NS_PER_SECOND, Clock, Deadline
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 
@@ -81,7 +81,7 @@ class AcpiPm:
         """on_sleep(SLP_TYP) is called when SLP_EN is written; timer_bits is 24 or 32."""
         self._clock = clock
         self._on_sleep = on_sleep
-        self._timer = clock.timer(self._sync)
+        self._timer = Deadline(clock, self._sync)
         self.timer_bits = timer_bits
         self.sci = Line()
         self._clear()
@@ -187,9 +187,9 @@ class AcpiPm:
         self.sci.set(bool(self.control & Pm1Cnt.SCI_EN and events))
         if self.enable & Pm1.TMR and not self.status & Pm1.TMR:
             tick = self._half_periods + 1 << self.timer_bits - 1
-            self._timer.arm(-(-tick * NS_PER_SECOND // PM_TIMER_HZ))
+            self._timer.set(-(-tick * NS_PER_SECOND // PM_TIMER_HZ))
         else:
-            self._timer.cancel()
+            self._timer.set(None)
 
 
 def _put(word: int, index: int, byte: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum
 
-from pytcg.hw.clock import NS_PER_SECOND, Clock
+from pytcg.hw.clock import NS_PER_SECOND, Clock, Deadline
 from pytcg.hw.state import State, load, save
 
 SHORTEST_WAIT_NS = 20_000
@@ -43,7 +43,7 @@ class ApicTimer:
         self._tsc = tsc
         self._tsc_hz = tsc_hz
         self._bus_hz = bus_hz
-        self._timer = clock.timer(self.expire)
+        self._timer = Deadline(clock, self._wake)
         self._clear()
 
     def _clear(self) -> None:
@@ -92,15 +92,20 @@ class ApicTimer:
         if self.mode is TimerMode.TSC_DEADLINE:
             self.deadline = tsc
             self.expire()
+            self._sync()
 
     def expire(self) -> None:
-        """Signal an expiry that has come, then wait for the next."""
+        """Signal an expiry that has come, then wait for the next; cheap when none has."""
         if self._due():
             if self.mode is TimerMode.TSC_DEADLINE:
                 self.deadline = 0
             else:
                 self._next_period()
+            self._sync()
             self._on_expire()
+
+    def _wake(self) -> None:
+        self.expire()
         self._sync()
 
     def state(self) -> State:
@@ -149,11 +154,11 @@ class ApicTimer:
     def _sync(self) -> None:
         wait = self._wait_ns()
         if wait is None:
-            self._timer.cancel()
+            self._timer.set(None)
             return
         if self.mode is TimerMode.PERIODIC and self._period_ns() < SHORTEST_WAIT_NS:
             wait = SHORTEST_WAIT_NS
-        self._timer.arm(self._clock.now() + min(wait, LONGEST_WAIT_NS))
+        self._timer.set(self._clock.now() + min(wait, LONGEST_WAIT_NS))
 
     def _period_ns(self) -> int:
         return self.initial_count * self._divisor() * NS_PER_SECOND // self._bus_hz

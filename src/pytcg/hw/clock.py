@@ -29,6 +29,29 @@ class Clock(Protocol):
         """A new timer, not armed."""
 
 
+class Deadline:
+    """A timer as chips use it: set anew after every access, while only a change costs anything."""
+
+    def __init__(self, clock: Clock, callback: Callable[[], None]) -> None:
+        self._timer = clock.timer(self._fire)
+        self._callback = callback
+        self._at: int | None = None
+
+    def set(self, at: int | None) -> None:
+        """Call back at this virtual time (ns); None: not at all."""
+        if at == self._at:
+            return
+        self._at = at
+        if at is None:
+            self._timer.cancel()
+        else:
+            self._timer.arm(at)
+
+    def _fire(self) -> None:
+        self._at = None
+        self._callback()
+
+
 class FakeClock:
     """A clock for tests: stands still until `advance`, then fires timers in deadline order."""
 
@@ -56,6 +79,11 @@ class FakeClock:
     def skip(self, ns: int) -> None:
         """Move time on without firing anything: a host that was too busy to run its timers."""
         self._now += ns
+
+    @property
+    def queued(self) -> int:
+        """Entries in the queue, stale ones included."""
+        return len(self._heap)
 
     def schedule(self, deadline_ns: int, timer: FakeTimer) -> int:
         """Queue a timer; the returned serial tells this arming from later ones."""

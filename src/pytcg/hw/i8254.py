@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from pytcg.hw.clock import NS_PER_SECOND, Clock
+from pytcg.hw.clock import NS_PER_SECOND, Clock, Deadline
 from pytcg.hw.i8254_counter import PERIODIC, Access, ControlWord, Counter
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
@@ -36,7 +36,7 @@ class I8254:
         # On a PC the gates of counters 0 and 1 are tied high, port 61h drives that of counter 2.
         self.counters = [Counter(gate=n != 2) for n in range(3)]
         self.out = [Line(level=True) for _ in range(3)]
-        self._timers = [clock.timer(partial(self._expire, n)) for n in range(3)]
+        self._timers = [Deadline(clock, partial(self._expire, n)) for n in range(3)]
         self._due: list[int | None] = [None, None, None]
 
     def reset(self) -> None:
@@ -128,7 +128,4 @@ class I8254:
             if due is None or due > tick:
                 # An edge that is already due belongs to `_expire`.
                 line.set(self.counters[n].out(tick))
-            if due is None:
-                timer.cancel()
-            else:
-                timer.arm(tick_time(due))
+            timer.set(None if due is None else tick_time(due))

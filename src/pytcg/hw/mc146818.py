@@ -13,7 +13,7 @@ import time
 from enum import IntEnum, IntFlag
 
 from pytcg.hw.bits import register_bits
-from pytcg.hw.clock import NS_PER_SECOND, Clock
+from pytcg.hw.clock import NS_PER_SECOND, Clock, Deadline
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 
@@ -94,7 +94,7 @@ class Mc146818:
     def __init__(self, clock: Clock, *, epoch: int) -> None:
         """epoch: the wall-clock time at power-on, in Unix seconds of the zone the guest uses."""
         self._clock = clock
-        self._timer = clock.timer(self._sync)
+        self._timer = Deadline(clock, self._sync)
         self.irq = Line()
         self.cmos = bytearray(128)
         self.cmos[Reg.A] = 0x26
@@ -327,10 +327,8 @@ class Mc146818:
         self.irq.set(self._interrupting())
         event = self._next_event()
         # While IRQF stands no further edge can come: reading C arms the timer again.
-        if event is None or self._interrupting():
-            self._timer.cancel()
-        else:
-            self._timer.arm(event - self.base_ns)
+        waits = event is not None and not self._interrupting()
+        self._timer.set(event - self.base_ns if event is not None and waits else None)
 
 
 def _skip(moment: int, unit: int, second: int | None, minute: int | None = None) -> int:

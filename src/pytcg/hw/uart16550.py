@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
 from pytcg.hw.bits import register_bits
-from pytcg.hw.clock import NS_PER_SECOND, Clock
+from pytcg.hw.clock import NS_PER_SECOND, Clock, Deadline
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 
@@ -146,7 +146,7 @@ class Uart16550:
     ) -> None:
         """receive_ready is called when `can_receive` grows from 0."""
         self._clock = clock
-        self._timer = clock.timer(self._sync)
+        self._timer = Deadline(clock, self._sync)
         self.transmit = transmit
         self.can_transmit = can_transmit
         self.receive_ready = receive_ready
@@ -403,10 +403,8 @@ class Uart16550:
 
     def _sync(self) -> None:
         self.irq.set(self._interrupt() is not Iir.NONE)
-        if self.timeout_at is None or self._timed_out() or len(self.rx) >= self.trigger:
-            self._timer.cancel()
-        else:
-            self._timer.arm(self.timeout_at)
+        waits = len(self.rx) < self.trigger and not self._timed_out()
+        self._timer.set(self.timeout_at if waits else None)
         self._announce_room()
 
     def _announce_room(self) -> None:
