@@ -43,15 +43,14 @@ def _run(options: Options, stack: ExitStack) -> int:
     _check_memory(options.memory)
     guest = LinuxBoot.open(options.kernel, options.initrd, options.append or "", options.memory)
     log = stack.enter_context(_open_log(options))
-    memory = _make_memory(options.memory)
     loop = MainLoop()
     stack.callback(loop.close)
     serials = [_open(spec, f"serial{n}", stack) for n, spec in enumerate(serial_ports(options))]
     debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
+    memory = _make_memory(options.memory)
     config = PcConfig(options.memory, serials, debugcon or None, options.debug_exit)
-    board = Pc(
-        config, loop.clock, loop.lock, memory, partial(_make_vcpu, options, memory, log)
-    )  # fmt: skip
+    make_vcpu = partial(_make_vcpu, options, memory, log)
+    board = Pc(config, loop.clock, loop.lock, memory, make_vcpu)
     board.boot = partial(boot_linux, guest, memory, options.memory)
     context = Context(loop.asyncio, loop.lock, loop.stop)
     for link in board.serial_links:

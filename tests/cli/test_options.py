@@ -1,0 +1,171 @@
+"""The command line: QEMU's spelling, one line for what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytcg.cli.options import (
+    OPTIONS,
+    Information,
+    OptionError,
+    help_text,
+    parse,
+    parse_size,
+    properties,
+    serial_ports,
+)
+
+MIB = 1 << 20
+
+
+def words(line: str) -> list[str]:
+    """A command line with a kernel, so that it boots something."""
+    return [*line.split(), "-kernel", "vmlinuz"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("", "memory", 128 * MIB),
+        ("-m 256", "memory", 256 * MIB),
+        ("-m 256M", "memory", 256 * MIB),
+        ("-m 2G", "memory", 2048 * MIB),
+        ("-m 1.5g", "memory", 1536 * MIB),
+        ("-m size=64m", "memory", 64 * MIB),
+        ("--m 4096k", "memory", 4 * MIB),
+        ("-initrd x.img", "initrd", "x.img"),
+        ("-append quiet", "append", "quiet"),
+        ("-no-reboot", "no_reboot", True),
+        ("--no-reboot", "no_reboot", True),
+        ("-cpu qemu64,+sse3,-aes", "cpu", "qemu64,+sse3,-aes"),
+        ("-smp 1", "smp", None),
+        ("-smp cpus=1,cores=1", "smp", None),
+        ("-M pc", "machine", None),
+        ("-machine type=pc,accel=tcg", "machine", None),
+        ("-accel tcg", "tier", "threaded"),
+        ("-accel tcg,tier=python", "tier", "python"),
+        ("-d in_asm,int", "log_items", frozenset({"in_asm", "int"})),
+        ("-d op -d exec", "log_items", frozenset({"op", "exec"})),
+        ("-D trace.log", "log_file", "trace.log"),
+        ("-device isa-debug-exit", "debug_exit", (0x501, 2)),
+        ("-device isa-debug-exit,iobase=0xf4,iosize=0x04", "debug_exit", (0xF4, 4)),
+        ("-debugcon stdio", "debugcon", "stdio"),
+        ("-name guest", "name", "guest"),
+        ("-display none -monitor none -vga none -net none -nic none -parallel none", "name", ""),
+    ],
+)
+def test_option(line: str, name: str, value: Any) -> None:
+    options = parse(words(line))
+    if value is not None:
+        assert getattr(options, name) == value
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-foo", "-foo: invalid option"),
+        ("--foo", "--foo: invalid option"),
+        ("-", "-: there are no disk drives yet"),
+        ("disk.img", "disk.img: there are no disk drives yet"),
+        ("-m x", "invalid size 'x'"),
+        ("-m -5", "invalid size '-5'"),
+        ("-m 0", "-m 0: the guest needs some memory"),
+        ("-m 1G,slots=2", "-m: invalid parameter 'slots'"),
+        ("-smp 2", "-smp 2: Invalid SMP CPUs. The max CPUs supported by machine 'pc' is 1"),
+        ("-smp x", "-smp x: Invalid SMP CPUs. The max CPUs supported by machine 'pc' is 1"),
+        ("-M q35", "unsupported machine type 'q35'"),
+        ("-M pc,usb=on", "-machine: invalid parameter 'usb'"),
+        ("-accel kvm", "invalid accelerator kvm"),
+        ("-machine accel=kvm", "invalid accelerator kvm"),
+        ("-accel tcg,tier=x", "-accel tcg,tier=x: invalid tier 'x', not one of threaded, python"),
+        ("-d in_asm,x", "Invalid log item specified in \"-d in_asm,x\": 'x'"),
+        ("-device e1000", "-device e1000: 'e1000' is not a valid device model name"),
+        ("-device isa-debug-exit,port=1", "-device isa-debug-exit: invalid parameter 'port'"),
+        ("-device isa-debug-exit,iobase=q", "-device iobase: 'q' is not a number"),
+        ("-device isa-debug-exit,iobase=0xffff", None),
+        ("-device isa-debug-exit,iosize=0", None),
+        ("-display gtk", "-display gtk: there is no display yet"),
+        ("-monitor stdio", "-monitor stdio: there is no monitor yet"),
+        ("-nic user", "-nic user: there is no network yet"),
+        ("-serial null " * 5, "-serial null: there are only 4 serial ports"),
+    ],
+)
+def test_wrong_option_is_named(line: str, message: str | None) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse(words(line))
+    if message is not None:
+        assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option.argument])
+def test_every_option_with_an_argument_asks_for_it(option: Any) -> None:
+    name = option.names.split()[0]
+    with pytest.raises(OptionError, match=f"^-{name}: requires an argument$"):
+        parse([f"-{name}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "nothing to boot"),
+        ("-initrd x", "-initrd only allowed with -kernel option"),
+        ("-append x", "-append only allowed with -kernel option"),
+    ],
+)
+def test_a_kernel_is_needed(line: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        parse(line.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("-version", "pytcg emulator version 0.1.0\n"),
+        ("--version -foo", "pytcg emulator version"),
+        ("-h", "usage: pytcg-system-x86_64"),
+        ("-help", None),
+        ("-machine help", "pc"),
+        ("-accel help", "tcg"),
+        ("-device help", "isa-debug-exit"),
+        ("-d help", "in_asm"),
+    ],
+)
+def test_information(line: str, text: str | None) -> None:
+    with pytest.raises(Information) as caught:
+        parse(line.split())
+    assert text is None or text in str(caught.value)
+
+
+def test_help_lists_every_option() -> None:
+    text = help_text()
+    for option in OPTIONS:
+        for name in option.names.split():
+            assert f"-{name}" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("line", "ports"),
+    [
+        ("", ["mon:stdio"]),
+        ("-nographic", ["mon:stdio"]),
+        ("-serial stdio", ["stdio"]),
+        ("-serial none", ["none"]),
+        ("-serial file:a -serial null", ["file:a", "null"]),
+        ("-nodefaults", []),
+        ("-nodefaults -nographic", ["mon:stdio"]),
+    ],
+)
+def test_serial_ports(line: str, ports: list[str]) -> None:
+    assert serial_ports(parse(words(line))) == ports
+
+
+def test_sizes_without_a_unit_take_the_callers() -> None:
+    assert parse_size("3", unit="k") == 3072
+    assert parse_size("1b", unit="k") == 1
+
+
+def test_properties_keep_their_values() -> None:
+    assert properties("a,b=c,d=e=f,g", "first") == {"first": "a", "b": "c", "d": "e=f", "g": "on"}
