@@ -247,3 +247,11 @@ def test_reset_of_the_board(bench: Bench) -> None:
     bench.kbc.reset()
     assert bench.kbc.a20.level
     assert bench.drain() == [0xAA]  # the keyboard's own power-on report
+
+
+def test_unread_answers_are_bounded(bench: Bench) -> None:
+    for _ in range(10_000):
+        bench.command(0xAA)
+        bench.kbc.write(0, 0xFF)
+        bench.kbc.write(0, 0xEE)
+    assert len(bench.drain()) < 100

@@ -87,6 +87,7 @@ SET2_TO_SET1 = bytes.fromhex(
 )
 """The controller's scan code translation; codes past its end are passed on unchanged."""
 BREAK = 0xF0
+MOST_REPLIES = 16
 
 
 class I8042:
@@ -166,7 +167,7 @@ class I8042:
         self.pending = 0
         match value:
             case _ if 0x20 <= value < 0x40:
-                self.replies.append(self.ram[value & 0x1F])
+                self._reply(self.ram[value & 0x1F])
             case _ if 0x60 <= value < 0x80 or value in TAKES_DATA:
                 self.pending = value
             case Command.DISABLE_AUX | Command.ENABLE_AUX:
@@ -175,13 +176,13 @@ class I8042:
                 self._mode(Mode.DISABLE_KBD, on=value == Command.DISABLE_KBD)
             case Command.SELF_TEST:
                 self._mode(Mode.SYS, on=True)
-                self.replies.append(0x55)
+                self._reply(0x55)
             case Command.TEST_KBD | Command.TEST_AUX | Command.READ_TEST_INPUTS:
-                self.replies.append(0x00)
+                self._reply(0x00)
             case Command.READ_INPUT_PORT:
-                self.replies.append(0x80)  # keyboard not inhibited
+                self._reply(0x80)  # keyboard not inhibited
             case Command.READ_OUTPUT_PORT:
-                self.replies.append(self._read_output_port())
+                self._reply(self._read_output_port())
             case Command.DISABLE_A20 | Command.ENABLE_A20:
                 a20 = OutputPort.A20 if value == Command.ENABLE_A20 else OutputPort(0)
                 self._write_output_port(self.output_port & ~OutputPort.A20 | a20)
@@ -193,14 +194,19 @@ class I8042:
             case Command.WRITE_OUTPUT_PORT:
                 self._write_output_port(value)
             case Command.WRITE_KBD_OBUF:
-                self.replies.append(value)
+                self._reply(value)
             case Command.WRITE_AUX_OBUF:
-                self.replies.append(value | Status.AUX_OBF << 8)
+                self._reply(value | Status.AUX_OBF << 8)
             case Command.WRITE_AUX:
                 self._mode(Mode.DISABLE_AUX, on=False)
-                self.replies.append(RESEND | (Status.AUX_OBF | Status.TIMEOUT) << 8)
+                self._reply(RESEND | (Status.AUX_OBF | Status.TIMEOUT) << 8)
             case _:
                 self.ram[command & 0x1F] = value
+
+    def _reply(self, value: int) -> None:
+        """Queue a byte of the controller's own; what nobody reads for long is lost."""
+        if len(self.replies) < MOST_REPLIES:
+            self.replies.append(value)
 
     def _read_output_port(self) -> int:
         port = self.output_port

@@ -19,7 +19,8 @@ SELF_TEST_PASSED = 0xAA
 OVERRUN = 0x00
 IDENTITY = (0xAB, 0x83)
 BUFFER_SIZE = 16
-"""Key codes the keyboard holds; answers to commands always find room."""
+"""Key codes the keyboard holds; answers to commands have more room."""
+MOST_ANSWERS = 64
 
 
 class Command(IntEnum):
@@ -94,6 +95,8 @@ class Ps2Keyboard:
 
     def write(self, value: int) -> None:
         """A byte from the system: a command or the argument of one."""
+        if len(self.queue) >= MOST_ANSWERS:
+            return  # nobody reads the answers: it takes no more commands
         command, self.awaiting = self.awaiting, 0
         if command and value < Command.SET_LEDS:
             self._argument(command, value)
