@@ -101,8 +101,7 @@ class I8042:
     def __init__(self, on_reset: Callable[[], None], keyboard: Ps2Keyboard | None = None) -> None:
         self._on_reset = on_reset
         self.keyboard = keyboard or Ps2Keyboard()
-        self.irq1 = Line()
-        self.irq12 = Line()
+        self.irq1, self.irq12 = Line(), Line()
         self.a20 = Line(level=True)
         self._clear()
         self.keyboard.on_data = self._sync
@@ -113,11 +112,9 @@ class I8042:
         self.output_port = OutputPort.NOT_RESET | OutputPort.A20
         self.pending = 0  # the command that waits for a byte at port 60h; 0 = none
         self.replies: deque[int] = deque()  # the controller's own bytes; Status bits << 8
-        self.obuf = 0
-        self.obf = False
+        self.obuf, self.obf = 0, False
         self.aux = Status(0)  # AUX_OBF and TIMEOUT that go with obuf
-        self.after_break = False
-        self.last_was_command = False
+        self.after_break = self.last_was_command = False
 
     def reset(self) -> None:
         self._clear()
@@ -155,8 +152,7 @@ class I8042:
         self._sync()
 
     def _status(self) -> Status:
-        status = Status.INH | self.aux
-        status |= Status.OBF if self.obf else Status(0)
+        status = Status.INH | self.aux | (Status.OBF if self.obf else Status(0))
         status |= Status.SYS if self.ram[0] & Mode.SYS else Status(0)
         return status | Status.A2 if self.last_was_command else status
 
