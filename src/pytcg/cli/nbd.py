@@ -23,6 +23,7 @@ from pytcg.block.nbd_protocol import DEFAULT_PORT, FLAG_WORDS, MAX_STRING
 from pytcg.block.nbd_server import NbdServer, listen_tcp, listen_unix
 from pytcg.block.nbd_tls import TlsError, add_object, find_object
 from pytcg.block.open import CACHE_MODES, open_image
+from pytcg.block.options import parse_keyval
 from pytcg.block.raw import RawDevice
 from pytcg.cli.block_tool import ToolError, UsageError, fail, parse_argv, warn_if_probed
 
@@ -235,11 +236,10 @@ def open_export(settings: Settings) -> Export:
 
 def _open_device(settings: Settings) -> BlockDevice:
     name = settings.files[0]
-    if settings.load_snapshot is not None:
-        raise ToolError("-l is not supported: export a copy made with pytcg-img convert -l")
+    loading = settings.load_snapshot is not None
     try:
         device = open_image(
-            name, format=settings.image_format, read_only=settings.read_only,
+            name, format=settings.image_format, read_only=settings.read_only or loading,
             cache=settings.cache or "writeback", discard=settings.discard or "ignore",
             detect_zeroes=settings.detect_zeroes or "off", snapshot=settings.snapshot,
             image_opts=settings.image_opts,
@@ -247,7 +247,26 @@ def _open_device(settings: Settings) -> BlockDevice:
     except BlockError as error:
         raise ToolError(f"Failed to blk_new_open '{name}': {error}") from None
     warn_if_probed(device, name)
+    if settings.load_snapshot is not None:
+        _load_snapshot(device, settings.load_snapshot)
     return device
+
+
+def _load_snapshot(device: BlockDevice, wanted: str) -> None:
+    """Show an internal snapshot: ID_OR_NAME, or snapshot.id=ID / snapshot.name=NAME."""
+    from pytcg.block.qcow2 import Qcow2Device
+    from pytcg.block.qcow2_snapshot import load_snapshot
+
+    if wanted.startswith("snapshot."):
+        given = parse_keyval(wanted)
+        wanted = given.get("snapshot.id") or given.get("snapshot.name", "")
+    try:
+        if not isinstance(device, Qcow2Device):
+            raise BlockError(f"Block format '{device.format_name}' has no internal snapshots")
+        load_snapshot(device, wanted)
+    except BlockError as error:
+        device.close()
+        raise ToolError(f"Failed to load snapshot: {error}") from None
 
 
 def inherited_listener() -> socket.socket | None:
