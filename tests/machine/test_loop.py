@@ -13,7 +13,7 @@ import pytest
 
 from machine.fakes import FakeMemory, FakeVcpu
 from pytcg.exec.bus import ExitReason
-from pytcg.machine.loop import HostClock, LoopAlarm, MainLoop
+from pytcg.machine.loop import STALE_LIMIT, HostClock, LoopAlarm, MainLoop
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.runner import MachineError, Runner
 
@@ -75,6 +75,17 @@ def test_a_timer_armed_by_another_thread_wakes_the_loop(loop: MainLoop) -> None:
     loop.run()
     thread.join()
     assert not timer.armed
+
+
+def test_deadlines_replaced_before_they_come_do_not_pile_up(loop: MainLoop) -> None:
+    timer, other = loop.clock.timer(loop.stop), loop.clock.timer(lambda: None)
+    other.arm(1 << 62)
+    for n in range(10_000):
+        timer.arm((1 << 61) - n)
+    assert len(loop.clock._heap) <= STALE_LIMIT
+    assert timer.armed and other.armed
+    timer.arm(0)
+    loop.run()
 
 
 def test_a_deadline_in_the_past_fires_at_once(loop: MainLoop) -> None:

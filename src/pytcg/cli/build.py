@@ -88,7 +88,10 @@ def _make_memory(size: int) -> AddressMap:
 def _make_vcpu(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
     from pytcg.exec.vcpu import make_vcpu
 
-    return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+    try:
+        return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+    except ValueError as error:  # an unknown model or feature
+        raise StartError(str(error)) from error
 
 
 def _open(spec: str, label: str, stack: ExitStack) -> Chardev | None:

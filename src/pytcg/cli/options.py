@@ -126,6 +126,10 @@ def _append(options: Options, text: str) -> None:
 
 
 def _cpu(options: Options, text: str) -> None:
+    if text in ("help", "?"):
+        from pytcg.exec.vcpu import cpu_models
+
+        raise _listing("Available CPUs:", cpu_models())
     options.cpu = text
 
 

@@ -21,6 +21,7 @@ NS: Final = 1_000_000_000
 CLOCK_MONOTONIC: Final = 1
 TFD_NONBLOCK: Final = 0o4000
 TFD_CLOEXEC: Final = 0o2000000
+STALE_LIMIT: Final = 256  # queued deadlines before the replaced ones among them are looked for
 
 
 class Alarm(Protocol):
@@ -106,6 +107,7 @@ class HostClock:
         self._lock = lock
         self._serial = 0
         self._heap: list[tuple[int, int, HostTimer]] = []
+        self._stale_limit = STALE_LIMIT
         self._wake_at: int | None = None
         self._alarm = make_alarm(loop, self._fire)
 
@@ -120,6 +122,8 @@ class HostClock:
     def schedule(self, deadline: int, timer: HostTimer) -> int:
         """Queue a timer; the returned serial tells this arming from later ones."""
         self._serial += 1
+        if len(self._heap) >= self._stale_limit:
+            self._drop_stale()
         heapq.heappush(self._heap, (deadline, self._serial, timer))
         # The alarm is only moved forward: guests re-arm a later timer at every tick.
         if self._wake_at is None or deadline < self._wake_at:
@@ -129,6 +133,12 @@ class HostClock:
     def close(self) -> None:
         """Fire nothing any more."""
         self._alarm.close()
+
+    def _drop_stale(self) -> None:
+        """Forget replaced deadlines that lie far ahead: a guest may replace one at every tick."""
+        self._heap = [entry for entry in self._heap if entry[2].awaits(entry[1])]
+        heapq.heapify(self._heap)
+        self._stale_limit = max(STALE_LIMIT, 2 * len(self._heap))
 
     def _set_alarm(self, deadline: int) -> None:
         self._wake_at = deadline
@@ -160,15 +170,20 @@ class HostTimer:
 
     def arm(self, deadline_ns: int) -> None:
         """Call back once `now()` reaches deadline_ns; arming again replaces it."""
+        self._serial = 0  # what it waited for is stale
         self._serial = self._clock.schedule(deadline_ns, self)
 
     def cancel(self) -> None:
         """Forget the deadline."""
         self._serial = 0
 
+    def awaits(self, serial: int) -> bool:
+        """Is this the arming that counts?"""
+        return serial == self._serial
+
     def fire(self, serial: int) -> None:
         """Call back, unless the entry that came due is stale."""
-        if serial == self._serial:
+        if self.awaits(serial):
             self._serial = 0
             self._callback()
 
