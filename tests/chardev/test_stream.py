@@ -145,6 +145,31 @@ def test_a_reader_that_went_away_loses_output_and_nothing_else(
     assert not wires.chardev.full()
 
 
+def test_closing_waits_for_a_slow_reader(wires: Wires, context: Context) -> None:
+    wires.chardev.start(context, FakeUart())
+    while not wires.chardev.full():
+        wires.chardev.write(b"x" * 4096)
+    wires.chardev.write(b"the end")
+    seen = bytearray()
+
+    def read_all() -> None:
+        while not seen.endswith(b"the end"):
+            seen.extend(os.read(wires.see_fd, 4096))
+
+    reader = threading.Thread(target=read_all)
+    reader.start()
+    wires.chardev.close()
+    reader.join(5)
+    assert seen.endswith(b"the end")
+
+
+def test_closing_gives_up_on_a_reader_that_never_reads(wires: Wires, context: Context) -> None:
+    wires.chardev.start(context, FakeUart())
+    while not wires.chardev.full():
+        wires.chardev.write(b"x" * 4096)
+    wires.chardev.close()
+
+
 def test_end_of_input_leaves_output_working(wires: Wires, context: Context) -> None:
     uart = FakeUart()
     wires.chardev.start(context, uart)

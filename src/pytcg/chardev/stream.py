@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import Callable
 from typing import Final
 
@@ -11,6 +12,7 @@ from pytcg.chardev.base import Context, Frontend
 
 OUTPUT_LIMIT: Final = 64 * 1024
 CHUNK: Final = 4096
+LAST_WAIT: Final = 1000  # milliseconds a reader may pause when all is over
 ROOM_POLL: Final = 0.02  # seconds until a full front-end is asked again, should it say nothing
 FILE_POLL: Final = 0.001  # seconds between reads of what can't be waited for: regular files
 
@@ -51,9 +53,11 @@ class FdOutput:
         return len(self._pending) >= OUTPUT_LIMIT
 
     def stop(self) -> None:
-        """Leave the main loop, with one last attempt to write what is kept."""
-        if self._pending and not self._broken:
-            self._attempt(bytes(self._pending))
+        """Leave the main loop; what is kept is written as long as the reader takes some."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        while self._pending and poll.poll(LAST_WAIT):
+            del self._pending[: self._attempt(bytes(self._pending[:CHUNK]))]
         self._pending.clear()
         if self._context is not None and not self._context.loop.is_closed():
             self._context.loop.remove_writer(self._fd)
