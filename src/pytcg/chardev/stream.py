@@ -57,7 +57,10 @@ class FdOutput:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         while self._pending and poll.poll(LAST_WAIT):
-            del self._pending[: self._attempt(bytes(self._pending[:CHUNK]))]
+            taken = self._attempt(bytes(self._pending[:CHUNK]))
+            if not taken:
+                break
+            del self._pending[:taken]
         self._pending.clear()
         if self._context is not None and not self._context.loop.is_closed():
             self._context.loop.remove_writer(self._fd)
