@@ -15,9 +15,13 @@ from pytcg.ir.ops import BITS, FLOATS, Type
 
 THREADED = "preserve_nonecc"
 _PREDICATES = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
-_PLAIN = {"add", "sub", "mul", "udiv", "urem", "sdiv", "srem", "and", "or", "xor",
-          "fadd", "fsub", "fmul", "fdiv"}  # fmt: skip
-_FCMP = {"feq": "oeq", "flt": "olt", "fle": "ole", "funord": "uno"}
+_PLAIN = {"add", "sub", "mul", "udiv", "urem", "sdiv", "srem", "and", "or", "xor"}
+# Floating point is LLVM's constrained kind: the guest's MXCSR is the host's while guest code runs.
+_FLOAT = {"fadd", "fsub", "fmul", "fdiv"}
+_ROUND = 'metadata !"round.dynamic"'
+_EXCEPT = 'metadata !"fpexcept.strict"'
+_FCMP = {"feq": ("fcmp", "oeq"), "flt": ("fcmps", "olt"), "fle": ("fcmps", "ole"),
+         "funord": ("fcmp", "uno")}  # fmt: skip
 _WITH_OVERFLOW = {"addc": "uadd", "addo": "sadd", "subb": "usub", "subo": "ssub"}
 _LANE_PLAIN = {"vadd": "add", "vsub": "sub", "vmul": "mul"}
 _LANE_INTRINSIC = {"vadds": "sadd.sat", "vaddus": "uadd.sat", "vsubs": "ssub.sat",
@@ -31,7 +35,7 @@ def _ty(type_: Type) -> str:
         return "float"
     if type_ is Type.F64:
         return "double"
-    return type_.value
+    return str(type_.value)
 
 
 class _Emitter:
@@ -40,6 +44,7 @@ class _Emitter:
         self.declare = declare
         self.lines: list[str] = []
         self.temps = 0
+        self.strict = False  # some op is floating point: LLVM must not move it
 
     # Text of operands --------------------------------------------------------------------------
 
@@ -74,13 +79,23 @@ class _Emitter:
         self.declare(name, f"declare {result} @{name}({types})")
         return f"call {result} @{name}({', '.join(args)})"
 
+    def constrained(self, stem: str, result: str, *args: str, rounds: bool = True,
+                    predicate: str = "") -> str:  # fmt: skip
+        """Text of a floating-point operation in the current mode that raises sticky flags."""
+        self.strict = True
+        types = [result] if predicate == "" else []
+        if stem in ("fptrunc", "fpext", "sitofp") or predicate:
+            types.append(args[0].split(" ", 1)[0])
+        name = f"llvm.experimental.constrained.{stem}.{'.'.join(map(_mangled, types))}"
+        extra = [f'metadata !"{predicate}"'] if predicate else [_ROUND] if rounds else []
+        return self.intrinsic(name, result, *args, *extra, _EXCEPT) + " strictfp"
+
     # The function ------------------------------------------------------------------------------
 
     def emit(self) -> str:
         f = self.function
         params = ", ".join(f"{_ty(p.type)} %v{p.id}" for p in f.params)
         convention = f"{THREADED} " if f.threaded else ""
-        head = f"define {convention}{_ty(f.result)} @{f.name}({params}) nounwind #0 {{"
         for local in f.locals:
             self.lines.append(f"  %l{local.id} = alloca {_ty(local.type)}")
         self.lines.append(f"  br label %{f.blocks[0].label}")
@@ -88,6 +103,8 @@ class _Emitter:
             self.lines.append(f"{block.label}:")
             for op in block.ops:
                 self.op(op)
+        strict = " strictfp" if self.strict else ""
+        head = f"define {convention}{_ty(f.result)} @{f.name}({params}) nounwind{strict} #0 {{"
         return "\n".join([head, "start:", *self.lines, "}"])
 
     def op(self, op: Op) -> None:
@@ -98,6 +115,9 @@ class _Emitter:
         elif name in _PREDICATES:
             a, b = op.args
             self.out(op, f"icmp {name} {self.typed(a)}, {self.val(b)}")
+        elif name in _FLOAT:
+            args = [self.typed(a) for a in op.args]
+            self.out(op, self.constrained(name, _ty(op.args[0].type), *args))
         elif name[0] == "v":
             self._vector(op)
         else:
@@ -245,23 +265,23 @@ class _Emitter:
     # Scalar floating point ---------------------------------------------------------------------
 
     def _op_fsqrt(self, op: Op) -> None:
-        ty, stem = ("float", "f32") if op.args[0].type is Type.F32 else ("double", "f64")
-        self.out(op, self.intrinsic(f"llvm.sqrt.{stem}", ty, self.typed(op.args[0])))
+        self.out(op, self.constrained("sqrt", _ty(op.args[0].type), self.typed(op.args[0])))
 
     def _fcmp(self, op: Op) -> None:
-        a, b = op.args
-        self.out(op, f"fcmp {_FCMP[op.name]} {self.typed(a)}, {self.val(b)}")
+        a, b = (self.typed(x) for x in op.args)
+        stem, predicate = _FCMP[op.name]
+        self.out(op, self.constrained(stem, "i1", a, b, predicate=predicate))
 
     _op_feq = _op_flt = _op_fle = _op_funord = _fcmp
 
     def _op_fext(self, op: Op) -> None:
-        self.out(op, f"fpext {self.typed(op.args[0])} to double")
+        self.out(op, self.constrained("fpext", "double", self.typed(op.args[0]), rounds=False))
 
     def _op_ftrunc(self, op: Op) -> None:
-        self.out(op, f"fptrunc {self.typed(op.args[0])} to float")
+        self.out(op, self.constrained("fptrunc", "float", self.typed(op.args[0])))
 
     def _op_sitof(self, op: Op) -> None:
-        self.out(op, f"sitofp {self.typed(op.args[0])} to {_ty(op.type_attr())}")
+        self.out(op, self.constrained("sitofp", _ty(op.type_attr()), self.typed(op.args[0])))
 
     def _to_int(self, op: Op, truncating: str) -> None:
         value, type_ = op.args[0], op.type_attr()
@@ -310,10 +330,10 @@ class _Emitter:
         if name in _LANE_PLAIN:
             return self.temp(f"{_LANE_PLAIN[name]} {pair}")
         if name in _LANE_FLOAT:
-            return self.temp(f"{_LANE_FLOAT[name]} {pair}")
+            both = (f"{vector} {a}" for a in args)
+            return self.temp(self.constrained(_LANE_FLOAT[name], vector, *both))
         if name == "vfsqrt":
-            stem = f"llvm.sqrt.v{count}f{lane}"
-            return self.temp(self.intrinsic(stem, vector, f"{vector} {args[0]}"))
+            return self.temp(self.constrained("sqrt", vector, f"{vector} {args[0]}"))
         if name in _LANE_INTRINSIC:
             stem = f"llvm.{_LANE_INTRINSIC[name]}.v{count}i{lane}"
             return self.temp(self.intrinsic(stem, vector, *(f"{vector} {a}" for a in args)))
@@ -429,6 +449,17 @@ class _Emitter:
         arguments = ", ".join(self.typed(a) for a in args)
         self.lines.append(f"  musttail call {THREADED} void {self.val(code)}({arguments})")
         self.lines.append("  ret void")
+
+
+def _mangled(type_: str) -> str:
+    """A type as intrinsic names spell it."""
+    scalar = {"float": "f32", "double": "f64"}
+    if type_ in scalar:
+        return scalar[type_]
+    if type_[0] == "<":
+        count, element = type_[1:-1].split(" x ")
+        return f"v{count}{scalar.get(element, element)}"
+    return type_
 
 
 def _splat(count: int, bits: int, value: int) -> str:

@@ -4,7 +4,8 @@ Operands are non-negative ints (bit patterns). In an expression
 
     a b c d are the operands         W  the first operand's width in bits
     M  the first operand's mask      H  its sign bit
-    R  the result's mask             L  the op's lane width
+    R  the result's mask             N  its width
+    L  the op's lane width
 
 so ``(a ^ H) - H`` reads operand a as a signed number. Ops that depend on the floating-point
 environment, memory or control flow are not pure; `pytcg_python` defines those.
@@ -146,7 +147,7 @@ NAMES: dict[str, object] = {
     f.__name__: f for f in (quotient, remainder, split, split_signed, join, lanes, signed_lanes,
                             saturate, saturate_unsigned, interleave)
 }  # fmt: skip
-_VARIABLE = re.compile(r"\b[abcdMWHRL]\b")
+_VARIABLE = re.compile(r"\b[abcdMWHRNL]\b")
 
 
 def expression(template: str, op: Op, operands: list[str]) -> str:
@@ -155,20 +156,23 @@ def expression(template: str, op: Op, operands: list[str]) -> str:
     result = BITS[op.out.type] if op.out is not None else 0
     values = dict(zip("abcd", operands, strict=False))
     values |= {"M": f"{(1 << width) - 1:#x}", "W": str(width), "H": f"{(1 << width) >> 1:#x}",
-               "R": f"{(1 << result) - 1:#x}", "L": str(op.attrs.get("lane", 0))}  # fmt: skip
+               "R": f"{(1 << result) - 1:#x}", "N": str(result),
+               "L": str(op.attrs.get("lane", 0))}  # fmt: skip
     return _VARIABLE.sub(lambda match: values[match[0]], template)
 
 
 @functools.cache
 def _evaluator(name: str) -> Callable[..., int]:
     # The table's own expressions, never input.
-    function: Callable[..., int] = eval(f"lambda a, b, c, M, W, H, R, L: {PURE[name]}", dict(NAMES))
+    function: Callable[..., int] = eval(
+        f"lambda a, b, c, M, W, H, R, N, L: {PURE[name]}", dict(NAMES)
+    )
     return function
 
 
 def evaluate(name: str, args: list[int], type_: Type, result: Type, lane: int = 0) -> int:
     """The value of a pure op on constants; ``type_`` is the first operand's type."""
     width = BITS[type_]
-    a, b, c = (args + [0, 0])[:3]
+    a, b, c = [*args, 0, 0][:3]
     return _evaluator(name)(a, b, c, (1 << width) - 1, width, (1 << width) >> 1,
-                            (1 << BITS[result]) - 1, lane)  # fmt: skip
+                            (1 << BITS[result]) - 1, BITS[result], lane)  # fmt: skip

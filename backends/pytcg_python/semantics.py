@@ -1,0 +1,46 @@
+"""The living definition of the IR: one Python expression an op.
+
+`pytcg.ir.meaning` holds the pure ops (and says how to read an expression); here stand those that
+read or change the machine: the floating-point unit ``fp``, the memory ``mem`` and the ``host``.
+Control flow and locals are Python's own: `pytcg_python.compiler`.
+"""
+
+from __future__ import annotations
+
+from pytcg.ir.meaning import PURE
+
+FLOATING: dict[str, str] = {
+    "fadd": "fp.add(a, b, W)",
+    "fsub": "fp.sub(a, b, W)",
+    "fmul": "fp.mul(a, b, W)",
+    "fdiv": "fp.div(a, b, W)",
+    "fsqrt": "fp.sqrt(a, W)",
+    "feq": "fp.eq(a, b, W)",
+    "flt": "fp.lt(a, b, W)",
+    "fle": "fp.le(a, b, W)",
+    "funord": "fp.unordered(a, b, W)",
+    "fext": "fp.convert(a, 32, 64)",
+    "ftrunc": "fp.convert(a, 64, 32)",
+    "sitof": "fp.from_int(a, W, N)",
+    "ftosi": "fp.to_int(a, W, N, truncate=True)",
+    "ftosi_round": "fp.to_int(a, W, N, truncate=False)",
+    "vfadd": "fp.lanes(fp.add, a, b, L)",
+    "vfsub": "fp.lanes(fp.sub, a, b, L)",
+    "vfmul": "fp.lanes(fp.mul, a, b, L)",
+    "vfdiv": "fp.lanes(fp.div, a, b, L)",
+    "vfsqrt": "fp.sqrt_lanes(a, L)",
+    "getmxcsr": "fp.mxcsr",
+}
+
+HOST: dict[str, str] = {
+    "ld": "mem.load(a, (N + 7) >> 3)",
+    "st": "mem.store(b, (W + 7) >> 3, a)",
+    "setmxcsr": "setattr(fp, 'mxcsr', a)",
+    "cycles": "host.cycles()",
+    "enter": "host.run(a, b, c, d)",
+}
+
+SEMANTICS: dict[str, str] = {**PURE, **FLOATING, **HOST}
+CONTROL = {"br", "brif", "switch", "ret", "unwind", "unreachable", "tail"}
+NAMED = {"get", "set", "symbol", "call", "callptr"}
+"""Ops that the compiler turns into statements of their own."""
