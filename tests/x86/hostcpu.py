@@ -1,0 +1,151 @@
+"""The host CPU as an oracle: run a few bytes of 64-bit user-mode code with a given state.
+
+A block of memory at a fixed low address holds, in this order, a trampoline with a slot for the
+code under test, the state it is loaded from and saved to, and scratch data. The addresses are
+fixed so that an emulated CPU can have its code and data at the very same place. The trampoline
+reaches everything relative to rIP: no register is its own while the code under test runs.
+
+The code must be harmless: what faults here ends the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+import platform
+import struct
+from dataclasses import dataclass, field
+
+PAGE = 0x1000
+BASE = 0x2000_0000
+CODE = BASE + 0x400         # the code under test, at most CODE_SIZE bytes
+CODE_SIZE = 0x400
+STATE = BASE + PAGE
+DATA = BASE + 2 * PAGE
+DATA_SIZE = 8 * PAGE
+STACK = DATA + DATA_SIZE - 0x400  # a good rSP
+
+_EXIT = CODE + CODE_SIZE
+_FLAGS, _HOST_RSP, _FX, _HOST_FX = STATE + 128, STATE + 136, STATE + 256, STATE + 768
+_MAP_FIXED_NOREPLACE = 0x100000
+_INITIAL_FX = struct.pack("<HHB", 0x37F, 0, 0).ljust(24, b"\0") + struct.pack("<I", 0x1F80)
+
+
+@dataclass
+class HostState:
+    """General registers by number, the arithmetic flags and DF, and an FXSAVE image."""
+
+    regs: list[int] = field(default_factory=lambda: [0] * 16)
+    flags: int = 0x202
+    fx: bytes = _INITIAL_FX.ljust(512, b"\0")
+
+
+class _Assembler:
+    """The handful of encodings that the trampoline needs."""
+
+    def __init__(self, address: int):
+        self.address = address
+        self.bytes = bytearray()
+
+    def raw(self, text: str) -> None:
+        self.bytes += bytes.fromhex(text)
+
+    def relative(self, opcode: bytes, target: int) -> None:
+        """An opcode (with ModRM) whose last four bytes are relative to the next instruction."""
+        end = self.address + len(self.bytes) + len(opcode) + 4
+        self.bytes += opcode + struct.pack("<i", target - end)
+
+    def load(self, register: int, address: int) -> None:
+        self._move(0x8B, register, address)
+
+    def store(self, register: int, address: int) -> None:
+        self._move(0x89, register, address)
+
+    def _move(self, opcode: int, register: int, address: int) -> None:
+        rex = 0x48 | (register >> 3) << 2
+        self.relative(bytes([rex, opcode, (register & 7) << 3 | 5]), address)
+
+
+_CALLEE_SAVED = "53 55 4154 4155 4156 4157", "415f 415e 415d 415c 5d 5b"
+_RSP = 4
+
+
+def _entry() -> bytes:
+    asm = _Assembler(BASE)
+    asm.raw(_CALLEE_SAVED[0])
+    asm.relative(b"\x48\x0f\xae\x05", _HOST_FX)  # fxsave64
+    asm.relative(b"\x48\x0f\xae\x0d", _FX)       # fxrstor64
+    asm.store(_RSP, _HOST_RSP)
+    asm.relative(b"\xff\x35", _FLAGS)            # push
+    asm.raw("9d")                                # popfq
+    for register in range(16):
+        asm.load(register, STATE + 8 * register)
+    asm.relative(b"\xe9", CODE)
+    return bytes(asm.bytes)
+
+
+def _exit() -> bytes:
+    asm = _Assembler(_EXIT)
+    for register in range(16):
+        asm.store(register, STATE + 8 * register)
+    asm.load(_RSP, _HOST_RSP)
+    asm.raw("9c")                                # pushfq
+    asm.relative(b"\x8f\x05", _FLAGS)            # pop
+    asm.raw("fc")                                # cld
+    asm.relative(b"\x48\x0f\xae\x05", _FX)
+    asm.relative(b"\x48\x0f\xae\x0d", _HOST_FX)
+    asm.raw(_CALLEE_SAVED[1])
+    asm.raw("c3")
+    return bytes(asm.bytes)
+
+
+def available() -> bool:
+    """Whether this host can be the oracle."""
+    return platform.machine() == "x86_64" and platform.system() == "Linux"
+
+
+class HostCpu:
+    """The scratch memory and the way into it; one a process (`host_cpu`)."""
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3,
+                              ctypes.c_long]  # fmt: skip
+        protection = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
+        size = 2 * PAGE + DATA_SIZE
+        if libc.mmap(BASE, size, protection, flags, -1, 0) != BASE:
+            raise OSError(ctypes.get_errno(), f"no memory at {BASE:#x}")
+        # Raw addresses: the mapping above is exactly this long and never goes away.
+        self._memory = memoryview((ctypes.c_char * size).from_address(BASE)).cast("B")
+        self.data = self._memory[2 * PAGE :]
+        self._put(BASE, _entry())
+        self._put(_EXIT, _exit())
+        self._call = ctypes.CFUNCTYPE(None)(BASE)
+
+    def _put(self, address: int, content: bytes) -> None:
+        self._memory[address - BASE : address - BASE + len(content)] = content
+
+    def _get(self, address: int, size: int) -> bytes:
+        return bytes(self._memory[address - BASE : address - BASE + size])
+
+    def run(self, code: bytes, state: HostState) -> HostState:
+        """Run ``code`` from `CODE` to its end; returns the state it leaves."""
+        back = _Assembler(CODE + len(code))
+        back.relative(b"\xe9", _EXIT)
+        if len(code) + len(back.bytes) > CODE_SIZE:
+            raise ValueError(f"{len(code)} bytes of code")
+        self._put(CODE, code + bytes(back.bytes))
+        self._put(STATE, struct.pack("<17Q", *state.regs, state.flags))
+        self._put(_FX, state.fx)
+        self._call()
+        *regs, flags = struct.unpack("<17Q", self._get(STATE, 17 * 8))
+        return HostState(regs, flags, self._get(_FX, 512))
+
+
+@functools.cache
+def host_cpu() -> HostCpu:
+    """The process's host CPU oracle."""
+    return HostCpu()
