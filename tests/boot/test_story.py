@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pytcg.cli import guest
+from pytcg.machine.linux import parse_kernel, place
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCES = os.pathsep.join(str(REPOSITORY / root) for root in ("src", "frontends", "backends"))
@@ -103,6 +104,16 @@ def shell(files: Path) -> Iterator[Terminal]:
     terminal.wait_for(PROMPT, BOOT_SECONDS)
     yield terminal
     terminal.close()
+
+
+def test_the_distributions_kernel_is_understood(files: Path) -> None:
+    path = str(files / guest.KERNEL)
+    kernel = parse_kernel(path, (files / guest.KERNEL).read_bytes())
+    assert kernel.is_64_bit and kernel.relocatable
+    assert kernel.command_line_max >= 255
+    placement = place(kernel, (files / guest.INITRAMFS).stat().st_size, 256 << 20)
+    assert placement.kernel == kernel.preferred_address
+    assert placement.initrd >= placement.kernel + kernel.init_size
 
 
 def test_boot_to_a_prompt_type_and_power_off(shell: Terminal) -> None:

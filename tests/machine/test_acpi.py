@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +102,23 @@ def test_fadt_field(offset: int, layout: str, value: int) -> None:
 def test_madt_routes_the_timer_to_pin_2() -> None:
     madt = acpi.madt(HARDWARE)
     assert struct.pack("<BBBBLH", 2, 10, 0, 0, 2, 0) in madt
+
+
+@pytest.mark.skipif(shutil.which("iasl") is None, reason="needs ACPICA's iasl")
+def test_iasl_reads_the_dsdt_and_compiles_it_back(tmp_path: Path) -> None:
+    """ACPICA, whose interpreter Linux contains, as the judge of our AML."""
+    table = tmp_path / "dsdt.aml"
+    table.write_bytes(acpi.dsdt(HARDWARE))
+    command = ["iasl", "-d", table.name]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    source = (tmp_path / "dsdt.dsl").read_text()
+    assert "Name (\\_S5, Package (0x04)" in source
+    assert source.count('EisaId ("PNP0501"') == 2
+    result = subprocess.run(
+        ["iasl", "-oa", "-p", "again", "dsdt.dsl"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "0 Errors, 0 Warnings" in result.stdout
+    assert (tmp_path / "again.aml").read_bytes()[36:] == table.read_bytes()[36:]
 
 
 def test_s5_names_the_sleep_type() -> None:
