@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 import threading
 
@@ -76,7 +77,8 @@ class Worker:
     def buffer(self, length: int) -> memoryview:
         """`length` bytes to use until the next call."""
         if length > _KEPT_BUFFER:
-            return memoryview(bytearray(length))
+            # Pages nobody has touched take no memory: what counts is what a client really sends.
+            return memoryview(mmap.mmap(-1, length))
         if length > len(self._kept):
             self._kept = memoryview(bytearray(max(length, 64 << 10)))
         return self._kept[:length]

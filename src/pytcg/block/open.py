@@ -110,8 +110,8 @@ def _options_of(name: str | Mapping[str, Any], *, image_opts: bool) -> tuple[Opt
     if not isinstance(name, str):
         return unflatten(name), ""
     if image_opts:
-        return unflatten(parse_keyval(name)), name
-    return parse_name(name), name
+        return unflatten(parse_keyval(name)), ""
+    return parse_name(name), "" if name.startswith("json:") else name
 
 
 def open_node(options: Options, flags: OpenFlags, shown: str = "") -> BlockDevice:
@@ -177,7 +177,8 @@ def open_protocol(driver: str, flags: OpenFlags) -> BlockDevice:
         from .nbd_client import open_nbd
 
         options, flags.options = flags.options, {}
-        return open_nbd(options, read_only=flags.read_only)
+        remote: BlockDevice = open_nbd(options, read_only=flags.read_only)
+        return remote
     if driver not in ("file", "host_device"):
         raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL)
     filename = flags.take("filename")
@@ -217,7 +218,7 @@ def _open_format(driver: str | None, file: BlockDevice, flags: OpenFlags, shown:
                              errno.ENOTSUP)
     if isinstance(file, PosixFile):
         _lock(file, flags, driver)
-    device = format_class(driver).open(file, flags)
+    device: BlockDevice = format_class(driver).open(file, flags)
     device.probed = probed
     device.filename = shown
     try:

@@ -11,6 +11,7 @@ from functools import cache
 from . import locks
 from .device import BlockDevice, BlockError, Extent
 
+FIRST_BLOCK = 4096
 FALLOC_KEEP_SIZE = 1
 FALLOC_PUNCH_HOLE = 2
 FALLOC_ZERO_RANGE = 16
@@ -144,14 +145,14 @@ class PosixFile(BlockDevice):
 
     def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
                      fua: bool = False) -> None:
-        end = self.size
-        if self.is_regular and offset + length > end:
-            self.truncate(offset + length)
-        inside = max(0, min(length, end - offset))
         modes = [FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE] if may_unmap else []
         modes.append(FALLOC_ZERO_RANGE)
-        if inside and not any(fallocate(self.fd, mode, offset, inside) for mode in modes):
-            super().write_zeroes(offset, inside)
+        end = self.size
+        if self.is_regular and may_unmap and offset + length > end:
+            self.truncate(offset + length)  # what lies beyond the end is a hole then
+            length = max(0, end - offset)
+        if length and not any(fallocate(self.fd, mode, offset, length) for mode in modes):
+            super().write_zeroes(offset, length)
         if fua:
             self.flush()
 
@@ -188,6 +189,9 @@ class PosixFile(BlockDevice):
                 os.posix_fallocate(self.fd, old, size - old)
             else:
                 os.ftruncate(self.fd, size)
+            if old == 0 and size and preallocation == "off":
+                # A file whose first block is a hole tells no one what alignment direct I/O needs.
+                os.pwrite(self.fd, bytes(min(FIRST_BLOCK, size)), 0)
         except (OSError, OverflowError) as error:
             raise _io_error("Could not resize file", error) from None
         if preallocation == "full" and size > old:

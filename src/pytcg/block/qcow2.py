@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import qcow2_format as fmt
@@ -18,6 +19,7 @@ from .qcow2_l2 import ClusterMap, Kind, Run
 from .qcow2_refcount import Refcounts
 
 if TYPE_CHECKING:
+    from .check_result import CheckResult
     from .open import OpenFlags
     from .qcow2_bitmap import Bitmaps
     from .qcow2_write import Writer
@@ -261,10 +263,37 @@ class Qcow2Device(BlockDevice):
         self.check_range(offset, length, write=True)
         self.writer.discard(offset, length)
 
-    def write_compressed(self, offset: int, data: bytes | memoryview) -> None:
+    def pack(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """The compressed form of a cluster for write_compressed; None if it won't shrink."""
+        return self.writer.pack(data)
+
+    def write_compressed(self, offset: int, data: bytes | bytearray | memoryview,
+                         packed: bytes | None = None) -> None:
         """Store one whole cluster (or the shorter last one) compressed, if that is smaller."""
         self.check_range(offset, len(data), write=True)
-        self.writer.write_compressed(offset, data)
+        if packed is None:
+            packed = self.writer.pack(data)
+        self.writer.write_compressed(offset, data, packed)
+
+    def change_backing_file(self, name: str | None, format: str | None) -> None:
+        """Name another backing file in the header, without looking at either."""
+        self.check_range(0, 0, write=True)
+        if name is not None and self.data_file_is_raw:
+            raise BlockError("Cannot set a backing file for images with data-file-raw",
+                             errno.EINVAL)
+        header = self.header.with_extension(
+            fmt.EXT_BACKING_FORMAT, format.encode() if name and format else None)
+        self.update_header(backing_file=name or None, extensions=header.extensions)
+        self.backing_file, self.backing_format = name or None, format if name else None
+
+    def make_empty(self) -> None:
+        """Drop all guest data of this layer, so that the backing file shows."""
+        self.check_range(0, 0, write=True)
+        if self.snapshots:
+            raise BlockError("Can't empty an image that has snapshots", errno.ENOTSUP)
+        self.writer.discard_fully(0, -(-self.header.size // self.cluster_size)
+                                  * self.cluster_size)
+        self.flush()
 
     def truncate(self, size: int, *, preallocation: str = "off") -> None:
         from .qcow2_resize import resize
@@ -367,6 +396,19 @@ class Qcow2Device(BlockDevice):
         if self._marked_dirty:
             self.file.flush()
             self.update_header(incompatible=self.header.incompatible & ~fmt.Incompatible.DIRTY)
+
+    def check(self, *, repair: str | None = None,
+              report: Callable[[str], None] = lambda line: None) -> CheckResult:
+        """Check the image's consistency, and mend it if asked ("leaks" or "all")."""
+        from .qcow2_check import check_image
+
+        return check_image(self, repair=repair, report=report)
+
+    @property
+    def data_file_name(self) -> str:
+        """The external data file as the header names it."""
+        name = self.header.extension(fmt.EXT_DATA_FILE) or b""
+        return name.decode(errors="surrogateescape")
 
     # ---- bitmaps ----
 

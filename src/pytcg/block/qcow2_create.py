@@ -125,7 +125,7 @@ def create_qcow2(file: BlockDevice, options: CreateOptions, *,
     device = Qcow2Device(file, header._replace(l1_size=0), data_file=data_file, read_only=False)
     clusters = max(1, -(-header.l1_size * 8 // cluster))
     offset = device.writer.allocate_metadata(clusters)
-    file.write_zeroes(offset, clusters * cluster)
+    file.write_zeroes(offset, clusters * cluster, may_unmap=False)
     device.write_metadata()
     device.refcounts.write_back()
     device.update_header(l1_table_offset=offset, l1_size=header.l1_size)

@@ -113,7 +113,8 @@ def preallocate(device: Qcow2Device, start: int, end: int, mode: str) -> None:
     position = start & -cluster
     while position < end:
         stop = min(end, position + PREALLOCATE_CLUSTERS * cluster)
-        position = device.writer.preallocate(position, -(-stop // cluster) * cluster)
+        position = device.writer.preallocate(position, -(-stop // cluster) * cluster,
+                                              mode)
     device.flush()
     if device.data_file is not device.file:
         device.data_file.truncate(max(end, device.data_file.size), preallocation=mode
@@ -121,5 +122,4 @@ def preallocate(device: Qcow2Device, start: int, end: int, mode: str) -> None:
         return
     length = -(-device.file.size // cluster) * cluster
     last = device.refcounts.last_used() + 1
-    device.file.truncate(max(length, last * cluster), preallocation=mode
-                         if mode != "metadata" else "off")
+    device.file.truncate(max(length, last * cluster))

@@ -162,7 +162,7 @@ def create_snapshot(device: Qcow2Device, name: str) -> fmt.SnapshotEntry:
                           if entry.id.isascii() and entry.id.isdigit()), default=0)
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         entry = fmt.SnapshotEntry(offset, len(copy), str(number), name, seconds, nanoseconds, 0,
-                                  0, device.header.size)
+                                  0, device.header.size, icount=0)
         _store_table(device, [*device.snapshots, entry])
         device.flush()
         return entry

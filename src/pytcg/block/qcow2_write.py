@@ -171,6 +171,9 @@ class Writer:
             head = self._surroundings(low, offset, blank=plan.blank)
             tail = self._surroundings(stop, high, blank=plan.blank)
             base = plan.host - plan.start
+            if plan.blank and high - low > len(head) + len(data) + len(tail):
+                # Reserve what stays unwritten: a hole would cost a fragmented file later.
+                device.file.write_zeroes(base + low, high - low, may_unmap=False)
             whole = b"".join((head, data, tail)) if head or tail else data
             device.data_file.pwrite(base + offset - len(head), whole)
         except BaseException:
@@ -240,10 +243,11 @@ class Writer:
         bitmap = 0 if old & fmt.COMPRESSED else self._map.bitmap(cluster)
         self._map.set_bitmap(cluster, (bitmap | mask) & ~(mask << 32))
 
-    def preallocate(self, start: int, end: int) -> int:
-        """Give the clusters from ``start`` on host clusters, their content as it reads now.
+    def preallocate(self, start: int, end: int, mode: str) -> int:
+        """Give the clusters from ``start`` on zeroed host clusters.
 
-        Stops at the end of an L2 slice: where it stopped.
+        Mode ``falloc`` reserves host blocks, ``full`` writes them. Stops at the end of an L2
+        slice: where it stopped.
         """
         span = self._map.slice_entries << self._bits
         end = min(end, (start // span + 1) * span)
@@ -259,29 +263,43 @@ class Writer:
                     guest = start + position * self._cluster
                     unused = self._refcounts.never_used << self._bits
                     host = self._allocate_data(guest, count)
-                    if host < unused and not self._external:  # may hold old content
-                        self._device.file.write_zeroes(host, count << self._bits)
+                    self._reserve(host, count << self._bits, mode, stale=host < unused)
                     self._map.set_words(guest, [host + index * self._cluster | fmt.COPIED
                                                 for index in range(count)])
                 position += count or 1
         return end
 
+    def _reserve(self, host: int, length: int, mode: str, *, stale: bool) -> None:
+        if self._external:
+            return
+        if mode == "full":
+            zeroes = bytes(min(length, 1 << 20))
+            for start in range(0, length, len(zeroes)):
+                self._device.file.pwrite(host + start, zeroes[: length - start])
+        elif mode == "falloc" or stale:  # a cluster used before may hold old content
+            self._device.file.write_zeroes(host, length, may_unmap=False)
+
     # ---- compressed clusters ----
 
-    def write_compressed(self, offset: int, data: bytes | memoryview) -> None:
-        """Store a whole cluster compressed; as it is if that would not be smaller."""
+    def pack(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """A cluster's compressed form; None if that would not be smaller."""
+        padded = bytes(data) + bytes(self._cluster - len(data))
+        packed = compress(padded, self._device.header.compression_type)
+        return packed if len(packed) < self._cluster else None
+
+    def write_compressed(self, offset: int, data: bytes | bytearray | memoryview,
+                         packed: bytes | None) -> None:
+        """Store a whole cluster compressed; as it is if ``packed`` (from pack) is None."""
         device = self._device
         if offset % self._cluster or len(data) not in (self._cluster, device.size - offset):
             raise BlockError("Compressed writes must be whole clusters", errno.EINVAL)
         if self._external:
             raise BlockError("Compressed writes need the image's own data area", errno.ENOTSUP)
-        if device.has_bitmaps:
-            device.bitmaps.mark_dirty(offset, len(data))
-        padded = bytes(data) + bytes(self._cluster - len(data))
-        packed = compress(padded, device.header.compression_type)
-        if len(packed) >= self._cluster:
+        if packed is None:
             self.write(offset, memoryview(data))
             return
+        if device.has_bitmaps:
+            device.bitmaps.mark_dirty(offset, len(data))
         with device.lock:
             self._prepare()
             while self._wait_for(offset, offset + self._cluster):
@@ -290,7 +308,6 @@ class Writer:
             sectors = (host + len(packed) - 1) // SECTOR - host // SECTOR
             word = fmt.COMPRESSED | sectors << descriptor_shift(self._bits) | host
             device.file.pwrite(host, packed)
-            # The last sector is read whole, so it must be there.
             old = self._map.set_words(offset, [word])[0]
             if self._map.extended:
                 self._map.set_bitmap(offset, 0)

@@ -1,0 +1,382 @@
+"""Copying one disk's content into another: zero detection, compression, reading ahead."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from .device import ZERO_BLOCK, BlockDevice, BlockError, ProgressCallback
+from .qcow2 import Qcow2Device
+
+CHUNK = 2 << 20
+SALVAGE_STEP = 512
+
+
+class Concatenation(BlockDevice):
+    """Several disks one after the other, for reading."""
+
+    format_name = "concat"
+    read_only = True
+
+    def __init__(self, parts: list[BlockDevice]) -> None:
+        self.parts = parts
+        self.filename = parts[0].filename
+        self.starts = [sum(part.size for part in parts[:index]) for index in range(len(parts))]
+        self._size = sum(part.size for part in parts)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def _at(self, offset: int) -> tuple[BlockDevice, int]:
+        index = next(index for index in range(len(self.parts) - 1, -1, -1)
+                     if self.starts[index] <= offset)
+        return self.parts[index], offset - self.starts[index]
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        while buffer:
+            part, inside = self._at(offset)
+            step = min(len(buffer), part.size - inside)
+            part.read_into(inside, buffer[:step])
+            offset, buffer = offset + step, buffer[step:]
+
+    def status_at(self, offset: int, length: int) -> Any:
+        part, inside = self._at(offset)
+        return part.status_at(inside, min(length, part.size - inside))
+
+    def layer_status(self, offset: int, length: int) -> Any:
+        part, inside = self._at(offset)
+        return part.layer_status(inside, min(length, part.size - inside))
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
+               ) -> None:
+        self.check_range(offset, len(data), write=True)
+
+    def flush(self) -> None:
+        """Nothing is ever written."""
+
+    def close(self) -> None:
+        for part in self.parts:
+            part.close()
+
+
+class CopyOptions(NamedTuple):
+    """How to copy."""
+
+    min_sparse: int = 4096  # zeroes of at least this many bytes become holes; 0 keeps them
+    target_is_zero: bool = False
+    keep_backing: bool = False  # leave out what the source's own layer lacks
+    backing_size: int = 0  # of the target's backing file, with keep_backing
+    compressed: bool = False
+    workers: int = 8
+    out_of_order: bool = False
+    salvage: bool = False
+    copy_range: bool = False
+    rate: int = 0  # bytes a second, 0 for no limit
+
+
+class _Task(NamedTuple):
+    offset: int
+    length: int
+    data: bool  # else it is to be zeroed
+
+
+def is_zero(data: bytes | bytearray, start: int, stop: int) -> bool:
+    """Whether data[start:stop] is all zero bytes; compares in C, without copying."""
+    step = len(ZERO_BLOCK)
+    while stop - start >= step:
+        if not data.startswith(ZERO_BLOCK, start):
+            return False
+        start += step
+    return start >= stop or data.startswith(ZERO_BLOCK[: stop - start], start)
+
+
+def split_zeroes(data: bytes | bytearray, offset: int, unit: int
+                 ) -> Iterator[tuple[int, int, bool]]:
+    """(start, stop, has data) runs of a buffer at disk ``offset``, in aligned units."""
+    start, last, length = 0, None, len(data)
+    position = 0
+    zero_unit = bytes(unit)
+    while position < length:
+        stop = min(length, position + unit - (offset + position) % unit)
+        if stop - position == unit:
+            has_data = not data.startswith(zero_unit, position)
+        else:
+            has_data = not is_zero(data, position, stop)
+        if last is not None and has_data != last:
+            yield start, position, last
+            start = position
+        last, position = has_data, stop
+    if last is not None:
+        yield start, length, last
+
+
+class Copier:
+    """One copy."""
+
+    def __init__(self, source: BlockDevice, target: BlockDevice, options: CopyOptions,
+                 progress: ProgressCallback = lambda done, total: None) -> None:
+        self.source, self.target, self.options = source, target, options
+        self.progress = progress
+        self.size = min(source.size, target.size)
+        self.errors = 0
+        unit = options.min_sparse
+        if options.compressed:
+            unit = max(1, target.cluster_size)
+        elif unit and isinstance(target, Qcow2Device):
+            unit = max(unit, 1 << target.map.sub_bits)
+        self.unit = unit
+        self.chunk = max(CHUNK, target.cluster_size)
+
+    def run(self) -> None:
+        """Copy everything. The target is not flushed."""
+        if self.options.compressed and not isinstance(self.target, Qcow2Device):
+            raise BlockError("Compression not supported for this file format")
+        limit = _RateLimit(self.options.rate)
+        done = 0
+
+        def finish(task: _Task, result: Any) -> None:
+            nonlocal done
+            self._store(task, result)
+            done = task.offset + task.length
+            limit.wait(task.length)
+            self.progress(done, self.size)
+
+        workers = min(self.options.workers, 4)
+        if self.size <= self.chunk * 2 or self.options.rate:
+            workers = 0
+        if self.options.out_of_order and not self.options.compressed:
+            def whole(task: _Task) -> None:
+                self._store(task, self._load(task))
+
+            run_ordered(self._tasks(), whole, lambda task, result: self.progress(
+                task.offset + task.length, self.size), workers)
+        else:
+            run_ordered(self._tasks(), self._load, finish, workers)
+
+    def _tasks(self) -> Iterator[_Task]:
+        offset = 0
+        while offset < self.size:
+            extent = (self.source.layer_status if self.options.keep_backing
+                      else self.source.status_at)(offset, self.size - offset)
+            length = min(extent.length, self.size - offset)
+            skip = self.options.keep_backing and not (extent.data or extent.zero)
+            if extent.data and not extent.zero:
+                length = self._align(offset, length)
+                yield from self._chunks(offset, length)
+            elif not skip and not extent.zero and not self.options.keep_backing:
+                yield from self._chunks(offset, self._align(offset, length))
+            elif not skip:
+                whole = self._whole_clusters(offset, length)
+                if whole:
+                    length = whole
+                    yield from self._zero_tasks(offset, length)
+                else:
+                    length = self._align(offset, length)
+                    yield from self._chunks(offset, length)
+            offset += length
+
+    def _align(self, offset: int, length: int) -> int:
+        """Compressed clusters are written whole: end data runs at cluster borders."""
+        if not self.options.compressed:
+            return length
+        end = -(-(offset + length) // self.unit) * self.unit
+        return min(end, self.size) - offset
+
+    def _whole_clusters(self, offset: int, length: int) -> int:
+        """How much of a zero run is whole clusters, where that matters."""
+        end = offset + length
+        if not self.options.compressed or end == self.size:
+            return length
+        return max(0, end // self.unit * self.unit - offset)
+
+    def _zero_tasks(self, offset: int, length: int) -> Iterator[_Task]:
+        options = self.options
+        shows_backing = options.keep_backing and offset < options.backing_size
+        if options.min_sparse == 0 and not options.keep_backing:
+            yield from self._chunks(offset, length)
+        elif shows_backing or not options.target_is_zero:
+            yield _Task(offset, length, False)
+
+    def _chunks(self, offset: int, length: int) -> Iterator[_Task]:
+        end = offset + length
+        while offset < end:
+            stop = min(end, (offset // self.chunk + 1) * self.chunk)
+            yield _Task(offset, stop - offset, True)
+            offset = stop
+
+    def _load(self, task: _Task) -> Any:
+        """What _store needs; runs in a worker."""
+        if not task.data:
+            return None
+        if self.options.copy_range and self._copy_range(task):
+            return ()
+        buffer = bytearray(task.length)
+        try:
+            self.source.read_into(task.offset, memoryview(buffer))
+        except BlockError as error:
+            if not self.options.salvage:
+                raise BlockError(f"error while reading at byte {task.offset}: {error}",
+                                 error.errno) from None
+            self._salvage(task, buffer)
+        if not self.options.compressed:
+            return buffer
+        assert isinstance(self.target, Qcow2Device)
+        packed = []
+        for start in range(0, task.length, self.unit):
+            stop = min(start + self.unit, task.length)
+            if not is_zero(buffer, start, stop):
+                data = memoryview(buffer)[start:stop]
+                packed.append((task.offset + start, data, self.target.pack(data)))
+        return packed
+
+    def _salvage(self, task: _Task, buffer: bytearray) -> None:
+        """Read sector by sector; what can't be read stays zero."""
+        for start in range(0, task.length, SALVAGE_STEP):
+            part = memoryview(buffer)[start : start + SALVAGE_STEP]
+            try:
+                self.source.read_into(task.offset + start, part)
+            except BlockError:
+                self.errors += 1
+                part[:] = bytes(len(part))
+
+    def _copy_range(self, task: _Task) -> bool:
+        from .copy_range import copy_range
+
+        return copy_range(self.source, self.target, task.offset, task.length)
+
+    def _store(self, task: _Task, loaded: Any) -> None:
+        target = self.target
+        try:
+            if not task.data:
+                target.write_zeroes(task.offset, task.length)
+            elif isinstance(loaded, bytearray):
+                self._store_data(task.offset, loaded)
+            else:
+                for offset, data, packed in loaded:
+                    if packed is None:
+                        target.pwrite(offset, data)
+                    else:
+                        assert isinstance(target, Qcow2Device)
+                        target.write_compressed(offset, data, packed)
+        except BlockError as error:
+            raise BlockError(f"error while writing at byte {task.offset}: {error}",
+                             error.errno) from None
+
+    def _store_data(self, offset: int, data: bytearray) -> None:
+        if self.options.min_sparse == 0:
+            self.target.pwrite(offset, data)
+            return
+        view = memoryview(data)
+        blank = self.options.target_is_zero and not self.options.keep_backing
+        for start, stop, has_data in split_zeroes(data, offset, self.unit):
+            if has_data:
+                self.target.pwrite(offset + start, view[start:stop])
+            elif not blank:
+                self.target.write_zeroes(offset + start, stop - start)
+
+
+class _RateLimit:
+    """Sleeps so that not more than ``rate`` bytes a second go by."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+
+    def wait(self, length: int) -> None:
+        """``length`` bytes were copied."""
+        if self._rate:
+            import time
+
+            time.sleep(length / self._rate)
+
+
+def run_ordered(tasks: Iterator[_Task], work: Callable[[_Task], Any],
+                finish: Callable[[_Task, Any], None], workers: int) -> None:
+    """``finish(task, work(task))`` for all tasks in order, ``work`` running ahead in threads."""
+    if workers == 0:
+        for task in tasks:
+            finish(task, work(task))
+        return
+    pool = _Pool(work, workers)
+    try:
+        waiting: deque[_Job] = deque()
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) > 2 * workers:
+                job = waiting.popleft()
+                finish(job.task, job.result())
+        for job in waiting:
+            finish(job.task, job.result())
+    finally:
+        pool.stop()
+
+
+class _Job:
+    """A task in the pool and, in time, its result."""
+
+    def __init__(self, task: _Task) -> None:
+        self.task = task
+        self._done = threading.Semaphore(0)
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def execute(self, work: Callable[[_Task], Any]) -> None:
+        """Run in a worker."""
+        try:
+            self._value = work(self.task)
+        except BaseException as error:
+            self._error = error
+        self._done.release()
+
+    def result(self) -> Any:
+        """Wait for the value, or raise what the work raised."""
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class _Pool:
+    """A few threads; concurrent.futures would cost more to import than small copies take."""
+
+    def __init__(self, work: Callable[[_Task], Any], workers: int) -> None:
+        self._work = work
+        self._jobs: deque[_Job | None] = deque()
+        self._ready = threading.Semaphore(0)
+        self._threads = [threading.Thread(target=self._run, daemon=True)
+                         for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._ready.acquire()
+            try:
+                job = self._jobs.popleft()
+            except IndexError:  # stop() took it
+                continue
+            if job is None:
+                return
+            job.execute(self._work)
+
+    def submit(self, task: _Task) -> _Job:
+        """Queue a task."""
+        job = _Job(task)
+        self._put(job)
+        return job
+
+    def _put(self, job: _Job | None) -> None:
+        self._jobs.append(job)
+        self._ready.release()
+
+    def stop(self) -> None:
+        """Drop what is queued and end the threads."""
+        self._jobs.clear()
+        while self._ready.acquire(blocking=False):
+            pass
+        for _ in self._threads:
+            self._put(None)
+        for thread in self._threads:
+            thread.join()

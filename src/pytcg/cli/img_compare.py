@@ -1,0 +1,92 @@
+"""pytcg-img compare."""
+
+from __future__ import annotations
+
+from pytcg.block.convert import is_zero
+from pytcg.block.device import BlockDevice, BlockError
+
+from .img_common import Arguments, Failure, Progress, cache_mode, open_disk, parse, usage
+
+CHUNK = 2 << 20
+SECTOR = 512
+
+
+class Different(Exception):
+    """The images differ; the message says where."""
+
+
+def run(argv: list[str]) -> int:
+    """Compare: 0 the same, 1 different, more than 1 for an error."""
+    arguments = parse(argv, "h f: F: T: p q s U help object: image-opts force-share")
+    cache = cache_mode(arguments, "T", "writeback")
+    if len(arguments.words) != 2:
+        usage("Expecting two image file names")
+    one, two = arguments.words
+    with open_disk(one, arguments, format=arguments.get("f"), cache=cache, code=2) as first, \
+            open_disk(two, arguments, format=arguments.get("F"), cache=cache, code=2) as second:
+        return _compare(first, second, arguments)
+
+
+def _compare(first: BlockDevice, second: BlockDevice, arguments: Arguments) -> int:
+    quiet = "q" in arguments
+    progress = Progress(enabled="p" in arguments and not quiet)
+    try:
+        _compare_common(first, second, strict="s" in arguments, quiet=quiet, progress=progress)
+    except Different as difference:
+        progress.finish()
+        if not quiet:
+            print(difference)
+        return 1
+    except BlockError as error:
+        raise Failure(str(error), 4) from None
+    progress.finish()
+    if not quiet:
+        print("Images are identical.")
+    return 0
+
+
+def _compare_common(first: BlockDevice, second: BlockDevice, *, strict: bool, quiet: bool,
+                    progress: Progress) -> None:
+    common, total = min(first.size, second.size), max(first.size, second.size)
+    if strict and first.size != second.size:
+        raise Different("Strict mode: Image size mismatch!")
+    offset = 0
+    while offset < common:
+        one = first.status_at(offset, common - offset)
+        two = second.status_at(offset, common - offset)
+        length = min(one.length, two.length)
+        if strict and one[1:4] != two[1:4]:
+            raise Different(f"Strict mode: Offset {offset} block status mismatch!")
+        if not (one.zero and two.zero):
+            length = min(length, CHUNK)
+            left = bytes(length) if one.zero else first.pread(offset, length)
+            right = bytes(length) if two.zero else second.pread(offset, length)
+            if left != right:
+                raise Different("Content mismatch at offset "
+                                f"{offset + _first_difference(left, right)}!")
+        offset += length
+        progress(offset, total)
+    if first.size != second.size:
+        if not quiet:
+            print("Warning: Image size mismatch!")
+        _require_zero(first if first.size > second.size else second, common, progress)
+
+
+def _first_difference(left: bytes, right: bytes) -> int:
+    """The offset of the first differing sector."""
+    return next(start for start in range(0, len(left), SECTOR)
+                if left[start : start + SECTOR] != right[start : start + SECTOR])
+
+
+def _require_zero(device: BlockDevice, offset: int, progress: Progress) -> None:
+    while offset < device.size:
+        extent = device.status_at(offset, device.size - offset)
+        length = extent.length
+        if not extent.zero:
+            length = min(length, CHUNK)
+            data = device.pread(offset, length)
+            if not is_zero(data, 0, length):
+                raise Different("Content mismatch at offset "
+                                f"{offset + _first_difference(data, bytes(length))}!")
+        offset += length
+        progress(offset, device.size)
