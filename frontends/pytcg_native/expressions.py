@@ -327,7 +327,8 @@ class Expressions:
         otherwise_end = self.b.block
         typed = first if isinstance(first, Typed) else second
         if not isinstance(typed, Typed):
-            typed = self.convert(node, 0, SCALARS["u64"])
+            assert isinstance(first, int) and isinstance(second, int)
+            typed = self.convert(node, 0, _narrowest(first, second))
         if isinstance(first, Typed) and isinstance(second, Typed):
             typed = first if first.scalar.size >= second.scalar.size else second
         result = self.b.local(ir_type(typed.scalar), "either")
@@ -461,6 +462,13 @@ class Expressions:
 
     def _intrinsic_cycles(self, node: ast.Call) -> Typed:
         return Typed(self.b.op("cycles"), SCALARS["u64"])
+
+
+def _narrowest(*values: int) -> Scalar:
+    """The narrowest unsigned type (i64 if one is negative) that holds all values."""
+    if min(values) < 0:
+        return SCALARS["i64"]
+    return next(SCALARS[f"u{bits}"] for bits in (8, 16, 32, 64) if max(values) < 1 << bits)
 
 
 def _as_int(value: object) -> int | None:

@@ -9,11 +9,19 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from pytcg.ir.layout import SCALARS, Scalar, Struct
 
-u8 = u16 = u32 = u64 = u128 = i8 = i16 = i32 = i64 = int
+u8: TypeAlias = int
+u16: TypeAlias = int
+u32: TypeAlias = int
+u64: TypeAlias = int
+u128: TypeAlias = int
+i8: TypeAlias = int
+i16: TypeAlias = int
+i32: TypeAlias = int
+i64: TypeAlias = int
 
 P = ParamSpec("P")
 R = TypeVar("R")

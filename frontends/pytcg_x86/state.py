@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from pytcg.exec.layout import EXEC_ENV
+from pytcg.exec.layout import EXEC_ENV, ExecEnv
 from pytcg.ir.layout import Struct
-from pytcg_native.types import Pointer
 
 
 class Seg(IntEnum):
@@ -50,9 +49,11 @@ ENV = Struct("Env", [
     ("dr", "u64", 8),
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
+    ("step_pending", "u32"),           # #DB is due: an instruction began with TF set
     ("delivering", "u32"),             # an exception's delivery is under way: 1 + its vector
     ("stop_exceptions", "u32"),        # no usable handler: stop instead of escalating
     ("a20_mask", "u64"),
+    ("large_base", "u64", 3), ("large_mask", "u64", 3),  # what large pages in each TLB cover
     ("xmm", "u128", 16),
     ("ymm_high", "u128", 16),
     ("mxcsr", "u32"), ("host_mxcsr", "u32"),
@@ -69,7 +70,7 @@ ENV = Struct("Env", [
 ENV.alias("rip", "pc")
 
 
-class Env(Pointer):
+class Env(ExecEnv):
     """The CPU state as native code sees it."""
 
     layout = ENV

@@ -165,7 +165,10 @@ class Translator:
 
     def address(self, bits: int, *, write: bool = False) -> Value:
         """The memory operand's linear address, its segment checked for that access."""
-        offset = self.offset()
+        return self.address_at(self.offset(), bits, write=write)
+
+    def address_at(self, offset: Value, bits: int, *, write: bool = False) -> Value:
+        """Linear address of another (wrapped) offset in the memory operand's segment."""
         if self.cx.segment == "flat":
             return offset
         number = self.field("segment", Type.I64)
@@ -312,6 +315,7 @@ class Translator:
         if self._unwind is not None:
             self.b.place(self._unwind)
             self.st_env("rip", self.pc())
+            self.st_env("fault_record", self.rec)
             self.b.ret()
 
 

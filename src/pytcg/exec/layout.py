@@ -21,7 +21,7 @@ TB_HASH_BITS = 16
 TB_HASH_SIZE = 1 << TB_HASH_BITS
 FORM_HASH_BITS = 14
 FORM_HASH_SIZE = 1 << FORM_HASH_BITS
-MAX_RANGES = 16
+MAX_RANGES = 256
 
 RECORD_SIZE = 48
 """Bytes of a record: one instruction of threaded code."""
@@ -93,6 +93,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("exception_pending", "u8"), ("halted", "u8"), ("inhibit", "u8"),
     ("until_set", "u8"),
     ("until", "u64"),             # a pc to stop before
+    ("leave", "ptr"),             # a record whose code (`tb_leave`) leaves threaded code
     ("fault_record", "ptr"),      # the record that left threaded code by a fault
     ("exception_vector", "u32"), ("exception_error", "u32"), ("exception_has_error", "u32"),
     ("exception_address", "u64"),
@@ -103,7 +104,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("hash", "ptr"), ("jumps", "ptr"), ("tlbs", "ptr"),
     ("arena", "ptr"), ("arena_used", "u64"), ("arena_size", "u64"), ("arena_limit", "u64"),
     ("tb_flushes", "u64"), ("tb_count", "u64"),
-    ("range_count", "u64"), ("ranges", "ptr"),
+    ("range_count", "u64"), ("ranges", "ptr"), ("no_devices", "u32"),
     ("fetch", "u8", 16),          # bytes of the instruction being decoded
     ("read_mmio", "ptr"), ("write_mmio", "ptr"),
     ("insns_retired", "u64"),

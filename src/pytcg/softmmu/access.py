@@ -68,6 +68,11 @@ def guest_translate(env: ExecEnv, address: u64, access: u32) -> u64:
     return 0
 
 
+@native(extern=True)
+def guest_unmapped(env: ExecEnv, address: u64, access: u32) -> None:
+    """An access to nothing while there are no devices: raise what the guest calls that."""
+
+
 @native
 def ram_offset(env: ExecEnv, physical: u64) -> u64:
     """Offset of a physical address in the RAM window, bit 63 set for ROM; NOT_RAM if none."""
@@ -107,6 +112,8 @@ def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
         entry.write = page if (found & 2) != 0 and clean and not rom else NO_PAGE
         entry.execute = page if (found & 4) != 0 else NO_PAGE
         entry.addend = offset - page
+    elif env.no_devices != 0:
+        guest_unmapped(env, address, access)
     return physical | (address & (PAGE_SIZE - 1))
 
 

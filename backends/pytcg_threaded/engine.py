@@ -1,0 +1,202 @@
+"""`ThreadedEngine`: the compiled core and the handlers compiled so far, linked into this process.
+
+On disk: the core's objects, and packs of handlers, each with the keys it holds. A first run
+compiles the core and the seed list (the forms that a boot meets) in worker processes; forms met
+later are compiled in the process, a batch at a time, and make a pack of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib.resources
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from pytcg.ir.blocks import Function
+from pytcg.ir.builder import Builder
+from pytcg.ir.ops import Type
+from pytcg_llvm.cache import ObjectCache
+from pytcg_llvm.emit import emit_module
+from pytcg_llvm.host import Linker, compile_module
+from pytcg_threaded.jobs import CORE_SHARES, core_names, run_job, source_identity
+from pytcg_threaded.worker import run_jobs
+
+_BATCH = 48
+_SEPARATOR = b"\n\0"
+
+Progress = Callable[[str], None]
+
+
+def terminal_progress() -> Progress:
+    """Writes one changing line on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
+        return lambda text: None
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}" if text else "\r\x1b[K")
+        sys.stderr.flush()
+
+    return show
+
+
+class ThreadedEngine:
+    """Native code for the x86 guest. One a process (`shared`): host code is the same for all."""
+
+    name = "threaded"
+    _shared: ThreadedEngine | None = None
+    _lock = threading.Lock()
+
+    @classmethod
+    def shared(cls, progress: Progress | None = None) -> ThreadedEngine:
+        """The process's engine, made on first use."""
+        with cls._lock:
+            if cls._shared is None:
+                cls._shared = cls(ObjectCache(), progress or terminal_progress())
+            return cls._shared
+
+    def __init__(self, cache: ObjectCache, progress: Progress):
+        self.cache = cache
+        self.identity = source_identity()
+        self.linker = Linker()
+        self.forms: dict[int, int] = {}
+        self._packs = 0
+        self._form_lock = threading.Lock()
+        self._functions: dict[str, Callable[..., int]] = {}
+        core, packs = self._load(progress)
+        self.linker.add("core", core, self._core_symbols())
+        for pack in packs:
+            self._link(pack)
+
+    # Loading and compiling ---------------------------------------------------------------------
+
+    def _core_symbols(self) -> list[str]:
+        key = self.cache.key(self.identity, "core symbols")
+        known = self.cache.load(key)
+        if known is None:
+            known = " ".join(core_names()).encode()
+            self.cache.store(key, known)
+        return known.decode().split()
+
+    def _core_key(self, share: int) -> str:
+        return self.cache.key(self.identity, f"core {share} of {CORE_SHARES}")
+
+    def _load(self, progress: Progress) -> tuple[list[bytes], list[bytes]]:
+        """The core's objects and the packs, compiled if they are not in the cache."""
+        core = [self.cache.load(self._core_key(n)) for n in range(CORE_SHARES)]
+        names = self._pack_names()
+        packs = [p for name in names if (p := self.cache.load(name)) is not None]
+        jobs = [["core", str(n), str(CORE_SHARES)] for n in range(CORE_SHARES) if core[n] is None]
+        seeds = [] if packs else list(self._seeds())
+        batches = [seeds[i : i + _BATCH] for i in range(0, len(seeds), _BATCH)]
+        jobs += [["forms", *(f"{key:x}" for key in batch)] for batch in batches]
+        if not jobs:
+            return [c for c in core if c is not None], packs
+        started = time.monotonic()
+
+        def report(done: int, total: int) -> None:
+            seconds = time.monotonic() - started
+            progress(f"compiling handlers (first run): {done}/{total}, {seconds:.0f} s")
+
+        try:
+            objects = iter(run_jobs(jobs, report))
+        finally:
+            progress("")
+        for share in range(CORE_SHARES):
+            if core[share] is None:
+                core[share] = fresh = next(objects)
+                self.cache.store(self._core_key(share), fresh)
+        for batch in batches:
+            packs.append(self._store_pack(batch, next(objects)))
+        return [c for c in core if c is not None], packs
+
+    @staticmethod
+    def _seeds() -> Iterable[int]:
+        """Keys of the forms worth compiling before they are met."""
+        from pytcg_x86.seeds import parse_seeds
+
+        with contextlib.suppress(FileNotFoundError):
+            text = importlib.resources.files("pytcg_x86").joinpath("seeds.txt").read_text()
+            return parse_seeds(text)
+        return []
+
+    def _pack_names(self) -> list[str]:
+        prefix = self.identity[:16] + "-"
+        return sorted(path.stem for path in self.cache.folder.glob(f"{prefix}*.o"))
+
+    def _store_pack(self, keys: list[int], image: bytes) -> bytes:
+        pack = " ".join(f"{key:x}" for key in keys).encode() + _SEPARATOR + image
+        self.cache.store(f"{self.identity[:16]}-{self.cache.key(pack)[:24]}", pack)
+        return pack
+
+    def _link(self, pack: bytes) -> None:
+        words, image = pack.split(_SEPARATOR, 1)
+        keys = [int(word, 16) for word in words.split()]
+        fresh = [key for key in keys if key not in self.forms]
+        if not fresh:
+            return
+        self._packs += 1
+        found = self.linker.add(f"forms{self._packs}", [image], [f"form_{k:x}" for k in keys])
+        for key in fresh:
+            self.forms[key] = found[f"form_{key:x}"]
+
+    def compile_forms(self, keys: Iterable[int]) -> dict[int, int]:
+        """Code addresses of forms, compiling those that are new."""
+        with self._form_lock:
+            wanted = list(keys)
+            missing = [key for key in wanted if key not in self.forms]
+            for start in range(0, len(missing), _BATCH):
+                batch = missing[start : start + _BATCH]
+                image = run_job(["forms", *(f"{key:x}" for key in batch)])
+                self._link(self._store_pack(batch, image))
+            return {key: self.forms[key] for key in wanted}
+
+    def attach(self, buffers: Iterable[object]) -> None:
+        """Native code reaches all memory; nothing to do."""
+
+    # Use ---------------------------------------------------------------------------------------
+
+    def symbol(self, name: str) -> int:
+        """Address of a native function or table."""
+        return self.linker.symbols[name]
+
+    def call(self, name: str, *args: int) -> int:
+        """Call a native function with integer or pointer arguments; the GIL is dropped."""
+        function = self._functions.get(name)
+        if function is None:
+            # Safe as long as `name` is a native of the core: its parameters are 64-bit or less.
+            kind = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * len(args))
+            function = self._functions[name] = kind(self.symbol(name))
+        return function(*args)
+
+    def callback(self, result: str, parameters: list[str],
+                 function: Callable[..., int | None]) -> tuple[int, object]:  # fmt: skip
+        """A host function pointer for native code, and the object that keeps it alive."""
+        kinds = {"u64": ctypes.c_uint64, "u32": ctypes.c_uint32, "i64": ctypes.c_int64,
+                 "void": None}  # fmt: skip
+        made = ctypes.CFUNCTYPE(kinds[result], *[kinds[p] for p in parameters])(function)
+        return ctypes.cast(made, ctypes.c_void_p).value or 0, made
+
+
+@functools.cache
+def _cycle_counter() -> Callable[[], int]:
+    function = Function("host_cycles", [], Type.I64)
+    builder = Builder(function)
+    builder.ret(builder.op("cycles"))
+    linker = Linker()
+    found = linker.add("cycles", [compile_module(emit_module([function]))], ["host_cycles"])
+    # A function of our own making, without parameters; the linker keeps its memory.
+    counter = ctypes.CFUNCTYPE(ctypes.c_uint64)(found["host_cycles"])
+    _KEPT.append(linker)
+    return counter
+
+
+_KEPT: list[Linker] = []
+
+
+def host_cycles() -> int:
+    """The host's time-stamp counter, as guest code reads it."""
+    return _cycle_counter()()

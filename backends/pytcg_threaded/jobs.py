@@ -1,0 +1,74 @@
+"""What there is to compile, in pieces that a worker process can take: names in, an object out.
+
+A job is a list of words: ``core N M`` is the N-th of M shares of the native helpers; ``forms``
+followed by keys in hex is a batch of handlers. The result is an ELF object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from pytcg.ir.blocks import Function
+from pytcg_llvm.emit import emit_module
+from pytcg_llvm.host import compile_module, host_identity
+from pytcg_native.compiler import Program
+
+CORE_SHARES = 6
+"""Modules the native helpers are compiled in: enough to fill several workers evenly."""
+
+
+@cache
+def program() -> Program:
+    """The native program of the x86 guest: everything reachable from its roots."""
+    from pytcg_x86.guest import native_roots
+
+    made = Program()
+    made.add(native_roots())
+    return made
+
+
+@cache
+def core_names() -> list[str]:
+    """Symbols of the native helpers, in a fixed order."""
+    return sorted(n for n, fn in program().natives.items() if not fn.inline and not fn.extern)
+
+
+@cache
+def source_identity() -> str:
+    """Digest of the sources that decide what is compiled, and of the host."""
+    digest = hashlib.blake2b(host_identity().encode(), digest_size=16)
+    here = Path(__file__).resolve().parents[1]
+    import pytcg.ir as ir
+    import pytcg_x86 as x86
+
+    package = Path(str(ir.__file__)).resolve().parents[1]
+    frontends = Path(str(x86.__file__)).resolve().parents[1]
+    folders = [here / "pytcg_llvm", here / "pytcg_threaded", package / "ir", package / "exec",
+               package / "softmmu", frontends / "pytcg_x86", frontends / "pytcg_native"]  # fmt: skip
+    for folder in folders:
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _share(number: int, shares: int) -> list[Function]:
+    names = core_names()[number::shares]
+    return [program().compile(program().natives[name]) for name in names]
+
+
+def job_text(words: list[str]) -> str:
+    """LLVM text of a job."""
+    if words[0] == "core":
+        number, shares = int(words[1]), int(words[2])
+        tables = program().tables.values() if number == 0 else ()
+        return emit_module(_share(number, shares), [(t.name, t.data()) for t in tables])
+    from pytcg_x86.form import build_form
+
+    return emit_module(build_form(program(), int(key, 16)) for key in words[1:])
+
+
+def run_job(words: list[str]) -> bytes:
+    """Compile a job in this process."""
+    return compile_module(job_text(words))

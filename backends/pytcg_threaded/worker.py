@@ -1,0 +1,96 @@
+"""Compiler processes: ``python -m pytcg_threaded.worker`` takes jobs on stdin, gives objects.
+
+A job is one line; the answer is a length in eight bytes and the object, or length 0 and a message
+of the same shape. Workers are plain child processes, not multiprocessing's, so that a host program
+is never imported again.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pytcg_threaded.jobs import run_job
+
+
+class WorkerError(Exception):
+    """A compile job failed in its worker."""
+
+
+def main() -> None:
+    """Serve jobs until stdin ends."""
+    out = sys.stdout.buffer
+    for line in sys.stdin:
+        try:
+            answer = run_job(line.split())
+            out.write(len(answer).to_bytes(8, "little") + answer)
+        except Exception as error:  # the parent reports it
+            text = f"{type(error).__name__}: {error}".encode()
+            out.write(bytes(8) + len(text).to_bytes(8, "little") + text)
+        out.flush()
+
+
+def _read(pipe: object, length: int) -> bytes:
+    data: bytes = pipe.read(length)  # type: ignore[attr-defined]
+    if len(data) != length:
+        raise WorkerError("a compiler process ended early")
+    return data
+
+
+def _serve(todo: list[tuple[int, list[str]]], results: dict[int, bytes], errors: list[Exception],
+           lock: threading.Lock, done: Callable[[], None]) -> None:  # fmt: skip
+    """One worker's thread: feed it jobs until none is left."""
+    roots = [str(Path(p)) for p in sys.path if p]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+    command = [sys.executable, "-m", "pytcg_threaded.worker"]
+    try:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              env=environment) as process:  # fmt: skip
+            assert process.stdin is not None and process.stdout is not None
+            while not errors:
+                with lock:
+                    if not todo:
+                        break
+                    number, words = todo.pop(0)
+                process.stdin.write((" ".join(words) + "\n").encode())
+                process.stdin.flush()
+                length = int.from_bytes(_read(process.stdout, 8), "little")
+                if length == 0:
+                    size = int.from_bytes(_read(process.stdout, 8), "little")
+                    raise WorkerError(_read(process.stdout, size).decode())
+                results[number] = _read(process.stdout, length)
+                done()
+            process.stdin.close()
+    except Exception as error:
+        errors.append(error)
+
+
+def run_jobs(jobs: list[list[str]], progress: Callable[[int, int], None]) -> list[bytes]:
+    """Compile jobs in as many processes as there are cores; objects in the jobs' order."""
+    todo = list(enumerate(jobs))
+    results: dict[int, bytes] = {}
+    errors: list[Exception] = []
+    lock = threading.Lock()
+    workers = max(1, min(os.cpu_count() or 1, len(jobs), 8))
+    threads = [
+        threading.Thread(target=_serve, daemon=True,
+                         args=(todo, results, errors, lock,
+                               lambda: progress(len(results), len(jobs))))
+        for _ in range(workers)
+    ]  # fmt: skip
+    progress(0, len(jobs))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(jobs))]
+
+
+if __name__ == "__main__":
+    main()

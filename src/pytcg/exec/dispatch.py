@@ -1,0 +1,346 @@
+"""Finding and running blocks: jump cache, block hash, chaining, and the loop around it all.
+
+Everything here is native code. `cpu_exec` enters threaded code at a block's head; threaded code
+goes from record to record and block to block by tail calls and returns only when something needs
+the loop: a fault, an interrupt, an empty budget, a form that is not compiled yet.
+
+A front-end supplies the three `guest_…` functions.
+"""
+
+from __future__ import annotations
+
+from pytcg.exec.exits import Exit
+from pytcg.exec.invalidate import page_has_code, page_of, tb_flush
+from pytcg.exec.layout import (
+    JUMP_CACHE_BITS,
+    MMU_MODES,
+    PAGE_BITS,
+    PAGE_MASK,
+    PAGE_SIZE,
+    RECORD_SIZE,
+    TB,
+    TB_HASH_SIZE,
+    TLB_SIZE,
+    Branch,
+    ExecEnv,
+    Form,
+    Jump,
+    Link,
+    Page,
+    Record,
+    Slot,
+    Tb,
+    TlbEntry,
+)
+from pytcg.softmmu.access import NO_PAGE, NOT_RAM, Access, ram_offset, tlb_entry, tlb_fill
+from pytcg_native import (
+    NULL,
+    address_of,
+    attempt,
+    enter,
+    i64,
+    likely,
+    native,
+    ptr,
+    u32,
+    u64,
+    unlikely,
+)
+
+HEAD = TB.size
+MAX_INSNS = 40
+"""Instructions a block may hold."""
+BLOCK_BYTES = HEAD + (MAX_INSNS + 6) * RECORD_SIZE
+"""Arena space a block may take: its head, its records, and what ends it."""
+_HALF = JUMP_CACHE_BITS // 2
+_HALF_MASK = (1 << _HALF) - 1
+_TLB_ENTRIES = MMU_MODES * TLB_SIZE
+
+
+@native(extern=True)
+def guest_translate_block(env: ExecEnv, tb: Tb, linear: u64, offset: u64, limit: u32) -> None:
+    """Decode up to ``limit`` instructions at a linear address (RAM offset ``offset``) into ``tb``.
+
+    Fills the records after the head and tb.records, insns, size, physical2 and code. May raise a
+    fetch fault (second page) if not even the first instruction can be read.
+    """
+
+
+@native(extern=True)
+def guest_deliver(env: ExecEnv) -> None:
+    """Deliver the exception in env.exception_*; may raise the next one."""
+
+
+@native(extern=True)
+def guest_poll(env: ExecEnv) -> None:
+    """Take a pending interrupt if there is one; may raise."""
+
+
+# Lookup ----------------------------------------------------------------------------------------
+
+
+@native(inline=True)
+def jump_slot(env: ExecEnv, pc: u64) -> Jump:
+    """The jump cache's slot for a pc: the page picks the upper half of the index."""
+    low: u64 = (pc ^ (pc >> _HALF)) & _HALF_MASK
+    high: u64 = (pc >> PAGE_BITS) & _HALF_MASK
+    return Jump(env.jumps + (((high << _HALF) | low) << 4))
+
+
+@native(inline=True)
+def lookup_block(env: ExecEnv) -> ptr:
+    """The block at env.pc, from the jump cache if it is there."""
+    slot: Jump = jump_slot(env, env.pc)
+    if likely(slot.tag == env.pc ^ env.jump_salt):
+        tb: Tb = Tb(slot.tb)
+        if likely(tb.cs_base == env.code_base):
+            return ptr(tb)
+    return tb_find(env)
+
+
+@native
+def fetch_offset(env: ExecEnv, linear: u64) -> u64:
+    """RAM offset of code at a linear address; raises fetch faults."""
+    entry: TlbEntry = tlb_entry(env, linear)
+    if likely(entry.execute == linear & PAGE_MASK):
+        return linear + entry.addend
+    offset: u64 = ram_offset(env, tlb_fill(env, linear, Access.EXECUTE))
+    if offset == NOT_RAM:
+        return NOT_RAM
+    return offset & 0x7FFF_FFFF_FFFF_FFFF
+
+
+@native(inline=True)
+def hash_slot(env: ExecEnv, offset: u64) -> Slot:
+    mixed: u64 = offset ^ (offset >> 16)
+    return Slot(env.hash + ((mixed & (TB_HASH_SIZE - 1)) << 3))
+
+
+@native
+def tb_find(env: ExecEnv) -> ptr:
+    """The block at env.pc in the present mode, translated if there is none; may raise."""
+    pc: u64 = env.pc
+    linear: u64 = (env.code_base + pc) & env.linear_mask
+    offset: u64 = fetch_offset(env, linear)
+    if unlikely(offset == NOT_RAM):
+        env.exit_reason = Exit.NOT_RAM
+        return ptr(address_of(env.leave))
+    tb: Tb = Tb(hash_slot(env, offset).record)
+    while tb != NULL:
+        if (tb.physical == offset and tb.pc == pc and tb.flags == env.mode
+                and tb.cs_base == env.code_base
+                and (likely(tb.physical2 == NO_PAGE) or second_page_fits(env, tb, linear))):
+            break
+        tb = Tb(tb.hash_next)
+    if tb == NULL:
+        tb = Tb(tb_generate(env, linear, offset, MAX_INSNS))
+        tb_insert(env, tb)
+    slot: Jump = jump_slot(env, pc)
+    slot.tag = pc ^ env.jump_salt
+    slot.tb = ptr(tb)
+    return ptr(tb)
+
+
+@native
+def second_page_fits(env: ExecEnv, tb: Tb, linear: u64) -> bool:
+    return fetch_offset(env, (linear | (PAGE_SIZE - 1)) + 1) == tb.physical2
+
+
+@native
+def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
+    """Translate a block into the arena; it is not findable yet."""
+    if unlikely(env.arena_used + BLOCK_BYTES > env.arena_limit):
+        tb_flush(env)
+    tb: Tb = Tb(env.arena + env.arena_used)
+    tb.physical = offset
+    tb.physical2 = NO_PAGE
+    tb.pc = env.pc
+    tb.flags = env.mode
+    tb.cs_base = env.code_base
+    tb.hits = 0
+    tb.hash_next = NULL
+    guest_translate_block(env, tb, linear, offset, limit)
+    return ptr(tb)
+
+
+@native
+def tb_insert(env: ExecEnv, tb: Tb) -> None:
+    """Keep a block: arena, hash, and the lists of the pages it was made from."""
+    env.arena_used += HEAD + u64(tb.records) * RECORD_SIZE
+    env.tb_count += 1
+    slot: Slot = hash_slot(env, tb.physical)
+    tb.hash_next = slot.record
+    slot.record = ptr(tb)
+    protect_page(env, tb.physical)
+    page: Page = page_of(env, tb.physical)
+    tb.page_next[0] = page.first
+    page.first = ptr(tb)
+    if tb.physical2 != NO_PAGE:
+        protect_page(env, tb.physical2)
+        second: Page = page_of(env, tb.physical2)
+        tb.page_next[1] = second.spilling
+        second.spilling = ptr(tb)
+
+
+@native
+def protect_page(env: ExecEnv, offset: u64) -> None:
+    """Make stores to a page that gets its first block take the slow path, by every alias."""
+    if page_has_code(env, offset):
+        return
+    page: u64 = offset & PAGE_MASK
+    for i in range(u64(0), u64(_TLB_ENTRIES)):
+        entry: TlbEntry = TlbEntry(env.tlbs + (i << 5))
+        if entry.write != NO_PAGE and entry.write + entry.addend == page:
+            entry.write = NO_PAGE
+
+
+# Threaded code that is no instruction ----------------------------------------------------------
+
+
+@native(threaded=True)
+def tb_head(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """A block's head: account for its instructions, see whether anybody wants the loop."""
+    tb: Tb = Tb(rec)
+    budget: i64 = env.budget - i64(tb.insns)
+    if unlikely(budget < 0) or unlikely(env.exit_request != 0):
+        env.pc = tb.pc
+        if budget < 0:
+            env.exit_reason = Exit.BUDGET
+        return NULL
+    env.budget = budget
+    return rec + HEAD
+
+
+@native(threaded=True)
+def tb_lookup(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """Go on at env.pc."""
+    return lookup_block(env)
+
+
+@native(threaded=True)
+def tb_stale(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """The head of a dead block: look its pc up again."""
+    env.pc = Tb(rec).pc
+    return tb_find(env)
+
+
+@native(threaded=True)
+def record_stale(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """A record of a dead block: it was being run when it died."""
+    env.pc = Record(rec).pc
+    refund(env, rec)
+    return tb_find(env)
+
+
+@native(threaded=True)
+def tb_chain(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """A successor on the same page: find it, and go straight there from now on."""
+    env.pc = Link(rec).pc
+    slot: Slot = Slot(Link(rec).slot)
+    flushes: u64 = env.tb_flushes
+    tb: ptr = lookup_block(env)
+    if env.exit_reason != Exit.NONE:
+        return tb
+    # After a flush the slot may be part of another block.
+    if likely(flushes == env.tb_flushes) and Tb(tb).physical2 == NO_PAGE:
+        slot.record = tb
+    return tb
+
+
+@native(threaded=True)
+def tb_jump(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """A successor on another page: its mapping may change, so look it up each time."""
+    env.pc = Link(rec).pc
+    return lookup_block(env)
+
+
+@native(threaded=True)
+def tb_goto(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """The end of a block that no control transfer ends."""
+    return ptr(Branch(rec).taken)
+
+
+@native(threaded=True)
+def tb_until(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """The address to stop before."""
+    env.pc = Record(rec).pc
+    refund(env, rec)
+    env.exit_reason = Exit.UNTIL
+    return NULL
+
+
+@native(threaded=True)
+def record_missing(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """An instruction whose form was not compiled when the block was made."""
+    code: ptr = compiled_form(env, Record(rec).form)
+    if code != NULL:
+        Record(rec).code = code
+        return rec
+    env.pc = Record(rec).pc
+    refund(env, rec)
+    env.exit_reason = Exit.MISSING_FORMS
+    return NULL
+
+
+@native(inline=True)
+def compiled_form(env: ExecEnv, index: u32) -> ptr:
+    return ptr(Form(env.form_list + (u64(index) << 4)).code)
+
+
+@native(threaded=True)
+def tb_leave(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """Leave threaded code; env.exit_reason says why."""
+    return NULL
+
+
+@native
+def refund(env: ExecEnv, rec: ptr) -> None:
+    """Give back the budget of a block's instructions from ``rec`` on, which were not run."""
+    position: u64 = Record(rec).position
+    negative: i64 = -i64(HEAD + position * RECORD_SIZE)
+    head: Tb = Tb(rec + negative)
+    if head.insns > position:
+        env.budget += i64(head.insns) - i64(position)
+
+
+# The loop --------------------------------------------------------------------------------------
+
+
+@native
+def run_block(env: ExecEnv) -> None:
+    """Run threaded code from env.pc until it returns; may raise a fetch fault."""
+    rec: ptr = lookup_block(env)
+    if env.exit_reason != Exit.NONE:
+        return
+    if env.exit_request == 0 and i64(Tb(rec).insns) > env.budget:
+        # The rest of the budget ends within the block: make one that fits, for once.
+        linear: u64 = (env.code_base + env.pc) & env.linear_mask
+        rec = tb_generate(env, linear, fetch_offset(env, linear), u32(env.budget))
+        env.arena_used += BLOCK_BYTES
+    env.fault_record = NULL
+    enter(Record(rec).code, ptr(env), rec, ptr(env.ram))
+    if env.exception_pending != 0 and env.fault_record != NULL:
+        refund(env, ptr(env.fault_record))
+
+
+@native
+def cpu_exec(env: ExecEnv) -> u32:
+    """Run the guest until there is a reason (`Exit`) to return to Python."""
+    env.exit_reason = Exit.NONE
+    while True:
+        if env.exception_pending != 0:
+            env.exception_pending = 0
+            attempt(guest_deliver(env))
+        elif env.exit_request != 0 and env.inhibit == 0:
+            env.exit_request = 0
+            attempt(guest_poll(env))
+            if env.stop_request != 0 and env.exit_reason == Exit.NONE:
+                env.exit_reason = Exit.REQUEST
+        if env.exit_reason != Exit.NONE:
+            return env.exit_reason
+        if env.exception_pending == 0:
+            if env.budget <= 0:
+                return Exit.BUDGET
+            attempt(run_block(env))
+            if env.exit_reason == Exit.BUDGET and env.budget > 0:
+                env.exit_reason = Exit.NONE

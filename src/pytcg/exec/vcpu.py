@@ -1,0 +1,176 @@
+"""`Vcpu`: a processor in its thread: runs, sleeps while halted, is woken by its pins."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import MutableMapping
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from pytcg.exec.bus import CpuBus, ExitReason
+from pytcg.exec.exits import Exit
+
+if TYPE_CHECKING:
+    from pytcg.softmmu.ram import AddressMap
+
+_FOREVER = 1 << 62
+_REASONS = {
+    Exit.REQUEST: ExitReason.REQUESTED,
+    Exit.TRIPLE_FAULT: ExitReason.TRIPLE_FAULT,
+    Exit.UNHANDLED: ExitReason.EXCEPTION,
+    Exit.BUDGET: ExitReason.LIMIT,
+}
+
+
+class GuestError(Exception):
+    """The guest did what this machine can't do; the text says what and where."""
+
+
+class ProcessorState(Protocol):
+    """The fields of the state by name."""
+
+    def get(self, name: str, index: int = 0) -> int: ...
+
+    def set(self, name: str, value: int, index: int = 0) -> None: ...
+
+
+class Processor(Protocol):
+    """What a front-end's processor offers a `Vcpu`."""
+
+    @property
+    def regs(self) -> MutableMapping[str, int]: ...
+
+    @property
+    def state(self) -> ProcessorState: ...
+
+    def execute(self) -> Exit: ...
+
+    def settle(self, *, flush: bool = False) -> None: ...
+
+    def poke(self, *, stop: bool = False) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def set_segment(self, name: str, selector: int, base: int, limit: int,
+                    attributes: int) -> None: ...  # fmt: skip
+
+    def tsc(self) -> int: ...
+
+
+class Vcpu:
+    """Runs a processor in the calling thread; the pins and `request_exit` are thread-safe."""
+
+    def __init__(self, processor: Processor):
+        self._cpu = processor
+        self._wake = threading.Condition()
+        self._stop = False
+
+    @property
+    def regs(self) -> MutableMapping[str, int]:
+        return self._cpu.regs
+
+    @property
+    def tsc_frequency(self) -> int:
+        return tsc_frequency()
+
+    def tsc(self) -> int:
+        return self._cpu.tsc()
+
+    def set_segment(self, name: str, selector: int, base: int, limit: int, attributes: int) -> None:
+        self._cpu.set_segment(name, selector, base, limit, attributes)
+
+    def reset(self) -> None:
+        self._cpu.reset()
+
+    def run(self) -> ExitReason:
+        """Run guest code until `request_exit` or something ends it; sleeps while halted."""
+        self._cpu.settle()
+        state = self._cpu.state
+        while True:
+            state.set("budget", _FOREVER)
+            reason = self._cpu.execute()
+            if reason is Exit.HALT:
+                self._sleep()
+            elif reason is Exit.REQUEST:
+                if self._take_stop():
+                    return ExitReason.REQUESTED
+            elif reason is Exit.NOT_RAM:
+                raise GuestError(f"the guest jumped to {state.get('pc'):#x}, which is no RAM")
+            elif reason in _REASONS:
+                return _REASONS[reason]
+            else:
+                raise GuestError(f"unexpected exit {reason.name}")
+
+    def _take_stop(self) -> bool:
+        with self._wake:
+            self._cpu.state.set("stop_request", 0)
+            stop, self._stop = self._stop, False
+            return stop
+
+    def _sleep(self) -> None:
+        """Wait for an interrupt line or a request; the loop then looks for itself."""
+        state = self._cpu.state
+        with self._wake:
+            while not (self._stop or state.get("intr_line") or state.get("nmi_pending")):
+                self._wake.wait()
+            self._cpu.poke()
+
+    def request_exit(self) -> None:
+        """Make `run` return soon."""
+        with self._wake:
+            self._stop = True
+            self._cpu.poke(stop=True)
+            self._wake.notify_all()
+
+    def set_intr(self, level: bool) -> None:
+        """The INTR pin."""
+        with self._wake:
+            self._cpu.state.set("intr_line", int(level))
+            if level:
+                self._cpu.poke()
+                self._wake.notify_all()
+
+    def raise_nmi(self) -> None:
+        """An edge on the NMI pin."""
+        with self._wake:
+            self._cpu.state.set("nmi_pending", 1)
+            self._cpu.poke()
+            self._wake.notify_all()
+
+
+@cache
+def tsc_frequency() -> int:
+    """The host's time-stamp counter's rate in Hz, measured against the monotonic clock."""
+    from pytcg_threaded.engine import host_cycles
+
+    def sample() -> tuple[int, int]:
+        before = time.monotonic_ns()
+        cycles = host_cycles()
+        return (before + time.monotonic_ns()) // 2, cycles
+
+    time_0, cycles_0 = sample()
+    time.sleep(0.02)
+    time_1, cycles_1 = sample()
+    return (cycles_1 - cycles_0) * 1_000_000_000 // (time_1 - time_0)
+
+
+def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: object) -> Vcpu:
+    """A vCPU of CPU model ``model`` on the engine ``tier`` (threaded or python)."""
+    from pytcg_x86.cpu import X86Cpu
+    from pytcg_x86.cpuid import CpuModel
+
+    return Vcpu(X86Cpu(make_engine(tier), memory, bus, CpuModel.parse(model)))
+
+
+def make_engine(tier: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """The shared engine of a name; ValueError for one there is not."""
+    if tier == "threaded":
+        from pytcg_threaded.engine import ThreadedEngine
+
+        return ThreadedEngine.shared()
+    if tier == "python":
+        from pytcg_python.engine import PythonEngine
+
+        return PythonEngine.shared()
+    raise ValueError(f"no engine {tier!r}: threaded and python are the engines")
