@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
 from pytcg.cli.options import Options, serial_ports
 from pytcg.exec.bus import CpuBus
+from pytcg.exec.vcpu import GuestError, make_vcpu
 from pytcg.log import Log
 from pytcg.machine import layout
 from pytcg.machine.boot import boot_linux
@@ -20,9 +20,7 @@ from pytcg.machine.linux import LinuxBoot, LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.runner import MachineError, Runner, Vcpu
-
-if TYPE_CHECKING:
-    from pytcg.softmmu.ram import AddressMap
+from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
 
 
 class StartError(Exception):
@@ -34,7 +32,7 @@ def build_and_run(options: Options) -> int:
     with ExitStack() as stack:
         try:
             return _run(options, stack)
-        except (LoadError, ChardevError, MachineError) as error:
+        except (LoadError, ChardevError, MachineError, GuestError) as error:
             raise StartError(str(error)) from error
 
 
@@ -49,8 +47,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
     memory = _make_memory(options.memory)
     config = PcConfig(options.memory, serials, debugcon or None, options.debug_exit)
-    make_vcpu = partial(_make_vcpu, options, memory, log)
-    board = Pc(config, loop.clock, loop.lock, memory, make_vcpu)
+    plug = partial(_make_vcpu, options, memory, log)
+    board = Pc(config, loop.clock, loop.lock, memory, plug)
     board.boot = partial(boot_linux, guest, memory, options.memory)
     context = Context(loop.asyncio, loop.lock, loop.stop)
     for link in board.serial_links:
@@ -74,8 +72,6 @@ def _check_memory(size: int) -> None:
 
 
 def _make_memory(size: int) -> AddressMap:
-    from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
-
     try:
         memory = AddressMap(RamWindow(size))
     except RamError as error:
@@ -86,8 +82,6 @@ def _make_memory(size: int) -> AddressMap:
 
 
 def _make_vcpu(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
-    from pytcg.exec.vcpu import make_vcpu
-
     try:
         return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
     except ValueError as error:  # an unknown model or feature
