@@ -6,16 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytcg.cli.options import (
-    OPTIONS,
-    Information,
-    OptionError,
-    help_text,
-    parse,
-    parse_size,
-    properties,
-    serial_ports,
-)
+from pytcg.cli.option_values import Information, OptionError, parse_size, properties
+from pytcg.cli.options import OPTIONS, help_text, parse, serial_ports
 
 MIB = 1 << 20
 

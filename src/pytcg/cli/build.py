@@ -10,7 +10,8 @@ from functools import partial
 
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
-from pytcg.cli.options import Options, serial_ports
+from pytcg.cli.option_values import Options
+from pytcg.cli.options import serial_ports
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError, make_vcpu
 from pytcg.log import Log

@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from pytcg.cli.options import Information, OptionError, Options, parse
+from pytcg.cli.option_values import Information, OptionError, Options
+from pytcg.cli.options import parse
 
 PROGRAM: Final = "pytcg-system-x86_64"
 

@@ -1,0 +1,233 @@
+"""What each option of the command line means: its value, and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+DEFAULT_MEMORY: Final = 128 << 20
+LOG_ITEMS: Final = {
+    "in_asm": "show guest code for each translated block",
+    "op": "show the IR of each translated block",
+    "op_opt": "show the IR after optimisation",
+    "llvm": "show the LLVM IR of what is compiled",
+    "out_asm": "show the generated host code",
+    "int": "show interrupts and exceptions",
+    "exec": "show each block before it runs",
+    "mmu": "show TLB misses and page walks",
+    "debug": "show tracebacks of errors inside the emulator",
+}
+TIERS: Final = ("threaded", "python")
+SERIAL_PORTS: Final = 4
+
+
+class OptionError(Exception):
+    """A command line that can't be honoured; the text names the option or value."""
+
+
+class Information(Exception):
+    """The command line asks for a text instead of a machine."""
+
+
+@dataclass
+class Options:
+    """Everything the command line says."""
+
+    memory: int = DEFAULT_MEMORY
+    kernel: str | None = None
+    initrd: str | None = None
+    append: str | None = None
+    cpu: str = "max"
+    tier: str = "threaded"
+    name: str = ""
+    serial: list[str] = field(default_factory=list)
+    debugcon: str | None = None
+    debug_exit: tuple[int, int] | None = None  # port and number of ports
+    nographic: bool = False
+    defaults: bool = True
+    no_reboot: bool = False
+    log_items: frozenset[str] = frozenset()
+    log_file: str | None = None
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([bkmgt]?)", re.IGNORECASE)
+_UNITS: Final = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def parse_size(text: str, *, unit: str = "m") -> int:
+    """Bytes of a size such as 256, 256M or 1.5G; the unit counts where none is written."""
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise OptionError(f"invalid size '{text}'")
+    value = float(found[1]) if "." in found[1] else int(found[1])
+    return int(value * (1 << _UNITS[(found[2] or unit).lower()]))
+
+
+def properties(text: str, first: str) -> dict[str, str]:
+    """`a,b=c` as a dict; a leading word without `=` is the value of the key `first`."""
+    result: dict[str, str] = {}
+    for index, part in enumerate(text.split(",")):
+        key, equals, value = part.partition("=")
+        if equals:
+            result[key] = value
+        elif index == 0:
+            result[first] = part
+        else:
+            result[part] = "on"
+    return result
+
+
+def _listing(title: str, rows: dict[str, str]) -> Information:
+    width = max(map(len, rows)) + 2
+    lines = "".join(f"  {name:<{width}}{text}\n" for name, text in rows.items())
+    return Information(f"{title}\n{lines}")
+
+
+def _only(option: str, values: dict[str, str], known: Sequence[str]) -> None:
+    for key in values:
+        if key not in known:
+            raise OptionError(f"{option}: invalid parameter '{key}'")
+
+
+def set_memory(options: Options, text: str) -> None:
+    values = properties(text, "size")
+    _only("-m", values, ["size"])
+    size = parse_size(values["size"])
+    if size <= 0:
+        raise OptionError(f"-m {text}: the guest needs some memory")
+    options.memory = -(-size // 8192) * 8192
+
+
+def set_kernel(options: Options, text: str) -> None:
+    options.kernel = text
+
+
+def set_initrd(options: Options, text: str) -> None:
+    options.initrd = text
+
+
+def set_append(options: Options, text: str) -> None:
+    options.append = text
+
+
+def set_cpu(options: Options, text: str) -> None:
+    if text in ("help", "?"):
+        from pytcg.exec.vcpu import cpu_models
+
+        raise _listing("Available CPUs:", cpu_models())
+    options.cpu = text
+
+
+def set_smp(options: Options, text: str) -> None:
+    values = properties(text, "cpus")
+    _only("-smp", values, ["cpus", "sockets", "cores", "threads", "maxcpus"])
+    for value in values.values():
+        if not value.isdecimal() or int(value) != 1:
+            raise OptionError(
+                f"-smp {text}: Invalid SMP CPUs. The max CPUs supported by machine 'pc' is 1"
+            )
+
+
+def _accelerator(name: str) -> None:
+    if name == "help":
+        raise Information("Accelerators supported in pytcg-system-x86_64:\ntcg\n")
+    if name != "tcg":
+        raise OptionError(f"invalid accelerator {name}")
+
+
+def set_accel(options: Options, text: str) -> None:
+    values = properties(text, "accel")
+    _only("-accel", values, ["accel", "tier"])
+    _accelerator(values.get("accel", "tcg"))
+    tier = values.get("tier", options.tier)
+    if tier not in TIERS:
+        raise OptionError(f"-accel {text}: invalid tier '{tier}', not one of {', '.join(TIERS)}")
+    options.tier = tier
+
+
+def set_machine(options: Options, text: str) -> None:
+    del options
+    values = properties(text, "type")
+    if values.get("type") == "help":
+        raise _listing("Supported machines are:", {"pc": "Standard PC without PCI (default)"})
+    _only("-machine", values, ["type", "accel"])
+    if values.get("type", "pc") != "pc":
+        raise OptionError(f"unsupported machine type '{values['type']}'")
+    _accelerator(values.get("accel", "tcg"))
+
+
+def set_serial(options: Options, text: str) -> None:
+    if len(options.serial) == SERIAL_PORTS:
+        raise OptionError(f"-serial {text}: there are only {SERIAL_PORTS} serial ports")
+    options.serial.append(text)
+
+
+def set_debugcon(options: Options, text: str) -> None:
+    options.debugcon = text
+
+
+def _number(option: str, text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise OptionError(f"{option}: '{text}' is not a number") from None
+
+
+def set_device(options: Options, text: str) -> None:
+    values = properties(text, "driver")
+    driver = values.pop("driver", "")
+    if driver in ("help", "?"):
+        raise _listing("Devices:", {"isa-debug-exit": "a write to iobase ends the emulator"})
+    if driver != "isa-debug-exit":
+        raise OptionError(f"-device {text}: '{driver}' is not a valid device model name")
+    _only(f"-device {driver}", values, ["iobase", "iosize"])
+    port = _number("-device iobase", values.get("iobase", "0x501"))
+    count = _number("-device iosize", values.get("iosize", "2"))
+    if not 1 <= count <= 4 or not 0 <= port <= 0x10000 - count:
+        raise OptionError(f"-device {text}: no such ports")
+    options.debug_exit = (port, count)
+
+
+def set_log(options: Options, text: str) -> None:
+    if text in ("help", "?"):
+        raise _listing("Log items (comma separated):", LOG_ITEMS)
+    for item in text.split(","):
+        if item not in LOG_ITEMS:
+            raise OptionError(f"Invalid log item specified in \"-d {text}\": '{item}'")
+        options.log_items |= {item}
+
+
+def set_log_file(options: Options, text: str) -> None:
+    options.log_file = text
+
+
+def set_name(options: Options, text: str) -> None:
+    options.name = text
+
+
+def set_nographic(options: Options, text: str) -> None:
+    del text
+    options.nographic = True
+
+
+def set_nodefaults(options: Options, text: str) -> None:
+    del text
+    options.defaults = False
+
+
+def set_no_reboot(options: Options, text: str) -> None:
+    del text
+    options.no_reboot = True
+
+
+def must_be_none(option: str, what: str) -> Callable[[Options, str], None]:
+    """An option that is fine as long as it asks for nothing."""
+
+    def apply(options: Options, text: str) -> None:
+        del options
+        if text != "none":
+            raise OptionError(f"-{option} {text}: there is no {what} yet")
+
+    return apply
