@@ -189,7 +189,7 @@ def set_real(env: Env, segment: u64, selector: u32) -> None:
 
 
 @native
-def check_data(env: Env, segment: u64, selector: u32, descriptor: u64) -> None:
+def check_data(env: Env, selector: u32, descriptor: u64) -> None:
     """Type, privilege and presence of a descriptor for DS, ES, FS or GS."""
     attr: u32 = descriptor_attr(descriptor)
     readable: bool = (attr & Attr.CODE) == 0 or (attr & Attr.WRITABLE) != 0

@@ -80,7 +80,7 @@ ef  OUT  DX,rAX   end
 
 def _port(port: Value) -> Value:
     """An immediate port is a byte; DX holds all 16 bits."""
-    return port.zext(Type.I32)
+    return port.resize(Type.I32)
 
 
 def _size(t: Translator, value_bits: int) -> Value:

@@ -205,7 +205,9 @@ def guest_translate(env: Env, address: u64, access: u32) -> u64:
     if (env.efer & Efer.LMA) != 0:
         if not is_canonical(address):
             raise_error(env, Vector.GP, 0)
-        found = walk_wide(env, address, access)
+        # Long mode without paging is the library's, for code without page tables.
+        if (env.cr0 & Cr0.PG) != 0:
+            found = walk_wide(env, address, access)
     elif (env.cr0 & Cr0.PG) != 0:
         narrow: u64 = address & 0xFFFF_FFFF
         if (env.cr4 & Cr4.PAE) != 0:

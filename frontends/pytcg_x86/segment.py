@@ -35,11 +35,9 @@ def check_long(env: Env, segment: u64, offset: u64) -> u64:
 
 
 @native
-def in_limit(env: Env, segment: u64, offset: u64, size: u32) -> bool:
-    """Whether the bytes lie within the segment; expand-down ones begin above the limit."""
+def within(limit: u64, attr: u32, offset: u64, size: u32) -> bool:
+    """Whether the bytes lie within a segment; expand-down ones begin above the limit."""
     last: u64 = offset + size - 1
-    limit: u64 = env.seg_limit[segment]
-    attr: u32 = env.seg_attr[segment]
     if (attr & (Attr.CODE | Attr.EXPAND_DOWN)) != Attr.EXPAND_DOWN:
         return last <= limit
     upper: u64 = 0xFFFF_FFFF if (attr & Attr.DB) != 0 else 0xFFFF
@@ -62,7 +60,7 @@ def check_slow(env: Env, segment: u64, offset: u64, size: u32, write: u32) -> u6
                 segment_fault(env, segment)
         elif write != 0 and permitted == 0:
             segment_fault(env, segment)
-    if not in_limit(env, segment, offset, size):
+    if not within(env.seg_limit[segment], attr, offset, size):
         segment_fault(env, segment)
     return (env.seg_base[segment] + offset) & 0xFFFF_FFFF
 
