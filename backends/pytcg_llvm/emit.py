@@ -44,6 +44,7 @@ class _Emitter:
         self.declare = declare
         self.lines: list[str] = []
         self.temps = 0
+        self.slot = False  # some op moves MXCSR, which goes through memory
         self.strict = False  # some op is floating point: LLVM must not move it
 
     # Text of operands --------------------------------------------------------------------------
@@ -105,7 +106,8 @@ class _Emitter:
                 self.op(op)
         strict = " strictfp" if self.strict else ""
         head = f"define {convention}{_ty(f.result)} @{f.name}({params}) nounwind{strict} #0 {{"
-        return "\n".join([head, "start:", *self.lines, "}"])
+        slots = ["  %mxcsr = alloca i32"] if self.slot else []
+        return "\n".join([head, "start:", *slots, *self.lines, "}"])
 
     def op(self, op: Op) -> None:
         name = op.name
@@ -402,14 +404,14 @@ class _Emitter:
         self.out(op, self.intrinsic("llvm.readcyclecounter", "i64"))
 
     def _op_getmxcsr(self, op: Op) -> None:
-        slot = self.temp("alloca i32")
-        self.lines.append("  " + self.intrinsic("llvm.x86.sse.stmxcsr", "void", f"ptr {slot}"))
-        self.out(op, f"load i32, ptr {slot}")
+        self.slot = True
+        self.lines.append("  " + self.intrinsic("llvm.x86.sse.stmxcsr", "void", "ptr %mxcsr"))
+        self.out(op, "load i32, ptr %mxcsr")
 
     def _op_setmxcsr(self, op: Op) -> None:
-        slot = self.temp("alloca i32")
-        self.lines.append(f"  store {self.typed(op.args[0])}, ptr {slot}")
-        self.lines.append("  " + self.intrinsic("llvm.x86.sse.ldmxcsr", "void", f"ptr {slot}"))
+        self.slot = True
+        self.lines.append(f"  store {self.typed(op.args[0])}, ptr %mxcsr")
+        self.lines.append("  " + self.intrinsic("llvm.x86.sse.ldmxcsr", "void", "ptr %mxcsr"))
 
     # Terminals ---------------------------------------------------------------------------------
 
