@@ -83,6 +83,16 @@ def attempt(call: T) -> T:
     return _compiled_only()  # type: ignore[no-any-return]
 
 
+def get_mxcsr() -> int:
+    """The host's SSE control and status word (u32)."""
+    return _compiled_only()  # type: ignore[no-any-return]
+
+
+def set_mxcsr(value: int) -> None:
+    """Load the host's SSE control and status word."""
+    _compiled_only()
+
+
 def cycles() -> int:
     """The host's time stamp counter."""
     return _compiled_only()  # type: ignore[no-any-return]
