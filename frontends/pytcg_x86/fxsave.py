@@ -63,7 +63,7 @@ def save_x87(env: Env, address: u64, wide: u32) -> None:
     tags: u32 = 0
     for i in range(u32(8)):
         if env.fp_tag[i] == 0:
-            tags |= 1 << i
+            tags |= u32(1) << i
     store_u16(e, address + 4, u16(tags))
     store_u16(e, address + 6, env.fp_opcode)
     if wide != 0:
