@@ -35,7 +35,7 @@ class PythonEngine:
         self.program = Program()
         self.program.add(native_roots())
         self.host = _LazyHost(self.program)
-        self.forms: dict[int, int] = {}
+        self.forms: dict[int, tuple[int, int]] = {}
         self._next_callback = 0x7C0C_0000_0000_0000
         for table in self.program.tables.values():
             self.host.define_data(table.name, table.data())
@@ -55,12 +55,17 @@ class PythonEngine:
         cut = (a & ((1 << BITS[p.type]) - 1) for a, p in zip(args, function.params, strict=True))
         return self.host.call(name, *cut)
 
-    def compile_forms(self, keys: Iterable[int]) -> Mapping[int, int]:
+    def compile_forms(self, keys: Iterable[int]) -> Mapping[int, tuple[int, int]]:
+        """(code, effects) of forms."""
         wanted = list(keys)
         for key in wanted:
             if key not in self.forms:
-                self.forms[key] = self.host.define(build_form(self.program, key))
-        return self.forms
+                self.forms[key] = self._build(key)
+        return {key: self.forms[key] for key in wanted}
+
+    def _build(self, key: int) -> tuple[int, int]:
+        function, effects = build_form(self.program, key)
+        return self.host.define(function), effects.word()
 
     def callback(self, result: str, parameters: list[str],
                  function: Callable[..., int | None]) -> tuple[int, object]:  # fmt: skip

@@ -22,11 +22,10 @@ from pytcg.ir.ops import Type
 from pytcg_llvm.cache import ObjectCache
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import Linker, compile_module
-from pytcg_threaded.jobs import CORE_SHARES, core_names, run_job, source_identity
+from pytcg_threaded.jobs import CORE_SHARES, PACK_SEPARATOR, core_names, run_job, source_identity
 from pytcg_threaded.worker import run_jobs
 
 _BATCH = 48
-_SEPARATOR = b"\n\0"
 
 Progress = Callable[[str], None]
 
@@ -62,7 +61,7 @@ class ThreadedEngine:
         self.cache = cache
         self.identity = source_identity()
         self.linker = Linker()
-        self.forms: dict[int, int] = {}
+        self.forms: dict[int, tuple[int, int]] = {}  # (code, effects) by key
         self._packs = 0
         self._form_lock = threading.Lock()
         self._functions: dict[str, Callable[..., int]] = {}
@@ -110,7 +109,7 @@ class ThreadedEngine:
                 core[share] = fresh = next(objects)
                 self.cache.store(self._core_key(share), fresh)
         for batch in batches:
-            packs.append(self._store_pack(batch, next(objects)))
+            packs.append(self._store_pack(next(objects)))
         return [c for c in core if c is not None], packs
 
     @staticmethod
@@ -127,31 +126,32 @@ class ThreadedEngine:
         prefix = self.identity[:16] + "-"
         return sorted(path.stem for path in self.cache.folder.glob(f"{prefix}*.o"))
 
-    def _store_pack(self, keys: list[int], image: bytes) -> bytes:
-        pack = " ".join(f"{key:x}" for key in keys).encode() + _SEPARATOR + image
+    def _store_pack(self, pack: bytes) -> bytes:
         self.cache.store(f"{self.identity[:16]}-{self.cache.key(pack)[:24]}", pack)
         return pack
 
     def _link(self, pack: bytes) -> None:
-        words, image = pack.split(_SEPARATOR, 1)
-        keys = [int(word, 16) for word in words.split()]
+        words, image = pack.split(PACK_SEPARATOR, 1)
+        pairs = [word.split(b":") for word in words.split()]
+        effects = {int(key, 16): int(effect, 16) for key, effect in pairs}
+        keys = list(effects)
         fresh = [key for key in keys if key not in self.forms]
         if not fresh:
             return
         self._packs += 1
         found = self.linker.add(f"forms{self._packs}", [image], [f"form_{k:x}" for k in keys])
         for key in fresh:
-            self.forms[key] = found[f"form_{key:x}"]
+            self.forms[key] = found[f"form_{key:x}"], effects[key]
 
-    def compile_forms(self, keys: Iterable[int]) -> dict[int, int]:
-        """Code addresses of forms, compiling those that are new."""
+    def compile_forms(self, keys: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """(code, effects) of forms, compiling those that are new."""
         with self._form_lock:
             wanted = list(keys)
             missing = [key for key in wanted if key not in self.forms]
             for start in range(0, len(missing), _BATCH):
                 batch = missing[start : start + _BATCH]
-                image = run_job(["forms", *(f"{key:x}" for key in batch)])
-                self._link(self._store_pack(batch, image))
+                pack = run_job(["forms", *(f"{key:x}" for key in batch)])
+                self._link(self._store_pack(pack))
             return {key: self.forms[key] for key in wanted}
 
     def attach(self, buffers: Iterable[object]) -> None:

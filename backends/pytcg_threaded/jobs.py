@@ -15,6 +15,8 @@ from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_module, host_identity
 from pytcg_native.compiler import Program
 
+PACK_SEPARATOR = b"\n\0"
+
 CORE_SHARES = 6
 """Modules the native helpers are compiled in: enough to fill several workers evenly."""
 
@@ -64,11 +66,21 @@ def job_text(words: list[str]) -> str:
         number, shares = int(words[1]), int(words[2])
         tables = program().tables.values() if number == 0 else ()
         return emit_module(_share(number, shares), [(t.name, t.data()) for t in tables])
+    return _forms(words[1:])[0]
+
+
+def _forms(words: list[str]) -> tuple[str, str]:
+    """LLVM text of a batch of forms, and its directory: key:effects of each."""
     from pytcg_x86.form import build_form
 
-    return emit_module(build_form(program(), int(key, 16)) for key in words[1:])
+    built = {key: build_form(program(), int(key, 16)) for key in words}
+    directory = " ".join(f"{key}:{effects.word():x}" for key, (_, effects) in built.items())
+    return emit_module(function for function, _ in built.values()), directory
 
 
 def run_job(words: list[str]) -> bytes:
-    """Compile a job in this process."""
-    return compile_module(job_text(words))
+    """Compile a job in this process: an object, for forms with their directory before it."""
+    if words[0] == "core":
+        return compile_module(job_text(words))
+    text, directory = _forms(words[1:])
+    return directory.encode() + PACK_SEPARATOR + compile_module(text)

@@ -10,12 +10,10 @@ from pytcg.exec import dispatch
 from pytcg.exec.layout import BRANCH
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
+from pytcg_x86.opcodes import CONDITIONS
 from pytcg_x86.state import Vector
 from pytcg_x86.table import lower, rows
 from pytcg_x86.translate import Translator
-
-CONDITIONS = ("O", "NO", "B", "NB", "Z", "NZ", "BE", "NBE", "S", "NS", "P", "NP", "L", "NL",
-              "LE", "NLE")  # fmt: skip
 
 rows("\n".join(f"{0x70 + cc:02x}     J{name}  Jb  branch f64" for cc, name in enumerate(CONDITIONS)))
 rows("\n".join(f"0f.{0x80 + cc:02x}  J{name}  Jz  branch f64" for cc, name in enumerate(CONDITIONS)))

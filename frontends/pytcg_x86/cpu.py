@@ -34,7 +34,7 @@ class Engine(Protocol):
 
     def call(self, name: str, *args: int) -> int: ...
 
-    def compile_forms(self, keys: Iterable[int]) -> Mapping[int, int]: ...
+    def compile_forms(self, keys: Iterable[int]) -> Mapping[int, tuple[int, int]]: ...
 
     def callback(self, result: str, parameters: list[str],
                  function: Callable[..., int | None]) -> tuple[int, object]: ...  # fmt: skip
@@ -189,7 +189,7 @@ class X86Cpu:
     def execute(self) -> Exit:
         """Run until there is a reason to stop that Python must know of."""
         while True:
-            reason = Exit(self.engine.call("cpu_exec", self.address) & 0xFFFF_FFFF)
+            reason = Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
             if self.error is not None:
                 error, self.error = self.error, None
                 raise error
@@ -204,8 +204,12 @@ class X86Cpu:
                 for n in range(self._forms_done, count)]  # fmt: skip
         codes = self.engine.compile_forms(row.get("key") for row in rows)
         for row in rows:
-            row.set("code", codes[row.get("key")])
+            code, effects = codes[row.get("key")]
+            row.set("effects", effects)
+            row.set("code", code)
         self._forms_done = count
+        # Blocks made before now lack the superinstructions that have just been compiled.
+        self.engine.call("tb_flush", self.address)
 
     def poke(self, *, stop: bool = False) -> None:
         """Make running code look at interrupts soon (or return); callable from any thread."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pytcg.exec.dispatch import fetch_offset
 from pytcg.exec.layout import (
+    FORM_SIZE,
     FORM_HASH_SIZE,
     PAGE_MASK,
     PAGE_SIZE,
@@ -41,7 +42,20 @@ from pytcg_native import (
     u64,
     unlikely,
 )
-from pytcg_x86.opcodes import ADDRESSED, ATTR_BIT, HAS_J, HAS_MODRM, SIZES, Kind, Node, opcodes
+from pytcg_x86.flags import ALL_FLAGS, OPAQUE
+from pytcg_x86.opcodes import (
+    ADDRESSED,
+    ATTR_BIT,
+    COMPARES,
+    FUSES,
+    HAS_J,
+    HAS_MODRM,
+    JCC,
+    SIZES,
+    Kind,
+    Node,
+    opcodes,
+)
 from pytcg_x86.state import ENV, Env, Mode, Seg
 
 _TABLES = opcodes()
@@ -69,6 +83,7 @@ _HEAD = TB.size
 # Key fields: position of each.
 KEY_OPERAND, KEY_ADDRESS, KEY_STACK, KEY_CODE = 12, 14, 16, 18
 KEY_REP, KEY_EA, KEY_SEGMENT, KEY_SEGMENTED, KEY_LOCK, KEY_DEAD = 20, 22, 24, 26, 27, 28
+KEY_SECOND = 32  # row of a superinstruction's second half
 
 
 
@@ -548,10 +563,10 @@ def form_index(env: ExecEnv, key: u64) -> u32:
         if index == 0:
             index = u32(env.form_count)
             env.form_count += 1
-            Form(env.form_list + (u64(index) << 4)).key = key
+            Form(env.form_list + u64(index) * FORM_SIZE).key = key
             store32(slot, 0, index)
             return index
-        if Form(env.form_list + (u64(index) << 4)).key == key:
+        if Form(env.form_list + u64(index) * FORM_SIZE).key == key:
             return index
         at = (at + 1) & (FORM_HASH_SIZE - 1)
 
@@ -559,8 +574,51 @@ def form_index(env: ExecEnv, key: u64) -> u32:
 @native(inline=True)
 def bind_form(env: ExecEnv, rec: Record, key: u64) -> None:
     rec.form = form_index(env, key)
-    code: ptr = ptr(Form(env.form_list + (u64(rec.form) << 4)).code)
+    code: ptr = ptr(form_at(env, rec.form).code)
     rec.code = code if code != NULL else symbol("record_missing")
+
+
+@native(inline=True)
+def form_at(env: ExecEnv, index: u32) -> Form:
+    return Form(env.form_list + u64(index) * FORM_SIZE)
+
+
+@native
+def improve(env: ExecEnv, rec: Record, key: u64) -> None:
+    """Use a better form if it is compiled; otherwise it is compiled with the next batch."""
+    index: u32 = form_index(env, key)
+    code: ptr = ptr(form_at(env, index).code)
+    if code != NULL:
+        rec.form = index
+        rec.code = code
+
+
+@native
+def improve_block(env: ExecEnv, tb: Tb) -> None:
+    """Superinstructions and dead flags, from the block's last instruction to its first."""
+    count: u64 = tb.insns
+    live: u64 = ALL_FLAGS
+    after: u32 = 0
+    for i in range(u64(0), count):
+        at: u64 = count - 1 - i
+        rec: Record = Record(tb + (_HEAD + at * RECORD_SIZE))
+        key: u64 = form_at(env, rec.form).key
+        attrs: u32 = ATTRS[key & 0xFFF]
+        effects: u64 = form_at(env, rec.form).effects
+        if form_at(env, rec.form).code == NULL:
+            effects = OPAQUE
+        writes: u64 = effects >> 8 & ALL_FLAGS
+        if (attrs & FUSES) != 0 and (after & JCC) != 0 and i == 1:
+            register_only: bool = (key >> KEY_EA & 3) == _NONE
+            if register_only or (attrs & COMPARES) != 0:
+                improve(env, rec, key | (form_at(env, Record(rec + RECORD_SIZE).form).key & 0xFFF)
+                        << KEY_SECOND)
+        elif writes != 0 and (writes & live) == 0:
+            improve(env, rec, key | 1 << KEY_DEAD)
+        live = (live & ~writes) | (effects & ALL_FLAGS)
+        if (effects & OPAQUE) != 0:
+            live = ALL_FLAGS
+        after = attrs
 
 
 # A block ---------------------------------------------------------------------------------------
@@ -652,6 +710,8 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
             open_end = False
     tb.records = records
     tb.size = u16(done)
+    if tb.insns > 1:
+        improve_block(env, tb)
 
 
 @native(inline=True)

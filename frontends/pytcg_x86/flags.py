@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
 
+FLAG_BITS = {"flag_z": 1, "flag_s": 2, "flag_c": 4, "flag_o": 8, "flag_x": 16}
+ALL_FLAGS = 31
+OPAQUE = 1 << 16
+"""In a form's effects: it may fault or call helpers."""
+
 if TYPE_CHECKING:
     from pytcg_x86.translate import Translator
 
@@ -98,9 +103,15 @@ class Flags:
 
     def commit(self) -> None:
         """Store what was deferred; nothing when the form knows the flags to be dead."""
-        if not self.t.cx.dead_flags:
-            for slot, value in self.pending.items():
-                self.t.st_env(_SLOTS[slot][0], value)
+        effects = self.t.effects
+        for slot, value in self.pending.items():
+            name = _SLOTS[slot][0]
+            if self.t.unconditional:
+                effects.writes |= FLAG_BITS[name]
+            else:
+                effects.reads |= FLAG_BITS[name]
+            if not self.t.cx.dead_flags:
+                self.t.st_env(name, value)
         self.pending = {}
 
     # What the flags are ------------------------------------------------------------------------

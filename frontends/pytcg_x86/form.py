@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytcg.exec.layout import RECORD_SIZE
 from pytcg.ir.blocks import Function, Value
 from pytcg.ir.builder import Builder
 from pytcg.ir.ops import INT_OF_BITS, Type
@@ -12,7 +13,7 @@ from pytcg_x86 import decode
 from pytcg_x86.opcodes import Kind, opcodes, operand_spec
 from pytcg_x86.state import Vector
 from pytcg_x86.table import LOWERINGS, Row
-from pytcg_x86.translate import Context, Operand, Translator
+from pytcg_x86.translate import Context, Effects, Operand, Translator
 
 _EA = ("none", "disp", "base", "sib")
 _SEGMENT = ("flat", "base", "checked")
@@ -54,15 +55,27 @@ def describe(key: int) -> str:
     return f"{row.mnemonic} {','.join(row.operands)} [{cx.operand_size} {cx.ea} {cx.segment}]"
 
 
-def build_form(program: Program, key: int) -> Function:
-    """IR of a form's handler."""
+def build_form(program: Program, key: int) -> tuple[Function, Effects]:
+    """IR of a form's handler, and what it does to the flags.
+
+    A key with a second row (from bit 32) is a superinstruction: a conditional jump whose record
+    follows, in the same handler, so that its condition is tested in host registers.
+    """
     row, cx = row_of(key), context_of(key)
     params = [("env", Type.PTR), ("rec", Type.PTR), ("ram", Type.PTR)]
     function = Function(form_name(key), params, Type.VOID, threaded=True)
-    translator = Translator(program, function, Builder(function), cx)
-    _Instruction(translator, row).build()
-    translator.finish()
-    return function
+    first = Translator(program, function, Builder(function), cx)
+    second = key >> decode.KEY_SECOND
+    if second:
+        _Instruction(first, row).build(fall_through=True)
+        following = Translator(program, function, first.b, cx)
+        following.rec = first.b.ptradd(first.rec, RECORD_SIZE)
+        _Instruction(following, opcodes().rows[second]).build()
+        following.finish()
+    else:
+        _Instruction(first, row).build()
+    first.finish()
+    return function, first.effects
 
 
 class _Instruction:
@@ -73,7 +86,7 @@ class _Instruction:
         self.immediates = 0
         self.first_bits = 0
 
-    def build(self) -> None:
+    def build(self, *, fall_through: bool = False) -> None:
         t, row = self.t, self.row
         if "cpl0" in row.attrs:
             t.raise_if(t.ld_env("cpl").ne(0), Vector.GP, 0)
@@ -85,6 +98,8 @@ class _Instruction:
         if result is not None:
             t.write(operands[0], result)
         t.flags.commit()
+        if fall_through:
+            return
         if "end" in row.attrs:
             t.lookup(t.next_pc())
         elif "branch" in row.attrs:

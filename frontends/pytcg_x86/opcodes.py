@@ -17,7 +17,8 @@ from pytcg_x86.table import Row, TableError
 
 FAMILIES = (
     "control", "arith", "logic", "shift", "muldiv", "move", "bits", "bcd", "stack", "string",
-    "misc", "farcontrol", "interrupt", "syscall", "system", "msr", "cpuid", "io", "fxsave",
+    "misc", "farcontrol", "iret", "segload", "selectors", "controlregs", "system",
+    "syscall", "msr", "cpuid", "io", "fxsave",
     "sse_move", "sse_int", "sse_float", "sse_convert", "mmx", "x87",
 )  # fmt: skip
 
@@ -66,11 +67,17 @@ MAPS = ((), (0x0F,), (0x0F, 0x38), (0x0F, 0x3A))
 ATTR_BIT = {name: 1 << i for i, name in enumerate(table.ATTRIBUTES)}
 HAS_MODRM = 1 << 20
 HAS_J = 1 << 21
+JCC = 1 << 23  # may be the second half of a superinstruction
+FUSES = 1 << 24  # may be the first half, if it does not write memory
+COMPARES = 1 << 25  # never writes memory
 ADDRESSED = 1 << 22  # the address size matters even without a memory operand
 
 INVALID_ROW = Row((), None, None, None, None, False, "UD", (), frozenset())
 NM_ROW = Row((), None, None, None, None, False, "NM", (), frozenset())
 _MODRM_KINDS = frozenset("EGRMSCDVWUPQN")
+CONDITIONS = ("O", "NO", "B", "NB", "Z", "NZ", "BE", "NBE", "S", "NS", "P", "NP", "L", "NL",
+              "LE", "NLE")  # fmt: skip
+_FUSES = ("CMP", "TEST", "SUB", "ADD", "AND", "DEC", "INC", "OR", "XOR")
 _ADDRESSED = ("LOOP", "LOOPE", "LOOPNE", "JRCXZ", "XLAT", "MASKMOVQ", "MASKMOVDQU", "MONITOR",
               "CLZERO")  # fmt: skip
 
@@ -97,9 +104,19 @@ def _row_attrs(row: Row) -> int:
         bits |= HAS_MODRM
     if any(code[0] == "J" for code in row.operands):
         bits |= HAS_J
+    if row.mnemonic[0] == "J" and row.mnemonic[1:] in CONDITIONS:
+        bits |= JCC
+    if row.mnemonic in _FUSES:
+        bits |= FUSES | (COMPARES if row.mnemonic in ("CMP", "TEST") else 0)
     if row.mnemonic in _ADDRESSED or any(code[0] in "XYO" for code in row.operands):
         bits |= ADDRESSED
     return bits
+
+
+def _row_order(row: Row) -> tuple[object, ...]:
+    fixed = (-1 if number is None else number for number in (row.reg, row.rm))
+    return (row.opcode, row.plus, row.prefix or "", row.mod or "", *fixed, row.mnemonic,
+            row.operands)  # fmt: skip
 
 
 class Opcodes:
@@ -108,7 +125,8 @@ class Opcodes:
     def __init__(self) -> None:
         for family in FAMILIES:
             importlib.import_module(f"pytcg_x86.{family}")
-        self.rows = [INVALID_ROW, NM_ROW, *table.ROWS]
+        # Row numbers are part of compiled handlers: they can't depend on the order of imports.
+        self.rows = [INVALID_ROW, NM_ROW, *sorted(table.ROWS, key=_row_order)]
         for row in self.rows:
             if row.mnemonic not in table.LOWERINGS:
                 raise TableError(f"{row}: no lowering")

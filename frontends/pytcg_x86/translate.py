@@ -20,7 +20,7 @@ from pytcg.softmmu import access
 from pytcg_native.compiler import Program
 from pytcg_native.expressions import ir_type
 from pytcg_native.types import NativeFunction
-from pytcg_x86.flags import Flags
+from pytcg_x86.flags import FLAG_BITS, OPAQUE, Flags
 from pytcg_x86.state import ENV, Seg
 
 _LOADS = {8: access.load_u8, 16: access.load_u16, 32: access.load_u32, 64: access.load_u64,
@@ -50,6 +50,21 @@ class Operand:
         return self.kind == "mem"
 
 
+
+@dataclass(slots=True)
+class Effects:
+    """Which flag slots an instruction reads, and which it surely writes; ``opaque`` if it may fault
+    or call helpers, so that all flags must be right before it."""
+
+    reads: int = 0
+    writes: int = 0
+    opaque: bool = False
+
+    def word(self) -> int:
+        """As a form's ``effects``: reads in bits 0-4, writes in 8-12, opaque in 16."""
+        return self.reads | self.writes << 8 | (OPAQUE if self.opaque else 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a form fixes about an instruction besides its operands (sizes in bits)."""
@@ -76,7 +91,9 @@ class Translator:
         self.cx = context
         self.env, self.rec, self.ram = function.params
         self.flags = Flags(self)
+        self.effects = Effects()
         self._unwind: Block | None = None
+        self._depth = 0
         self._offset: Value | None = None
 
     # Records -----------------------------------------------------------------------------------
@@ -105,6 +122,7 @@ class Translator:
     # CPU state ---------------------------------------------------------------------------------
 
     def ld_env(self, name: str, index: int = 0) -> Value:
+        self.effects.reads |= FLAG_BITS.get(name, 0)
         return self.b.ld(ir_type(ENV.fields[name].type), self.env, ENV.offset(name, index))
 
     def st_env(self, name: str, value: Value | int, index: int = 0) -> None:
@@ -251,6 +269,8 @@ class Translator:
         for (name, scalar, _), arg in zip(signature.params, args, strict=True):
             _check(callee.name, name, scalar, arg)
         raises = callee.name in self.program.raising
+        if not callee.python.__module__.startswith("pytcg."):
+            self.effects.opaque = True  # the guest's own helpers may look at any flag
         if callee.inline:
             return self.b.inline(self.program.compile(callee), list(args),
                                  self.unwind if raises else None)  # fmt: skip
@@ -268,6 +288,7 @@ class Translator:
     @property
     def unwind(self) -> Block:
         """Where a fault goes: out of threaded code with rIP at this instruction."""
+        self.effects.opaque = True
         if self._unwind is None:
             self._unwind = self.b.new_block("fault")
         return self._unwind
@@ -278,7 +299,9 @@ class Translator:
         body, after = self.b.new_block("when"), self.b.new_block("endwhen")
         self.b.brif(condition, body, after, likely=likely)
         self.b.place(body)
+        self._depth += 1
         yield
+        self._depth -= 1
         if not self.b.block.closed:
             self.b.br(after)
         self.b.place(after)
@@ -309,6 +332,11 @@ class Translator:
         self.st_env("rip", pc)
         code = self.b.symbol(dispatch.tb_lookup.name)
         self.b.effect("tail", code, self.env, self.rec, self.ram)
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether what is emitted now runs whenever the instruction does."""
+        return self._depth == 0
 
     def finish(self) -> None:
         """Place the fault exit, if any instruction needed one."""

@@ -72,10 +72,12 @@ class Cpu:
     In protected and long mode all segments are flat, CPL is 0 and linear addresses are physical
     ones; long mode begins with paging off, which hardware does not allow: load CR3 and CR0 for
     page tables of your own. ``engine`` is "threaded" or "python". Accesses to unmapped memory are
-    page faults.
+    page faults. An exception without a handler (beyond the IDT's limit; in real mode a vector of
+    0:0) stops the run, unless ``stop_exceptions`` is false: then it is delivered as hardware does.
     """
 
-    def __init__(self, mode: str = "long", engine: str = "threaded", *, model: str = "max"):
+    def __init__(self, mode: str = "long", engine: str = "threaded", *, model: str = "max",
+                 stop_exceptions: bool = True):  # fmt: skip
         from pytcg.exec.vcpu import make_engine
         from pytcg_x86.cpu import X86Cpu
         from pytcg_x86.cpuid import CpuModel
@@ -88,6 +90,7 @@ class Cpu:
         except ValueError as error:
             raise CpuError(str(error)) from None
         self.mode = mode
+        self._stop_exceptions = stop_exceptions
         self.memory = AddressMap(RamWindow(_WINDOW))
         self._free = 0
         self._cpu = X86Cpu(made, self.memory, _NoBus(), parsed)
@@ -95,7 +98,7 @@ class Cpu:
 
     def _set_mode(self, mode: str) -> None:
         cpu = self._cpu
-        cpu.state.set("stop_exceptions", 1)
+        cpu.state.set("stop_exceptions", int(self._stop_exceptions))
         cpu.state.set("no_devices", 1)
         for name in ("cs", "ss", "ds", "es", "fs", "gs"):
             rights = _CODE if name == "cs" else _DATA

@@ -18,6 +18,7 @@ from pytcg.exec.layout import (
     PAGE_MASK,
     PAGE_SIZE,
     RECORD_SIZE,
+    FORM_SIZE,
     TB,
     TB_HASH_SIZE,
     TLB_SIZE,
@@ -284,7 +285,7 @@ def record_missing(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 
 @native(inline=True)
 def compiled_form(env: ExecEnv, index: u32) -> ptr:
-    return ptr(Form(env.form_list + (u64(index) << 4)).code)
+    return ptr(Form(env.form_list + u64(index) * FORM_SIZE).code)
 
 
 @native(threaded=True)

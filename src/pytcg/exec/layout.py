@@ -69,7 +69,14 @@ TLB_ENTRY = Struct("TlbEntry", [
 
 SLOT = Struct("Slot", [("record", "ptr")])
 
-FORM = Struct("Form", [("key", "u64"), ("code", "ptr")])  # code: NULL until compiled
+FORM = Struct("Form", [
+    ("key", "u64"),
+    ("code", "ptr"),      # NULL until compiled
+    ("effects", "u64"),   # what it reads and writes, in the front-end's terms
+    ("reserved", "u64"),
+])  # fmt: skip
+
+FORM_SIZE = FORM.size
 
 JUMP = Struct("Jump", [("tag", "u64"), ("tb", "ptr")])
 
