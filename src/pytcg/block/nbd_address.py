@@ -16,6 +16,7 @@ from .device import BlockError
 from .nbd_protocol import DEFAULT_PORT, MAX_STRING
 from .nbd_tls import TlsCredentials, TlsError, find_object
 
+_TLS_QUERY = {"tls-certificates", "tls-psk-file", "tls-username", "tls-hostname"}
 _SCHEMES = ("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix")
 
 
@@ -85,14 +86,16 @@ def parse_uri(text: str) -> NbdAddress:
         raise bad
     export = _checked_export(unquote(parts.path).removeprefix("/"))
     tls = _uri_tls(query) if parts.scheme.startswith("nbds") else None
+    named = query["tls-hostname"][-1] if "tls-hostname" in query else None
     if parts.scheme.endswith("+unix"):
-        if query.keys() - {"tls-certificates", "tls-psk-file", "tls-username"} != {"socket"}:
+        if query.keys() - _TLS_QUERY != {"socket"}:
             raise bad
-        return NbdAddress(path=query["socket"][-1], export=export, tls=tls)
-    if not parts.hostname or "socket" in query:
+        return NbdAddress(path=query["socket"][-1], export=export, tls=tls, tls_hostname=named)
+    if not parts.hostname or query.keys() - _TLS_QUERY:
         raise bad
     host = parts.hostname
-    return NbdAddress(host, str(port or DEFAULT_PORT), export=export, tls=tls, tls_hostname=host)
+    return NbdAddress(host, str(port or DEFAULT_PORT), export=export, tls=tls,
+                      tls_hostname=named or host)
 
 
 def _uri_tls(query: Mapping[str, list[str]]) -> TlsCredentials:

@@ -37,7 +37,7 @@ ALLOWED_FLAGS = {
 class Export:
     """A device offered to clients; the server closes no device it was given.
 
-    `shared` says that several clients may write at once. All go through this one device, so a
+    `shared` says that several clients may come at once. All go through this one device, so a
     flush on any connection covers the writes of all, which is what multi-conn promises.
     """
 
@@ -72,7 +72,7 @@ class Export:
         else:
             flags |= TransmissionFlag.SEND_TRIM
             flags |= TransmissionFlag.SEND_WRITE_ZEROES | TransmissionFlag.SEND_FAST_ZERO
-        if self.read_only or self.shared:
+        if self.shared:
             flags |= TransmissionFlag.CAN_MULTI_CONN
         return flags
 

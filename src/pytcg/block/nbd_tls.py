@@ -87,10 +87,12 @@ class TlsCredentials:
                 raise TlsError(f"No TLS pre-shared key for user {self.username}")
             install_client_key(context, self.username, key)
             return context
+        if self.verify_peer and hostname is None:
+            raise TlsError("No hostname for certificate validation")
         self._load_authority(context)
         self._load_own(context, "client", needed=False)
         context.verify_mode = ssl.CERT_REQUIRED if self.verify_peer else ssl.CERT_NONE
-        context.check_hostname = self.verify_peer and hostname is not None
+        context.check_hostname = self.verify_peer
         return context
 
     def _path(self, name: str) -> str:

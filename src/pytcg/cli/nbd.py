@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -236,12 +237,15 @@ def open_export(settings: Settings) -> Export:
 
 def _open_device(settings: Settings) -> BlockDevice:
     name = settings.files[0]
-    loading = settings.load_snapshot is not None
+    read_only = settings.read_only or settings.load_snapshot is not None
     try:
         device = open_image(
-            name, format=settings.image_format, read_only=settings.read_only or loading,
-            cache=settings.cache or "writeback", discard=settings.discard or "ignore",
-            detect_zeroes=settings.detect_zeroes or "off", snapshot=settings.snapshot,
+            name, format=settings.image_format, read_only=read_only,
+            cache=settings.cache or "writeback",
+            # Without writes neither matters; then no filter need stand in the way.
+            discard="unmap" if read_only else settings.discard or "ignore",
+            detect_zeroes="off" if read_only else settings.detect_zeroes or "off",
+            snapshot=settings.snapshot,
             image_opts=settings.image_opts,
         )
     except BlockError as error:
@@ -266,7 +270,8 @@ def _load_snapshot(device: BlockDevice, wanted: str) -> None:
         load_snapshot(device, wanted)
     except BlockError as error:
         device.close()
-        raise ToolError(f"Failed to load snapshot: {error}") from None
+        text = "Can't find snapshot" if error.errno == errno.ENOENT else str(error)
+        raise ToolError(f"Failed to load snapshot: {text}") from None
 
 
 def inherited_listener() -> socket.socket | None:

@@ -1,0 +1,1 @@
+"""Tests of the NBD server, client and pytcg-nbd."""
