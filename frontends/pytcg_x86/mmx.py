@@ -19,11 +19,12 @@ np:0f.77    EMMS      mmx
 def mmx_empty(env: Env) -> None:
     """Mark every x87 register empty."""
     fp_wait(env)
+    env.fp_top = 0
     for i in range(8):
         env.fp_tag[i] = 1
 
 
 @lower("EMMS", dst="raw")
 def emms(t: Translator) -> None:
-    """EMMS: the x87 tag word := FFFFH (SDM vol. 2A)."""
+    """EMMS: the x87 tag word := FFFFH, TOP := 0 (SDM vol. 1, table 9-3)."""
     t.call(mmx_empty, t.env)

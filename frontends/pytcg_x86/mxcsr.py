@@ -7,13 +7,28 @@ loaded. The guest's MXCSR is therefore `env.mxcsr` | the host's flags.
 An unmasked exception is found after the operation, before its result is written: `xm_check` in a
 float lowering tests the masks, and only if one is clear looks at the flags. Before that the host's
 flags are always empty, since every change of MXCSR and every such check empties them.
+
+Callbacks into Python run with the host's default MXCSR (`call_host` sees to that): neither does
+the guest's rounding reach a device model, nor Python's sticky flags the guest.
 """
 
 from __future__ import annotations
 
+from enum import IntFlag
+
+from pytcg.exec.dispatch import cpu_exec
+from pytcg.exec.layout import ExecEnv
 from pytcg_native import get_mxcsr, native, set_mxcsr, u32
 from pytcg_x86.exceptions import raise_exception
 from pytcg_x86.state import Cr4, Env, Vector
+
+
+class Mxcsr(IntFlag):
+    """Mode bits of MXCSR (SDM vol. 1, 10.2.3)."""
+
+    DAZ = 1 << 6
+    FTZ = 1 << 15
+
 
 FLAGS = 0x3F
 MASKS = 0x1F80
@@ -36,17 +51,14 @@ def mxcsr_load(env: Env, value: u32) -> None:
 
 
 @native
-def mxcsr_enter(env: Env) -> None:
-    """Guest code begins to run on this thread: keep the host's MXCSR, load the guest's."""
-    env.host_mxcsr = get_mxcsr()
+def guest_run(env: Env) -> u32:
+    """`cpu_exec` with the guest's MXCSR in the host's place."""
+    saved: u32 = get_mxcsr()
     set_mxcsr((env.mxcsr & (VALID ^ FLAGS)) | MASKS)
-
-
-@native
-def mxcsr_leave(env: Env) -> None:
-    """Guest code ends (or calls Python): collect its flags, put the host's MXCSR back."""
+    reason: u32 = cpu_exec(ExecEnv(env))
     env.mxcsr = mxcsr_value(env)
-    set_mxcsr(env.host_mxcsr)
+    set_mxcsr(saved)
+    return reason
 
 
 @native

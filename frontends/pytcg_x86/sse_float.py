@@ -6,7 +6,6 @@ Operations run on the host's FPU in the guest's own rounding mode (`pytcg_x86.mx
   but not the bits of any particular CPU.
 * With the underflow exception unmasked, an exact tiny result does not fault (the host finds
   underflow by the rules of a masked exception: tiny and inexact).
-* MIN and MAX under DAZ return a denormal second operand as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable
 
 from pytcg.ir.blocks import Local, Value
 from pytcg.ir.ops import INT_OF_BITS, Type
-from pytcg_x86.mxcsr import MASKS
+from pytcg_x86.mxcsr import MASKS, Mxcsr
 from pytcg_x86.table import lower, rows
 from pytcg_x86.translate import Translator
 from pytcg_x86.vector import (
@@ -105,12 +104,22 @@ def _operation(op: str) -> Scalar:
 
 def _minimum(t: Translator, a: Value, b: Value) -> Value:
     """MIN: the second operand unless the first is less, NaNs and zeros included (SDM vol. 2B)."""
-    return t.b.select(t.b.op("flt", a, b), a, b)
+    return _without_denormal(t, t.b.select(t.b.op("flt", a, b), a, b))
 
 
 def _maximum(t: Translator, a: Value, b: Value) -> Value:
     """MAX: the second operand unless the first is greater (SDM vol. 2B)."""
-    return t.b.select(t.b.op("flt", b, a), a, b)
+    return _without_denormal(t, t.b.select(t.b.op("flt", b, a), a, b))
+
+
+def _without_denormal(t: Translator, value: Value) -> Value:
+    """The chosen operand; DAZ has made a denormal one zero."""
+    pattern = bits_of(value)
+    fraction = 23 if value.bits == 32 else 52
+    exponent = ((1 << (value.bits - 1)) - 1) >> fraction << fraction
+    flush = (t.ld_env("mxcsr") & Mxcsr.DAZ).ne(0) & (pattern & exponent).eq(0)
+    sign = pattern & (1 << (value.bits - 1))
+    return t.b.select(flush, sign, pattern).bitcast(value.type)
 
 
 for _stem in ("ADD", "SUB", "MUL", "DIV", "SQRT"):
@@ -125,7 +134,7 @@ for _stem, _meaning in (("MIN", _minimum), ("MAX", _maximum)):
 
 # Approximations --------------------------------------------------------------------------------
 
-_QUIET = MASKS | 1 << 6 | 1 << 15
+_QUIET = MASKS | Mxcsr.DAZ | Mxcsr.FTZ
 """MXCSR for RCP and RSQRT: nearest, DAZ and FTZ, whatever the guest has set (SDM vol. 2B)."""
 
 
