@@ -203,6 +203,7 @@ def apply_snapshot(device: Qcow2Device, wanted: str) -> None:
         device.file.pwrite(cluster_map.l1_offset, to_disk(cluster_map.l1))
         device.file.flush()
         _count(device, old, -1)
+        device.writer.tables_changed()
         device.decompressor.forget()
         update_copied(device)
         device.flush()
@@ -223,6 +224,7 @@ def delete_snapshot(device: Qcow2Device, wanted: str) -> None:
         if clusters:
             device.refcounts.add(entry.l1_table_offset >> device.header.cluster_bits, clusters,
                                  -1)
+        device.writer.tables_changed()
         device.decompressor.forget()
         update_copied(device)
         device.flush()

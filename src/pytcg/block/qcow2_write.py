@@ -50,6 +50,10 @@ class Writer:
             found.update(range(offset >> bits, -(-(offset + length) // self._cluster)))
         return found
 
+    def tables_changed(self) -> None:
+        """Snapshots came or went: find out anew which clusters hold tables."""
+        self._metadata = self._find_metadata()
+
     # ---- allocation ----
 
     def _prepare(self) -> None:
