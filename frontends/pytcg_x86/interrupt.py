@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from pytcg.exec.exits import Exit
-from pytcg_native import native, u32, u64
+from pytcg_native import attempt, native, u32, u64
 from pytcg_x86.descriptor import (
     descriptor_attr,
     dpl_of,
@@ -235,15 +235,37 @@ def deliver_vector(env: Env, vector: u32, cause: u32, image: u64) -> None:
 
 
 @native
+def gate_word(env: Env, vector: u32) -> u64:
+    """The IVT's or IDT's entry of a vector (the first half of a 16-byte gate); 0 if outside."""
+    size: u32 = 4
+    if is_long(env):
+        size = 16
+    elif is_protected(env):
+        size = 8
+    if vector * size + size - 1 > env.idtr_limit:
+        return 0
+    where: u64 = env.idtr_base + vector * size
+    if size == 4:
+        return kernel_load(env, where, 4)
+    return kernel_load(env, where, 8)
+
+
+@native
 def has_handler(env: Env, vector: u32) -> bool:
     """Library mode: whether the guest has set up anything for this vector."""
-    if not is_protected(env):
-        if vector * 4 + 3 > env.idtr_limit:
-            return False
-        return kernel_load(env, env.idtr_base + vector * 4, 4) != 0
-    if is_long(env):
-        return vector * 16 + 15 <= env.idtr_limit
-    return vector * 8 + 7 <= env.idtr_limit
+    error: u32 = env.exception_error
+    has_error: u32 = env.exception_has_error
+    address: u64 = env.exception_address
+    word: u64 = attempt(gate_word(env, vector))
+    if env.exception_pending != 0:
+        # The table itself is out of reach; the exception that asked is the one to report.
+        env.exception_pending = 0
+        env.exception_vector = vector
+        env.exception_error = error
+        env.exception_has_error = has_error
+        env.exception_address = address
+        return False
+    return word != 0
 
 
 @native

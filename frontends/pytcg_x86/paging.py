@@ -2,7 +2,8 @@
 
 Deviations from the manual: global pages and PCIDs are not kept apart, so every flush flushes all
 (allowed: a processor may drop any entry); PAE's page-directory-pointer entries are checked
-when CR3 is loaded but read again by each walk; no PKU, no 5-level paging.
+when CR3 is loaded but read again by each walk; no PKU, no 5-level paging. A non-canonical
+address is #GP(0) also where the access goes through SS in 64-bit code, which should be #SS(0).
 """
 
 from __future__ import annotations

@@ -1,0 +1,71 @@
+"""CPU models: option text, feature bits where the manuals have them, CPUID leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytcg_x86.cpumodel import FEATURES, IMPLEMENTED, MODELS, CpuModel, Word
+
+
+@pytest.mark.parametrize(("name", "word", "bit"), [
+    ("fpu", Word.BASIC, 0), ("apic", Word.BASIC, 9), ("sse2", Word.BASIC, 26),
+    ("sse3", Word.BASIC, 32), ("cx16", Word.BASIC, 45), ("x2apic", Word.BASIC, 53),
+    ("xsave", Word.BASIC, 58), ("hypervisor", Word.BASIC, 63), ("fsgsbase", Word.EXTENDED, 0),
+    ("smep", Word.EXTENDED, 7), ("smap", Word.EXTENDED, 20), ("avx512vl", Word.EXTENDED, 31),
+    ("umip", Word.EXTENDED, 34), ("la57", Word.EXTENDED, 48), ("syscall", Word.AMD, 11),
+    ("nx", Word.AMD, 20), ("rdtscp", Word.AMD, 27), ("lm", Word.AMD, 29),
+    ("lahf-lm", Word.AMD, 32), ("abm", Word.AMD, 37), ("invtsc", Word.POWER, 8),
+    ("arat", Word.POWER, 34),
+])  # fmt: skip
+def test_feature_bit(name: str, word: Word, bit: int) -> None:
+    assert FEATURES[name] == (word, bit)
+
+
+def test_models_promise_only_what_there_is() -> None:
+    for _, names in MODELS.values():
+        assert set(names) <= IMPLEMENTED
+
+
+def test_features_are_added_and_removed() -> None:
+    model = CpuModel.parse("qemu64,+smap,-nx,rdtscp=on,sse2=off")
+    assert {"smap", "rdtscp"} <= model.features
+    assert not {"nx", "sse2"} & model.features
+    assert model.cpuid(7, 0)[1] >> 20 & 1
+    assert not model.cpuid(0x8000_0001, 0)[3] >> 20 & 1
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("pentium9", "no CPU model 'pentium9'"), ("max,+nonsense", "no CPU feature 'nonsense'"),
+    ("max,+avx512f", "'avx512f' is not implemented"), ("max,nx=maybe", "neither on nor off"),
+])  # fmt: skip
+def test_bad_text(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CpuModel.parse(text)
+
+
+def test_an_unimplemented_feature_may_be_switched_off() -> None:
+    assert "avx" not in CpuModel.parse("max,-avx").features
+
+
+def test_leaves() -> None:
+    model = CpuModel.parse("max")
+    last, *words = model.cpuid(0, 0)
+    assert last == 0xD
+    assert b"".join(words[i].to_bytes(4, "little") for i in (0, 2, 1)) == b"AuthenticAMD"
+    assert model.cpuid(1, 0)[0] == model.signature == 0x0006_0FB1
+    assert model.cpuid(0x8000_0008, 0)[0] == 0x3028
+    brand = b"".join(w.to_bytes(4, "little") for n in (2, 3, 4)
+                     for w in model.cpuid(0x8000_0000 + n, 0))  # fmt: skip
+    assert brand.rstrip(b"\0") == b"pytcg Virtual CPU"
+    assert model.cpuid(0x4000_0000, 0)[1:] == model_signature()
+    assert model.cpuid(0x1234, 0) == (0, 0, 0, 0)
+
+
+def model_signature() -> tuple[int, int, int]:
+    text = b"TCGTCGTCGTCG"
+    b, c, d = (int.from_bytes(text[i : i + 4], "little") for i in (0, 4, 8))
+    return b, c, d
+
+
+def test_base_has_no_features() -> None:
+    assert CpuModel.parse("base").feature_words() == [0, 0, 0, 0]
