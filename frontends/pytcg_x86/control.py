@@ -49,9 +49,11 @@ def branch(t: Translator, condition: Value) -> None:
 def indirect(t: Translator, pc: Value) -> None:
     """Go on at a computed pc (i64, wrapped)."""
     t.st_env("rip", pc)
-    record = t.call(dispatch.lookup_block, t.env)
-    assert record is not None
-    t.go(record)
+    # The transfer is done: a fault of the fetch is the target's, not this instruction's.
+    with t.completed():
+        record = t.call(dispatch.lookup_block, t.env)
+        assert record is not None
+        t.go(record)
 
 
 def check_target(t: Translator, pc: Value) -> None:

@@ -338,6 +338,19 @@ class Translator:
         """Whether what is emitted now runs whenever the instruction does."""
         return self._depth == 0
 
+    @contextmanager
+    def completed(self) -> Iterator[None]:
+        """The instruction is over and rIP moved on: a fault in the ``with`` keeps that rIP.
+
+        The body must end the block.
+        """
+        before, self._unwind = self._unwind, None
+        yield
+        if self._unwind is not None:
+            self.b.place(self._unwind)
+            self.b.ret()
+        self._unwind = before
+
     def finish(self) -> None:
         """Place the fault exit, if any instruction needed one."""
         if self._unwind is not None:
