@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .device import BlockDevice, BlockError
+from .filters import Filter
 from .nbd_protocol import (
     ALLOCATION_DEPTH,
     BASE_ALLOCATION,
@@ -31,6 +32,13 @@ ALLOWED_FLAGS = {
     Command.WRITE_ZEROES: CommandFlag.FUA | CommandFlag.NO_HOLE | CommandFlag.FAST_ZERO,
     Command.BLOCK_STATUS: CommandFlag.FUA | CommandFlag.REQ_ONE,
 }
+
+
+def zeroes_fast(device: BlockDevice) -> bool:
+    """Whether zeroing is more than writing zeroes, as far as the kind of device tells."""
+    while isinstance(device, Filter):
+        device = device.below
+    return type(device).write_zeroes is not BlockDevice.write_zeroes
 
 
 @dataclass
@@ -103,8 +111,7 @@ class Export:
 
     def write_zeroes(self, offset: int, length: int, flags: int) -> None:
         """WRITE_ZEROES with its flags."""
-        plain = type(self.device).write_zeroes is BlockDevice.write_zeroes
-        if flags & CommandFlag.FAST_ZERO and plain:
+        if flags & CommandFlag.FAST_ZERO and not zeroes_fast(self.device):
             raise BlockError("zeroing is no faster than writing", errno.ENOTSUP)
         self.device.write_zeroes(
             offset, length,

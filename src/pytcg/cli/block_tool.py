@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pytcg.block.device import BlockDevice
+from pytcg.block.filters import Filter
 
 
 class ToolError(Exception):
@@ -48,6 +49,13 @@ def fail(tool: str, message: object) -> NoReturn:
     """One line on stderr, and the end."""
     print(f"{tool}: {message}", file=sys.stderr)
     raise SystemExit(1)
+
+
+def unfiltered(device: BlockDevice) -> BlockDevice:
+    """The image below the filters that drive options put over it."""
+    while isinstance(device, Filter):
+        device = device.below
+    return device
 
 
 def warn_if_probed(device: BlockDevice, name: str) -> None:

@@ -42,7 +42,7 @@ Read, write and inspect a disk image by commands; without -c they come from stdi
   -s, --snapshot         keep writes in a temporary overlay
   -n, --nocache          same as -t none
   -t, --cache MODE       none, writeback, writethrough, directsync, unsafe
-  -d, --discard MODE     ignore, unmap
+  -d, --discard MODE     ignore, unmap (the default here)
   -i, --aio MODE         threads, native, io_uring (no difference here)
   -k, --native-aio       same as -i native
   -m, --misalign         accepted; buffers need no alignment

@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterator
 
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.qcow2 import Qcow2Device
 from pytcg.cli import io_read as io_read
 from pytcg.cli import io_write as io_write
+from pytcg.cli.block_tool import unfiltered
+from pytcg.cli.img_info import describe, human_lines
 from pytcg.cli.io_report import size_text
 from pytcg.cli.io_session import (
     TOOL,
@@ -76,19 +79,22 @@ def length(session: Session, words: list[str]) -> None:
 @command("", "prints information about the current file", alias="i")
 def info(session: Session, words: list[str]) -> None:
     """Print the format and its parameters."""
-    disk = session.disk
+    disk = unfiltered(session.disk)
     print(f"format name: {disk.format_name}")
     print(f"cluster size: {size_text(disk.cluster_size)}")
     print(f"vm state offset: {size_text(_vm_state_offset(disk))}")
+    lines = human_lines(describe(disk, disk.filename))
+    heading = "Format specific information:"
+    if heading in lines:
+        print("\n".join(lines[lines.index(heading) :]))
 
 
 def _vm_state_offset(disk: BlockDevice) -> int:
-    """Where qcow2 keeps VM state: the first L1 entry's range past the disk."""
-    if disk.format_name != "qcow2":
+    """Where qcow2 keeps VM state: from the first L1 entry past the disk."""
+    if not isinstance(disk, Qcow2Device):
         return 0
-    header = getattr(disk, "header", None)
-    entry_size = 16 if getattr(header, "extended_l2", False) else 8
-    reach = disk.cluster_size * (disk.cluster_size // entry_size)
+    entries = disk.cluster_size // (16 if disk.map.extended else 8)
+    reach = disk.cluster_size * entries
     return -(-disk.size // reach) * reach
 
 
@@ -131,7 +137,7 @@ def _open_flag(settings: OpenSettings, letter: str, value: str) -> None:
             raise LoudError(f"{TOOL}: Invalid aio option: {value}")
 
 
-@command("[-rsnU] [-t cache] [-d discard] [-o options] [path]",
+@command("[-rsCnkU] [-t cache] [-d discard] [-o options] [path]",
          "open the file specified by path", least=1, most=ANY, alias="o", needs_file=False,
          name="open")
 def open_command(session: Session, words: list[str]) -> None:

@@ -45,7 +45,7 @@ def read(session: Session, words: list[str]) -> None:
 
 
 @command("[-Cqv] [-P pattern] off len [len..]",
-         "reads a number of bytes at a specified offset", least=2, most=ANY, alias="rv")
+         "reads a number of bytes at a specified offset", least=2, most=ANY)
 def readv(session: Session, words: list[str]) -> None:
     """Read adjacent ranges in one request; options as for read."""
     arguments = read_arguments("readv", words, "CP:qv")
@@ -68,7 +68,7 @@ def aio_read(session: Session, words: list[str]) -> None:
     disk = session.disk
 
     def work() -> list[str]:
-        return _read(disk, "aio_read", offset, length, arguments, expected, slice(None))[0]
+        return _read(disk, "readv", offset, length, arguments, expected, slice(None))[0]
 
     session.submit(lambda: guarded(work))
 

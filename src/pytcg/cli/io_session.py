@@ -45,7 +45,7 @@ class OpenSettings:
     read_only: bool = False
     snapshot: bool = False
     cache: str = "writeback"
-    discard: str = "ignore"
+    discard: str = "unmap"
     force_share: bool = False
     image_opts: bool = False
     extra: dict[str, str] = field(default_factory=dict)

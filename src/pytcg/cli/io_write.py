@@ -6,6 +6,8 @@ import errno
 from collections.abc import Callable
 
 from pytcg.block.device import BlockDevice, BlockError, NotSupported
+from pytcg.block.nbd_export import zeroes_fast
+from pytcg.cli.block_tool import unfiltered
 from pytcg.cli.io_session import (
     Arguments,
     CommandError,
@@ -49,10 +51,10 @@ def write(session: Session, words: list[str]) -> None:
     data = b"" if "z" in flags else _source(arguments, length, fill)
     refuse_vm_state(arguments, "write")
     disk = session.disk
-    if "c" in flags:
-        work = _compressed(disk, offset, data if "z" not in flags else bytes(length))
-    elif "z" in flags:
+    if "z" in flags:
         work = _zeroing(disk, offset, length, flags)
+    elif "c" in flags:
+        work = _compressed(disk, offset, data)
     else:
         work = _storing(disk, offset, data, fua="f" in flags)
     for line in timed("write", "wrote", offset, length, arguments, work):
@@ -60,10 +62,8 @@ def write(session: Session, words: list[str]) -> None:
 
 
 def _check_write_flags(flags: set[str]) -> None:
-    if flags & {"b", "c"} and "z" in flags and "b" in flags:
+    if {"b", "z"} <= flags:
         raise CommandError("-b and -z cannot be specified at the same time")
-    if {"b", "c"} <= flags:
-        raise CommandError("-b and -c cannot be specified at the same time")
     if "f" in flags and flags & {"b", "c"}:
         raise CommandError("-f and -b or -c cannot be specified at the same time")
     for letter in "nu":
@@ -99,7 +99,7 @@ def _storing(disk: BlockDevice, offset: int, data: bytes, *, fua: bool) -> Calla
 def _zeroing(disk: BlockDevice, offset: int, length: int, flags: set[str]
              ) -> Callable[[], list[str]]:
     def work() -> list[str]:
-        if "n" in flags and type(disk).write_zeroes is BlockDevice.write_zeroes:
+        if "n" in flags and not zeroes_fast(disk):
             raise NotSupported("zeroing is no faster than writing")
         check_in_range(disk, offset, length)
         disk.write_zeroes(offset, length, may_unmap="u" in flags, fua="f" in flags)
@@ -110,7 +110,8 @@ def _zeroing(disk: BlockDevice, offset: int, length: int, flags: set[str]
 
 def _compressed(disk: BlockDevice, offset: int, data: bytes) -> Callable[[], list[str]]:
     def work() -> list[str]:
-        store = getattr(disk, "write_compressed", None)  # formats that compress have it
+        # Formats that compress have it; that it writes is why a filter must not hide it.
+        store = getattr(unfiltered(disk), "write_compressed", None)
         if store is None:
             raise NotSupported("no compression")
         check_in_range(disk, offset, len(data))
@@ -119,6 +120,8 @@ def _compressed(disk: BlockDevice, offset: int, data: bytes) -> Callable[[], lis
         if offset % cluster or (len(data) % cluster and not ends_disk):
             raise BlockError("not whole clusters", errno.EINVAL)
         for at in range(0, len(data), cluster):
+            if disk.layer_status(offset + at, min(cluster, len(data) - at)).data:
+                raise BlockError("compressed writes don't overwrite", errno.EIO)
             store(offset + at, memoryview(data)[at : at + cluster])
         return []
 
@@ -126,7 +129,7 @@ def _compressed(disk: BlockDevice, offset: int, data: bytes) -> Callable[[], lis
 
 
 @command("[-Cfq] [-P pattern] off len [len..]",
-         "writes a number of bytes at a specified offset", least=2, most=ANY, alias="wv",
+         "writes a number of bytes at a specified offset", least=2, most=ANY,
          writes=True)
 def writev(session: Session, words: list[str]) -> None:
     """Write adjacent ranges in one request; options as for write."""
@@ -152,8 +155,6 @@ def aio_write(session: Session, words: list[str]) -> None:
         raise CommandError("-z supports only a single length parameter")
     if "u" in flags and "z" not in flags:
         raise CommandError("-u requires -z to be specified")
-    if {"z", "P"} <= flags:
-        raise CommandError("-z and -P cannot be specified at the same time")
     if "i" in flags:
         injected("write")
         return
