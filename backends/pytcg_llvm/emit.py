@@ -286,14 +286,12 @@ class _Emitter:
         self.out(op, self.constrained("sitofp", _ty(op.type_attr()), self.typed(op.args[0])))
 
     def _to_int(self, op: Op, truncating: str) -> None:
+        """As assembly: LLVM would move its intrinsics past a getmxcsr."""
         value, type_ = op.args[0], op.type_attr()
-        single = value.type is Type.F32
-        source = "ss" if single else "sd"
-        tail = "64" if type_ is Type.I64 else ""
-        vector = "<4 x float>" if single else "<2 x double>"
-        boxed = self.temp(f"insertelement {vector} zeroinitializer, {self.typed(value)}, i32 0")
-        stem = f"llvm.x86.sse{'' if single else '2'}.cvt{truncating}{source}2si{tail}"
-        self.out(op, self.intrinsic(stem, _ty(type_), f"{vector} {boxed}"))
+        single = "s" if value.type is Type.F32 else "d"
+        wide = "q" if type_ is Type.I64 else "l"
+        text = f"cvt{truncating}s{single}2si{wide} $1, $0"
+        self.out(op, f'call {_ty(type_)} asm sideeffect "{text}", "=r,x"({self.typed(value)})')
 
     def _op_ftosi(self, op: Op) -> None:
         self._to_int(op, "t")
