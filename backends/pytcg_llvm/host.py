@@ -15,6 +15,7 @@ _lock = threading.Lock()  # llvmlite's own lock is re-entrant only per call
 def _machine() -> llvm.TargetMachine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # some ops are a line of assembly
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=host_features(), opt=2, reloc="pic",

@@ -1,0 +1,30 @@
+"""Every integer instruction form of 64-bit code, random operands and states, against the host CPU.
+
+`integer_cases.EXCLUDED` lists what can't be run this way, and why.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from x86 import hostcpu
+from x86.integer_cases import cases, family_rows
+from x86.outcome import LONG, differences, on_engine, on_host
+
+pytestmark = pytest.mark.skipif(not hostcpu.available(), reason="the host is no x86-64 Linux")
+
+_MNEMONICS = sorted({row.mnemonic for row in family_rows() if "i64" not in row.attrs})
+
+
+@pytest.mark.parametrize("mnemonic", _MNEMONICS)
+def test_threaded_engine_does_what_the_host_does(mnemonic: str) -> None:
+    wrong = [line for case in cases(LONG, mnemonic, seed=1, repeat=6)
+             for line in differences(case, on_host(case), on_engine(case, "threaded"))]  # fmt: skip
+    assert not wrong, "\n".join(wrong[:5])
+
+
+@pytest.mark.parametrize("mnemonic", _MNEMONICS)
+def test_python_engine_does_what_the_host_does(mnemonic: str) -> None:
+    wrong = [line for case in cases(LONG, mnemonic, seed=2, repeat=1)
+             for line in differences(case, on_host(case), on_engine(case, "python"))]  # fmt: skip
+    assert not wrong, "\n".join(wrong[:5])
