@@ -9,7 +9,8 @@ from pytcg_x86.state import ENV, Vector
 from pytcg_x86.table import lower, rows
 from pytcg_x86.translate import Operand, Translator
 
-UNDEFINED = {"MUL": "SZAP", "IMUL": "SZAP", "DIV": "OSZAPC", "IDIV": "OSZAPC"}
+UNDEFINED = {"MUL": "SZAP", "IMUL": "SZAP", "IMUL1": "SZAP", "IMUL3": "SZAP", "DIV": "OSZAPC",
+             "IDIV": "OSZAPC"}  # fmt: skip
 
 rows("""
 f6/4        MUL    Eb

@@ -13,6 +13,7 @@ from x86 import hostcpu
 from x86.integer_cases import ARITHMETIC, DF, Case, Layout
 
 PAGE = 0x1000
+HLT = b"\xf4"  # after the instruction, so that what else lies there is not decoded and compiled
 NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
          "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")  # fmt: skip
 _UNICORN_NAMES = ("EAX", "ECX", "EDX", "EBX", "ESP", "EBP", "ESI", "EDI")
@@ -46,7 +47,7 @@ def on_engine(case: Case, engine: str) -> Outcome:
     """Run a case on pytcg."""
     layout = case.layout
     cpu = processor(layout, engine)
-    cpu.write(layout.code, case.code)
+    cpu.write(layout.code, case.code + HLT)
     cpu.write(layout.data, case.data)
     for name, value in zip(NAMES, case.regs, strict=True):
         cpu.regs[name] = value

@@ -9,7 +9,7 @@ import pytest
 
 from pytcg.cpu import Cpu
 from x86.integer_cases import Case, Maker, family_rows, variants
-from x86.outcome import LONG, NAMES
+from x86.outcome import HLT, LONG, NAMES
 
 PAGE = 0x1000
 CODE, DATA, HOLE = 0x1000, 0x2000, 0x5000  # nothing is mapped at HOLE
@@ -20,7 +20,7 @@ def run(mode: str, code: str, **regs: int) -> tuple[int | None, Cpu]:
     """Run one instruction, given in hex; the exception's vector."""
     cpu = Cpu(mode=mode)
     cpu.map(0, HOLE)
-    cpu.write(CODE, bytes.fromhex(code))
+    cpu.write(CODE, bytes.fromhex(code) + HLT)
     for name, value in regs.items():
         cpu.regs[name] = value
     before = {name: cpu.regs[name] for name in (*NAMES, "eflags")}
@@ -130,7 +130,7 @@ def _writing_cases() -> list[Case]:
 def test_a_store_to_a_read_only_page_changes_nothing() -> None:
     cpu = read_only_cpu()
     for case in _writing_cases():
-        cpu.write(LONG.code, case.code)
+        cpu.write(LONG.code, case.code + HLT)
         cpu.write(LONG.data, case.data)
         for name, value in zip(NAMES, case.regs, strict=True):
             cpu.regs[name] = value
