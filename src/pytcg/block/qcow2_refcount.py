@@ -40,7 +40,7 @@ class Refcounts:
         self.table: array[int] = from_disk(file.pread(self.table_offset, table_bytes))
         self.own = self._own_clusters()  # host clusters of the table and its blocks
         self._dirty_table: set[int] = set()
-        self._free_hint = 0  # no free cluster below
+        self._free_hint = 0  # where to look for free clusters, as a rule the lowest
         self.never_used = -(-file.size // self.cluster_size)  # clusters from here read as zero
         self.discard_freed = False
         self.on_corrupt: Callable[[str], BlockError] = ImageFormatError
@@ -171,15 +171,22 @@ class Refcounts:
             packed[index // per_byte] |= value << index % per_byte * self.bits
         return bytes(packed)
 
+    def _last_in(self, start: int, used_bytes: int) -> int:
+        entries = -(-used_bytes * 8 // self.bits)
+        return next(cluster for cluster in range(start + entries - 1, start - 1, -1)
+                    if self.get(cluster))
+
     def last_used(self) -> int:
         """The highest cluster with a refcount, -1 if there is none."""
         for index in range(len(self.table) - 1, -1, -1):
             if not self.block_offset(index):
                 continue
             start = index * self._block_entries
-            for cluster in range(start + self._block_entries - 1, start - 1, -1):
-                if self.get(cluster):
-                    return cluster
+            for part in range(self._block_entries // self._slice_entries - 1, -1, -1):
+                found = self._slice_of(start + part * self._slice_entries)
+                used = len(found[0].table.tobytes().rstrip(b"\0")) if found else 0
+                if used:  # the last used byte holds the last used entries
+                    return self._last_in(start + part * self._slice_entries, used)
         return -1
 
     # ---- changing ----
@@ -243,6 +250,8 @@ class Refcounts:
 
     def allocate(self, count: int) -> int:
         """Host offset of ``count`` free contiguous clusters, now counted once each."""
+        if 2 * count >= self._block_entries:
+            return self._allocate_behind(count) << self.cluster_bits
         while True:
             start = self._find_free(count)
             if (start + count) << self.cluster_bits > MAX_HOST_OFFSET:
@@ -250,9 +259,18 @@ class Refcounts:
             if not self._make_blocks(start, count):
                 break  # no refcount block had to take one of these clusters
         self.add(start, count, 1)
-        if start == self._free_hint:
-            self._free_hint = start + count
+        self._free_hint = start + count  # holes too small are left to those who free beside them
         return start << self.cluster_bits
+
+    def _allocate_behind(self, count: int) -> int:
+        """Allocate behind all that is used: a run that long always meets new refcount blocks."""
+        start = max(self.never_used, self.last_used() + 1)
+        last = (start + 2 * count) // self._block_entries + 2
+        if last >= len(self.table):
+            self._grow_table(last + 1, start)
+            start = self.never_used
+        self._cover_own_area(start, count)
+        return start
 
     def allocate_at(self, offset: int, count: int) -> int:
         """Count up to ``count`` clusters at a host offset, as long as they are free: how many."""
@@ -267,7 +285,6 @@ class Refcounts:
 
     def _find_free(self, count: int) -> int:
         start = self._next_free(self._free_hint)
-        self._free_hint = start
         while True:
             used = self._last_used(start, count)
             if used < 0:
@@ -288,7 +305,8 @@ class Refcounts:
                 used = [index for index in range(here) if self._load(part, entry + index)]
             else:
                 counts = part.table[entry : entry + here]
-                used = [index for index in range(here) if counts[index]] if any(counts) else []
+                used = [] if _is_zero(counts) else [index for index in range(here)
+                                                    if counts[index]]
             if used:
                 return start + used[-1]
             start += here
@@ -298,10 +316,10 @@ class Refcounts:
         while (found := self._slice_of(cluster)) is not None:
             part, entry = found
             if self.bits >= 8:
-                try:
-                    return cluster - entry + part.table.index(0, entry)
-                except ValueError:
-                    cluster += self._slice_entries - entry
+                free = _first_zero(part.table, entry)
+                if free >= 0:
+                    return cluster - entry + free
+                cluster += self._slice_entries - entry
             else:
                 if self._load(part, entry) == 0:
                     return cluster
@@ -331,7 +349,6 @@ class Refcounts:
         offset = cluster << self.cluster_bits
         self._create_block(index, offset)
         self.add(cluster, 1, 1)
-        self._dirty_table.add(index)
         return cluster
 
     def _create_block(self, index: int, offset: int) -> None:
@@ -339,6 +356,7 @@ class Refcounts:
         for start in range(offset, offset + self.cluster_size, self._slice_bytes):
             self.cache.create(start, empty[:])
         self.table[index] = offset
+        self._dirty_table.add(index)
         self.own.add(offset >> self.cluster_bits)
 
     def _grow_table(self, needed: int, cluster: int) -> None:
@@ -401,3 +419,20 @@ class Refcounts:
         self.own = self._own_clusters()
         self.cache.drop_clean()
         self._free_hint = 0
+
+
+def _is_zero(table: array[int]) -> bool:
+    return not table.tobytes().strip(b"\0")
+
+
+def _first_zero(table: array[int], start: int) -> int:
+    """The first zero entry from ``start``, -1 if there is none.
+
+    By bytes.find: array.index makes an int object of every entry it passes.
+    """
+    size = table.itemsize
+    data, zero = table.tobytes(), bytes(size)
+    position = data.find(zero, start * size)
+    while position >= 0 and position % size:
+        position = data.find(zero, position + 1)
+    return position // size if position >= 0 else -1
