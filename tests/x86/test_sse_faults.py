@@ -23,7 +23,7 @@ def processor(mode: str) -> Cpu:
     return cpu
 
 
-def run(code: str, mode: str = "long", **regs: int) -> tuple[Cpu, Stop]:
+def run(code: str, mode: str = "long", /, **regs: int) -> tuple[Cpu, Stop]:
     """Run hex ``code`` to its end, with rBX at the data unless said otherwise."""
     cpu = processor(mode)
     binary = bytes.fromhex(code)
@@ -34,7 +34,7 @@ def run(code: str, mode: str = "long", **regs: int) -> tuple[Cpu, Stop]:
     return cpu, cpu.run(CODE, until=CODE + len(binary), max_insns=50)
 
 
-def vector(code: str, mode: str = "long", **regs: int) -> tuple[int | None, int | None]:
+def vector(code: str, mode: str = "long", /, **regs: int) -> tuple[int | None, int | None]:
     """(vector, error code) of the fault, which must be the first instruction's."""
     _, stop = run(code, mode, **regs)
     assert stop.kind != "exception" or stop.rip == CODE
