@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 import threading
 from collections.abc import Mapping
 
@@ -18,8 +19,8 @@ def _machine() -> llvm.TargetMachine:
     llvm.initialize_native_asmparser()  # some ops are a line of assembly
     target = llvm.Target.from_triple(llvm.get_process_triple())
     return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=host_features(), opt=2, reloc="pic",
-        codemodel="small", jit=True,
+        cpu=llvm.get_host_cpu_name(), features=host_features(), opt=2, reloc="static",
+        codemodel="large", jit=True,
     )  # fmt: skip
 
 
@@ -59,6 +60,35 @@ def assembly(text: str, *, level: int = 2) -> str:
         return str(machine.emit_assembly(module))
 
 
+def undefined_symbols(objects: list[bytes]) -> set[str]:
+    """Names that ELF objects refer to and none of them defines."""
+    wanted: set[str] = set()
+    defined: set[str] = set()
+    for image in objects:
+        table = _symbols(image)
+        wanted |= {name for name, index in table if index == 0}
+        defined |= {name for name, index in table if index != 0}
+    return wanted - defined
+
+
+def _symbols(image: bytes) -> list[tuple[str, int]]:
+    """(name, section index) of an ELF64 object's symbols (System V gABI, chapter 4)."""
+    sections_at, = struct.unpack_from("<Q", image, 40)
+    size, count = struct.unpack_from("<HH", image, 58)
+    found = []
+    for number in range(count):
+        _, kind, _, _, at, length, link = struct.unpack_from(
+            "<IIQQQQI", image, sections_at + number * size)  # fmt: skip
+        if kind != 2:  # SHT_SYMTAB
+            continue
+        strings, = struct.unpack_from("<Q", image, sections_at + link * size + 24)
+        for entry in range(at + 24, at + length, 24):
+            name, _, _, index = struct.unpack_from("<IBBH", image, entry)
+            start = strings + name
+            found.append((image[start : image.index(0, start)].decode(), index))
+    return [(name, index) for name, index in found if name]
+
+
 class Linker:
     """One JIT process image: objects added to it see the symbols of those before."""
 
@@ -74,8 +104,9 @@ class Linker:
         builder = llvm.JITLibraryBuilder()
         for image in objects:
             builder.add_object_img(image)
-        for symbol, address in {**self.symbols, **(imports or {})}.items():
-            builder.import_symbol(symbol, address)
+        known = {**self.symbols, **(imports or {})}
+        for symbol in undefined_symbols(objects) & known.keys():
+            builder.import_symbol(symbol, known[symbol])
         builder.add_current_process()
         for symbol in exports:
             builder.export_symbol(symbol)

@@ -169,17 +169,17 @@ class _FunctionCompiler(Expressions):
                 raise self.fn.error(statement, f"no {type(statement).__name__} in native code")
             method(statement)
 
-    def _stmt_Pass(self, node: ast.Pass) -> None:  # noqa: N802
+    def _stmt_Pass(self, node: ast.Pass) -> None:
         pass
 
-    def _stmt_Expr(self, node: ast.Expr) -> None:  # noqa: N802
+    def _stmt_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return
         if not isinstance(node.value, ast.Call):
             raise self.fn.error(node, "an expression without effect")
         self.call(node.value, want_value=False)
 
-    def _stmt_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def _stmt_AnnAssign(self, node: ast.AnnAssign) -> None:
         if not isinstance(node.target, ast.Name):
             raise self.fn.error(node, "only names are declared")
         scalar, struct = resolve_type(self.fn, node.annotation)
@@ -192,7 +192,7 @@ class _FunctionCompiler(Expressions):
             value = self.coerce(node.value, self.expr(node.value), scalar)
             self.b.set(self.variables[node.target.id][0], value)
 
-    def _stmt_Assign(self, node: ast.Assign) -> None:  # noqa: N802
+    def _stmt_Assign(self, node: ast.Assign) -> None:
         value = self.expr(node.value)
         for target in node.targets:
             self._assign(target, node.value, value)
@@ -209,7 +209,7 @@ class _FunctionCompiler(Expressions):
         pointer, scalar = self.place(target)
         self.b.st(self.stored(self.coerce(source, value, scalar), scalar), pointer)
 
-    def _stmt_AugAssign(self, node: ast.AugAssign) -> None:  # noqa: N802
+    def _stmt_AugAssign(self, node: ast.AugAssign) -> None:
         if isinstance(node.target, ast.Name):
             left = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
             value = self.binary(node, node.op, self.expr(left), self.expr(node.value))
@@ -220,7 +220,7 @@ class _FunctionCompiler(Expressions):
         value = self.binary(node, node.op, old, self.expr(node.value))
         self.b.st(self.stored(self.coerce(node.value, value, scalar), scalar), pointer)
 
-    def _stmt_Return(self, node: ast.Return) -> None:  # noqa: N802
+    def _stmt_Return(self, node: ast.Return) -> None:
         if self.fn.threaded:
             self._leave(node)
         elif node.value is None:
@@ -238,7 +238,7 @@ class _FunctionCompiler(Expressions):
         env, _, ram = (self.b.get(self.variables[name][0]) for name, _, _ in self.signature.params)
         self.b.effect("tail", self.b.ld(Type.PTR, record), env, record, ram)
 
-    def _stmt_If(self, node: ast.If) -> None:  # noqa: N802
+    def _stmt_If(self, node: ast.If) -> None:
         known = self.constant(node.test)
         if known is not None:
             self._body(node.body if known else node.orelse)
@@ -256,7 +256,7 @@ class _FunctionCompiler(Expressions):
         if not self._reached(after):
             self.b.effect("unreachable")
 
-    def _stmt_While(self, node: ast.While) -> None:  # noqa: N802
+    def _stmt_While(self, node: ast.While) -> None:
         head, body, after = (self.b.new_block(n) for n in ("while", "do", "done"))
         self.b.br(head)
         self.b.place(head)
@@ -279,7 +279,7 @@ class _FunctionCompiler(Expressions):
         self._body(node.body)
         self.loops.pop()
 
-    def _stmt_For(self, node: ast.For) -> None:  # noqa: N802
+    def _stmt_For(self, node: ast.For) -> None:
         call = node.iter
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
                 and call.func.id == "range" and isinstance(node.target, ast.Name)):  # fmt: skip
@@ -309,10 +309,10 @@ class _FunctionCompiler(Expressions):
         self.b.br(head)
         self.b.place(after)
 
-    def _stmt_Break(self, node: ast.Break) -> None:  # noqa: N802
+    def _stmt_Break(self, node: ast.Break) -> None:
         self.b.br(self.loops[-1][1])
 
-    def _stmt_Continue(self, node: ast.Continue) -> None:  # noqa: N802
+    def _stmt_Continue(self, node: ast.Continue) -> None:
         self.b.br(self.loops[-1][0])
 
     # Calls between natives ---------------------------------------------------------------------

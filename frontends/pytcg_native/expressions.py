@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytcg.ir.blocks import Block, Local, Value
 from pytcg.ir.builder import Builder
-from pytcg.ir.layout import BOOL, F32, F64, PTR, SCALARS, VOID, Scalar, Struct
+from pytcg.ir.layout import BOOL, F32, PTR, SCALARS, VOID, Scalar, Struct
 from pytcg.ir.ops import Type
 from pytcg_native.types import NativeFunction, Pointer, Table
 
@@ -27,6 +27,7 @@ _BINARY = {
 _COMPARE = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt",
             ast.GtE: "ge"}  # fmt: skip
 _UNARY_INTRINSICS = {"clz", "ctz", "popcnt", "bswap"}
+DEFAULT_MXCSR = 0x1F80
 _BINARY_INTRINSICS = {"rotl", "rotr", "mulhu", "mulhs", "sdiv", "srem"}
 
 
@@ -222,21 +223,21 @@ class Expressions:
         value: Typed | int = method(node)
         return value
 
-    def _expr_Name(self, node: ast.Name) -> Typed:  # noqa: N802
+    def _expr_Name(self, node: ast.Name) -> Typed:
         if node.id not in self.variables:
             raise self.fn.error(node, f"no variable or constant {node.id}")
         local, scalar, struct = self.variables[node.id]
         return Typed(self.b.get(local), scalar, struct)
 
-    def _expr_Attribute(self, node: ast.Attribute) -> Typed:  # noqa: N802
+    def _expr_Attribute(self, node: ast.Attribute) -> Typed:
         pointer, scalar = self.place(node)
         return self.loaded(pointer, scalar)
 
-    def _expr_Subscript(self, node: ast.Subscript) -> Typed:  # noqa: N802
+    def _expr_Subscript(self, node: ast.Subscript) -> Typed:
         pointer, scalar = self.place(node)
         return self.loaded(pointer, scalar)
 
-    def _expr_BinOp(self, node: ast.BinOp) -> Typed | int:  # noqa: N802
+    def _expr_BinOp(self, node: ast.BinOp) -> Typed | int:
         return self.binary(node, node.op, self.expr(node.left), self.expr(node.right))
 
     def binary(self, node: ast.AST, op: ast.operator, a: Typed | int, b: Typed | int) -> Typed:
@@ -273,7 +274,7 @@ class Expressions:
         name = "shl" if isinstance(op, ast.LShift) else right
         return Typed(self.b.op(name, a.value, count), scalar)
 
-    def _expr_UnaryOp(self, node: ast.UnaryOp) -> Typed:  # noqa: N802
+    def _expr_UnaryOp(self, node: ast.UnaryOp) -> Typed:
         value = self.expr(node.operand)
         if isinstance(node.op, ast.Not):
             return Typed(self.truth(node, value).eq(0), BOOL)
@@ -284,7 +285,7 @@ class Expressions:
             return Typed(-value.value, value.scalar)
         return value
 
-    def _expr_Compare(self, node: ast.Compare) -> Typed:  # noqa: N802
+    def _expr_Compare(self, node: ast.Compare) -> Typed:
         left, result = self.expr(node.left), None
         for op, comparator in zip(node.ops, node.comparators, strict=True):
             right = self.expr(comparator)
@@ -305,7 +306,7 @@ class Expressions:
             name = ("s" if scalar.signed else "u") + name
         return self.b.op(name, left, right)
 
-    def _expr_BoolOp(self, node: ast.BoolOp) -> Typed:  # noqa: N802
+    def _expr_BoolOp(self, node: ast.BoolOp) -> Typed:
         result = self.b.local(Type.I1, "bool")
         yes, no, after = (self.b.new_block(n) for n in ("true", "false", "bool"))
         self.branch(node, yes, no)
@@ -316,7 +317,7 @@ class Expressions:
         self.b.place(after)
         return Typed(self.b.get(result), BOOL)
 
-    def _expr_IfExp(self, node: ast.IfExp) -> Typed:  # noqa: N802
+    def _expr_IfExp(self, node: ast.IfExp) -> Typed:
         then, otherwise, after = (self.b.new_block(n) for n in ("then", "else", "value"))
         self.branch(node.test, then, otherwise)
         self.b.place(then)
@@ -363,7 +364,7 @@ class Expressions:
 
     # Calls -------------------------------------------------------------------------------------
 
-    def _expr_Call(self, node: ast.Call) -> Typed:  # noqa: N802
+    def _expr_Call(self, node: ast.Call) -> Typed:
         value = self.call(node, want_value=True)
         if value is None:
             raise self.fn.error(node, "that call has no value")
@@ -444,10 +445,16 @@ class Expressions:
             raise self.fn.error(node, "call_host's second argument names the result type")
         scalar = SCALARS[name.value]
         args = [self._typed(a).value for a in node.args[2:]]
+        # Guest code may have set the FPU up as it likes; the host's code wants the default.
+        saved = self.b.op("getmxcsr")
+        self.b.effect("setmxcsr", self.b.const(DEFAULT_MXCSR, Type.I32))
+        result = None
         if scalar is VOID:
             self.b.effect("callptr", pointer, *args, type=Type.VOID)
-            return None
-        return Typed(self.b.op("callptr", pointer, *args, type=ir_type(scalar)), scalar)
+        else:
+            result = Typed(self.b.op("callptr", pointer, *args, type=ir_type(scalar)), scalar)
+        self.b.effect("setmxcsr", saved)
+        return result
 
     def _intrinsic_attempt(self, node: ast.Call) -> Typed | None:
         inner = node.args[0]
@@ -459,6 +466,12 @@ class Expressions:
 
     def _intrinsic_enter(self, node: ast.Call) -> None:
         self.b.effect("enter", *(self.coerce(node, self.expr(a), PTR) for a in node.args))
+
+    def _intrinsic_get_mxcsr(self, node: ast.Call) -> Typed:
+        return Typed(self.b.op("getmxcsr"), SCALARS["u32"])
+
+    def _intrinsic_set_mxcsr(self, node: ast.Call) -> None:
+        self.b.effect("setmxcsr", self.coerce(node, self.expr(node.args[0]), SCALARS["u32"]))
 
     def _intrinsic_cycles(self, node: ast.Call) -> Typed:
         return Typed(self.b.op("cycles"), SCALARS["u64"])

@@ -53,7 +53,7 @@ class Pointer:
         raise TypeError("native code runs compiled only")
 
 
-class ptr(Pointer):  # noqa: N801
+class ptr(Pointer):
     """An untyped pointer; adding an int to it adds bytes."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pytcg import Cpu
 
 DATA = Path(__file__).parents[1] / "data" / "80286-real-mode-sample.jsonl.gz"

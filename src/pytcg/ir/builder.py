@@ -54,7 +54,7 @@ class Builder:
         self.function.locals.append(local)
         return local
 
-    def op(self, name: str, *args: Value, **attrs: object) -> Value:
+    def op(self, name: str, /, *args: Value, **attrs: object) -> Value:
         """Emit an op that has a result."""
         folded = self._fold(name, args, attrs)
         if folded is not None:
@@ -80,7 +80,7 @@ class Builder:
         self.block.ops.append(Op(name, args, attrs, out))
         return out
 
-    def effect(self, name: str, *args: Value, **attrs: object) -> None:
+    def effect(self, name: str, /, *args: Value, **attrs: object) -> None:
         """Emit an op without a result."""
         self.block.ops.append(Op(name, args, attrs, None))
 
