@@ -258,6 +258,96 @@ SCRIPTS = {
         convert -c -O raw a.q i.img
         convert -O qcow2 -o preallocation=metadata -c a.q j.q
     """,
+    "measure": """
+        create -f qcow2 a.q 10M
+        io a.q | write 1M 1M | write 5M 4k
+        measure -O qcow2 a.q
+        measure --output=json -O qcow2 a.q
+        measure -O qcow2 --size 1G
+        measure -O qcow2 -o cluster_size=4k,refcount_bits=64 --size 1T
+        measure -O qcow2 -o extended_l2=on,cluster_size=2M --size 12345678
+        measure -O qcow2 -o preallocation=full a.q
+        measure -O raw a.q
+        measure -O raw --output=json --size 100M
+        measure -O qcow2
+        measure -O qcow2 --size 1M a.q
+        measure a.q b.q
+        create r.img 3M
+        measure -O qcow2 -f raw r.img
+        bitmap --add a.q one
+        bitmap --add -g 4k a.q two
+        measure -O qcow2 a.q
+    """,
+    "dd": """
+        create -f qcow2 a.q 4M
+        io a.q | write -P 1 0 1M | write -P 2 1M 1M | write -P 3 3M 1M
+        dd if=a.q of=b.img
+        compare -F raw a.q b.img
+        dd -O qcow2 if=a.q of=c.q bs=1M skip=1
+        info --output=json c.q
+        map --output=json c.q
+        dd -O raw if=a.q of=d.img bs=64k count=20
+        info --output=json d.img
+        dd if=a.q
+        dd if=a.q of=x foo=1
+        dd if=nope of=x
+        dd -O nope if=a.q of=x
+        dd if=a.q of=x bs=0
+    """,
+    "bitmap": """
+        create -f qcow2 a.q 4M
+        bitmap --add a.q one
+        bitmap --add -g 4k --disable a.q two
+        info a.q
+        check a.q
+        io a.q | write 1M 100k
+        info --output=json a.q
+        bitmap --merge one a.q two
+        bitmap --add a.q one
+        bitmap --remove a.q nope
+        bitmap --clear --enable a.q two
+        bitmap --remove a.q one
+        info --output=json a.q
+        check a.q
+        create -f qcow2 b.q 4M
+        bitmap --add b.q three
+        bitmap --merge two -b a.q -F qcow2 b.q three
+        resize b.q 8M
+        check b.q
+        bitmap a.q two
+        bitmap --add a.q
+        convert --bitmaps -O qcow2 a.q c.q
+        info --output=json c.q
+        check c.q
+        bitmap --remove a.q two
+        info --output=json a.q
+        check a.q
+    """,
+    "amend": """
+        create -f qcow2 -o compat=0.10 a.q 4M
+        io a.q | write -P 1 1M 1M
+        amend -o compat=1.1 a.q
+        info a.q
+        amend -o lazy_refcounts=on a.q
+        info a.q
+        amend -o refcount_bits=64 a.q
+        info a.q
+        check a.q
+        amend -o refcount_bits=16,lazy_refcounts=off a.q
+        io a.q | write -z 1M 64k
+        amend -o compat=0.10 a.q
+        info a.q
+        convert a.q a.img
+        compare a.q a.img
+        amend -o size=8M a.q
+        info a.q
+        create -f raw r.img 1M
+        amend -f raw -o size=2M r.img
+        amend -o nothing=1 a.q
+        amend -o cluster_size=4k a.q
+        amend a.q
+        amend -o compat=2.0 a.q
+    """,
 }
 
 

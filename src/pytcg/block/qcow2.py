@@ -410,6 +410,14 @@ class Qcow2Device(BlockDevice):
         name = self.header.extension(fmt.EXT_DATA_FILE) or b""
         return name.decode(errors="surrogateescape")
 
+    refcount_cache_size = REFCOUNT_CACHE_BYTES
+
+    def use_refcounts(self, refcounts: Refcounts) -> None:
+        """Count with another structure (its width was changed)."""
+        refcounts.on_corrupt = self.corrupted
+        self.refcounts = refcounts
+        self._writer = None
+
     # ---- bitmaps ----
 
     def bitmap_names(self) -> list[str]:

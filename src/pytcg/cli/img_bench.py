@@ -1,0 +1,105 @@
+"""pytcg-img bench: time simple sequential requests."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pytcg.block.device import BlockDevice, BlockError
+
+from .img_common import Arguments, Failure, cache_mode, one_word, open_disk, parse, size_argument
+
+
+def run(argv: list[str]) -> int:
+    """Send requests and say how long they took."""
+    arguments = parse(argv, "h c: d: f: n i: o: q s: S: t: w U help image-opts pattern: "
+                            "flush-interval: no-drain force-share")
+    name = one_word(arguments)
+    write = "w" in arguments
+    count, depth = _count(arguments, "c", 75000), _count(arguments, "d", 64)
+    size = _size(arguments, "s", 4096)
+    step = _size(arguments, "S", 0) or size
+    offset = _size(arguments, "o", 0)
+    interval = _count(arguments, "flush-interval", 0)
+    pattern = _count(arguments, "pattern", 0)
+    if interval and not write:
+        raise Failure("--flush-interval is only available in write tests")
+    if interval and interval < depth:
+        raise Failure("Flush interval can't be smaller than depth")
+    cache = cache_mode(arguments, "t", "none" if "n" in arguments else "writeback")
+    with open_disk(name, arguments, format=arguments.get("f"), read_only=not write,
+                   cache=cache) as device:
+        if "q" not in arguments:
+            kind = "write" if write else "read"
+            print(f"Sending {count} {kind} requests, {size} bytes each, {depth} in parallel "
+                  f"(starting at offset {offset}, step size {step})")
+            if interval:
+                print(f"Sending flush every {interval} requests")
+        began = time.monotonic()
+        try:
+            _bench(device, count, depth, size, step, offset, bytes([pattern & 255]) * size,
+                   write=write, interval=interval)
+        except BlockError as error:
+            raise Failure(f"Failed request: {error}") from None
+        if "q" not in arguments:
+            print(f"Run completed in {time.monotonic() - began:.3f} seconds.")
+    return 0
+
+
+def _count(arguments: Arguments, option: str, default: int) -> int:
+    text = arguments.get(option)
+    if text is None:
+        return default
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 31:
+        raise Failure(f"Invalid value for -{option}: {text}")
+    return value
+
+
+def _size(arguments: Arguments, option: str, default: int) -> int:
+    text = arguments.get(option)
+    return default if text is None else size_argument(text, "size")
+
+
+def _bench(device: BlockDevice, count: int, depth: int, size: int, step: int, offset: int,
+           data: bytes, *, write: bool, interval: int) -> None:
+    if size > device.size:
+        raise Failure("Buffer size exceeds the image size")
+    # Requests so small are over before another thread would have woken: threads serve big ones.
+    workers = 1 if size < 65536 else min(depth, 8)
+
+    def request(position: int) -> None:
+        if write:
+            device.pwrite(position, data)
+        else:
+            device.pread(position, size)
+
+    def positions() -> list[int]:
+        found, at = [], offset
+        for _ in range(count):
+            found.append(at)
+            at += step
+            if at + size > device.size:
+                at = offset
+        return found
+
+    if workers == 1:
+        for index, position in enumerate(positions(), 1):
+            request(position)
+            if interval and index % interval == 0:
+                device.flush()
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[None]] = deque()
+        for index, position in enumerate(positions(), 1):
+            waiting.append(pool.submit(request, position))
+            if len(waiting) >= depth:
+                waiting.popleft().result()
+            if interval and index % interval == 0:
+                device.flush()
+        for future in waiting:
+            future.result()

@@ -1,0 +1,71 @@
+"""pytcg-img measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytcg.block.create import options_of, parse_options
+from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.measure import Measurement, measure
+from pytcg.block.qcow2_create import CreateOptions
+
+from .img_common import Arguments, Failure, open_disk, output_format, parse, size_argument
+from .img_convert import select_snapshot
+from .img_create import option_map
+
+
+def run(argv: list[str]) -> int:
+    """Say how large an image's file would be."""
+    arguments = parse(argv, "h f: l: o: O: U help object: image-opts output: size: force-share")
+    as_json = output_format(arguments) == "json"
+    text = arguments.get("size")
+    if len(arguments.words) > 1:
+        raise Failure("At most one filename argument is allowed.")
+    if arguments.words and text is not None:
+        raise Failure("--size N cannot be used together with a filename.")
+    if not arguments.words and text is None:
+        raise Failure("Either --size N or one filename must be specified.")
+    if not arguments.words and ("image-opts" in arguments or "f" in arguments
+                                or "l" in arguments):
+        raise Failure("--image-opts, -f, and -l can only be used with a filename argument.")
+    source: BlockDevice | None = None
+    if arguments.words:
+        source = open_disk(arguments.words[0], arguments, format=arguments.get("f"))
+    try:
+        snapshot = arguments.get("l")
+        if source is not None and snapshot is not None:
+            select_snapshot(source, snapshot)
+        result = _measure(arguments, source, size_argument(text, "image size") if text else 0)
+    except BlockError as error:
+        raise Failure(str(error)) from None
+    finally:
+        if source is not None:
+            source.close()
+    _print(result, as_json=as_json)
+    return 0
+
+
+def _measure(arguments: Arguments, source: BlockDevice | None, size: int) -> Measurement:
+    driver = arguments.get("O", "raw") or ""
+    options_of(driver)
+    values: dict[str, Any] = parse_options(driver, option_map(arguments))
+    names = ("cluster_size", "extended_l2", "refcount_bits", "preallocation")
+    version = 2 if values.get("compat") in ("0.10", "v2") else 3
+    options = CreateOptions(size, version=version,
+                            **{name: values[name] for name in names if name in values})
+    return measure(driver, options, source)
+
+
+def _print(result: Measurement, *, as_json: bool) -> None:
+    if as_json:
+        from json import dumps
+
+        found = {"required": result.required, "fully-allocated": result.fully_allocated}
+        if result.bitmaps is not None:
+            found["bitmaps"] = result.bitmaps
+        print(dumps(found, indent=4))
+        return
+    print(f"required size: {result.required}")
+    print(f"fully allocated size: {result.fully_allocated}")
+    if result.bitmaps is not None:
+        print(f"bitmaps size: {result.bitmaps}")
