@@ -14,10 +14,11 @@ import pytest
 from pytcg.block.device import BlockError
 from pytcg.block.nbd_client import open_nbd
 from pytcg.block.nbd_export import Export
+from pytcg.block.nbd_protocol import Option, Reply
 from pytcg.block.nbd_tls import TlsCredentials
 from pytcg.block.open import open_image
 
-from .nbd_support import need, run, running, serving, tool, uri
+from .nbd_support import RawClient, need, run, running, serving, tool, uri
 
 SIZE = 4 << 20
 
@@ -334,6 +335,21 @@ def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def test_fuzz_the_tls_server_lives(tmp_path: Path, raw: Path, certificates: Path) -> None:
+    server = credentials("x509", certificates, "server").server_context()
+    rng = random.Random(9)
+    with (open_image(str(raw), format="raw") as disk,
+          serving(tmp_path, Export(disk, shared=True), tls=server) as path):
+        for length in (0, 1, 5, 100, 5000):
+            with RawClient(path) as client:
+                assert client.option(Option.LIST)[-1][0] == Reply.ERR_TLS_REQD
+                assert client.option(Option.STARTTLS)[-1][0] == Reply.ACK
+                # Something like the start of a handshake record, then noise.
+                client.channel.send(b"\x16\x03\x01\x02\x00" + rng.randbytes(length))
+        with open_nbd({"filename": tls_uri("x509", path, certificates)}) as image:
+            assert image.pread(0, 512) == bytes(512)
 
 
 def test_a_client_without_a_certificate_is_refused(tmp_path: Path, raw: Path, certificates: Path

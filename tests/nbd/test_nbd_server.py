@@ -344,8 +344,13 @@ def test_an_error_of_the_disk_reaches_the_client(tmp_path: Path) -> None:
         def flush(self) -> None:
             raise OSError(28, "full")
 
+        def discard(self, offset: int, length: int) -> None:
+            raise ZeroDivisionError("a bug")
+
     with serving(tmp_path, Export(Broken(DATA))) as path, connected(path) as client:
         client.request(Command.READ, 0, 512)
+        assert client.simple_reply()[0] == 5
+        client.request(Command.TRIM, 0, 512)
         assert client.simple_reply()[0] == 5
         client.request(Command.FLUSH)
         assert client.simple_reply()[0] == 28

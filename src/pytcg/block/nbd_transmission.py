@@ -45,6 +45,8 @@ MAX_IN_FLIGHT = 16
 MAX_BYTES_IN_FLIGHT = 2 * MAX_PAYLOAD
 #: Each worker keeps a buffer of this size; larger payloads get one of their own.
 _KEPT_BUFFER = 1 << 20
+#: How many requests' worth of block status a read asks for, as the next ones often follow on.
+_LOOK_AHEAD = 16
 _STOP = Request(0, Command.DISC, 0, 0, 0)
 
 
@@ -99,6 +101,7 @@ class Transmission:
         self._helpers: list[threading.Thread] = []
         self._ended = False
         self._budget = ByteBudget(MAX_BYTES_IN_FLIGHT)
+        self._known_data = (0, 0)
 
     def run(self) -> None:
         """Serve; returns when every reply is out and every worker is gone."""
@@ -137,7 +140,11 @@ class Transmission:
                 return
             helper = threading.Thread(target=self._work, name="nbd-worker", daemon=True)
             self._helpers.append(helper)
-        helper.start()
+        try:
+            helper.start()
+        except RuntimeError:  # no threads left: those that are there will do
+            with self._state_lock:
+                self._helpers.remove(helper)
 
     def _next(self, worker: Worker) -> tuple[Request, memoryview | BlockError | None]:
         """The next request with its payload, or why it fails; DISC when there is no next."""
@@ -199,6 +206,11 @@ class Transmission:
             self._fail(request, BlockError.from_os("request failed", error))
         except MemoryError:
             self._fail(request, BlockError("out of memory", errno.ENOMEM))
+        except ConnectionLost:
+            raise
+        except Exception:  # a fault of ours is no reason to leave a client without a reply
+            log.exception("request %s failed", request)
+            self._fail(request, BlockError("internal error", errno.EIO))
         finally:
             if request.command in (Command.READ, Command.WRITE):
                 self._budget.give(request.length)
@@ -248,15 +260,30 @@ class Transmission:
         """Holes as holes, the rest as data, each extent as a chunk of its own."""
         at, end = request.offset, request.offset + request.length
         while at < end:
-            extent = self._export.device.status_at(at, end - at)
-            step = min(extent.length, end - at)
+            known, zero = self._status_ahead(at, request.length)
+            step = min(known, end - at)
             done = at + step == end
-            if extent.zero:
+            if zero:
                 hole = CHUNK_HOLE.pack(at, step)
                 self._chunk(request, Chunk.OFFSET_HOLE, hole, done=done)
             else:
                 self._read_chunk(worker, request, at, step, done=done)
             at += step
+
+    def _status_ahead(self, at: int, wanted: int) -> tuple[int, bool]:
+        """(length, zero) of the extent at an offset, remembering where data goes on.
+
+        A hole that has been punched there meanwhile is sent as the zeroes it reads as, so what
+        is remembered may be old but never wrong.
+        """
+        start, end = self._known_data
+        if start <= at < end:
+            return end - at, False
+        reach = min(wanted * _LOOK_AHEAD, self._export.size - at)
+        extent = self._export.device.status_at(at, reach)
+        if not extent.zero:
+            self._known_data = at, at + extent.length
+        return extent.length, extent.zero
 
     def _block_status(self, request: Request) -> None:
         if not self._contexts:
