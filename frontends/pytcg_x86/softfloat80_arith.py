@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from pytcg_native import clz, i32, native, u32, u64, u128
+from pytcg_native import i32, native, u32, u64, u128
 from pytcg_x86.softfloat80 import (
     BIAS,
     INFINITE,
@@ -273,8 +273,3 @@ def x80_magnitude(x: u128) -> u128:
     if (magnitude >> 63) == 1:
         magnitude += u128(1) << 64
     return magnitude
-
-
-@native(inline=True)
-def leading_zeros(x: u64) -> u32:
-    return u32(clz(x))

@@ -4,68 +4,32 @@ Everything but the FN… instructions waits: it first raises #MF for an exceptio
 an instruction does to the register stack is in `x87_stack`, arithmetic in `softfloat80*`.
 
 Deviations: the last opcode (FOP) is not recorded, as on processors that keep it only for unmasked
-exceptions; with CR0.NE clear no IRQ 13 is raised.
+exceptions; with CR0.NE clear no IRQ 13 is raised. Where processors differ (C1 after FCOMI, the last
+bit of transcendentals) the manual or the correctly rounded value wins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
-from pytcg_native.types import NativeFunction
 from pytcg_x86 import x87_memory as memory
+from pytcg_x86 import (
+    x87_move,  # noqa: F401  loads and stores
+    x87_rows,  # noqa: F401  the rows of this family
+)
+from pytcg_x86 import x87_operate as operate
 from pytcg_x86 import x87_remainder as remainder
-from pytcg_x86 import x87_rows  # noqa: F401  the rows of this family
 from pytcg_x86 import x87_stack as stack
 from pytcg_x86 import x87_transcendental as transcendental
 from pytcg_x86 import x87_transfer as transfer
 from pytcg_x86.softfloat80_arith import Arith
-from pytcg_x86.state import ENV, Seg
 from pytcg_x86.table import lower
 from pytcg_x86.translate import Operand, Translator
-
-Native = NativeFunction[Any, Any]
+from pytcg_x86.x87_lowering import Native, begin, call, index, loaded, note
 
 UNDEFINED: dict[str, str] = {}
-
-
-def call(t: Translator, native: Native, *args: Value | int) -> Value:
-    """Call a core with env; Python ints are u32 arguments. Void calls give a zero nobody uses."""
-    values = [t.const(a, 32) if isinstance(a, int) else a for a in args]
-    result = t.call(native, t.env, *values)
-    return t.const(0, 32) if result is None else result
-
-
-def begin(t: Translator) -> None:
-    """What a waiting instruction does first."""
-    call(t, stack.fp_wait)
-
-
-def note(t: Translator, *, operand: bool = False) -> None:
-    """Record the instruction's address and, if it has one, its memory operand's."""
-    t.st_env("fp_ip", t.pc())
-    t.st_env("fp_cs", t.ld_env("seg_sel", Seg.CS))
-    if operand:
-        t.st_env("fp_dp", t.offset())
-        selectors = t.b.ptradd(t.env, ENV.offset("seg_sel"))
-        t.st_env("fp_ds", t.b.ld(Type.I16, selectors, t.field("segment", Type.I64) << 1))
-
-
-def index(t: Translator, op: Operand) -> Value:
-    """i of an ST(i) operand (i32)."""
-    assert op.where is not None
-    origin = t.b.ptradd(t.env, ENV.offset("fp_mantissa"))
-    return (t.b.op("ptrdiff", op.where, origin) >> 3).trunc(Type.I32) & 7
-
-
-def loaded(t: Translator, op: Operand) -> Value:
-    """Wait, load a memory operand, and note both addresses."""
-    begin(t)
-    value = t.read(op)
-    note(t, operand=True)
-    return value
 
 
 # Arithmetic and comparison ---------------------------------------------------------------------
@@ -74,12 +38,12 @@ def loaded(t: Translator, op: Operand) -> Value:
 def _arith(operation: Arith) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
         if op.is_memory:
-            core = stack.fp_arith_m32 if op.bits == 32 else stack.fp_arith_m64
+            core = operate.fp_arith_m32 if op.bits == 32 else operate.fp_arith_m64
             call(t, core, operation, loaded(t, op))
             return
         begin(t)
         note(t)
-        call(t, stack.fp_arith_register, operation, index(t, op), 0, 0)
+        call(t, operate.fp_arith_register, operation, index(t, op), 0, 0)
 
     return lowering
 
@@ -89,7 +53,7 @@ def _arith_sti(operation: Arith, pops: int) -> Callable[..., None]:
         begin(t)
         note(t)
         i = index(t, op)
-        call(t, stack.fp_arith_register, operation, i, i, pops)
+        call(t, operate.fp_arith_register, operation, i, i, pops)
 
     return lowering
 
@@ -117,12 +81,12 @@ for _operation in Arith:
 def _compare(*, quiet: int, pops: int) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
         if op.is_memory:
-            core = stack.fp_compare_m32 if op.bits == 32 else stack.fp_compare_m64
+            core = operate.fp_compare_m32 if op.bits == 32 else operate.fp_compare_m64
             call(t, core, loaded(t, op), pops)
             return
         begin(t)
         note(t)
-        call(t, stack.fp_compare_register, index(t, op), quiet, pops)
+        call(t, operate.fp_compare_register, index(t, op), quiet, pops)
 
     return lowering
 
@@ -138,7 +102,7 @@ def _compare_next(quiet: int) -> Callable[..., None]:
     def lowering(t: Translator) -> None:
         begin(t)
         note(t)
-        call(t, stack.fp_compare_register, 1, quiet, 2)
+        call(t, operate.fp_compare_register, 1, quiet, 2)
 
     return lowering
 
@@ -147,7 +111,7 @@ def _compare_flags(*, quiet: int, pops: int) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
         begin(t)
         note(t)
-        t.flags.load(call(t, stack.fp_order_flags, index(t, op), quiet, pops))
+        t.flags.load(call(t, operate.fp_order_flags, index(t, op), quiet, pops))
 
     return lowering
 
@@ -168,125 +132,6 @@ def ftst(t: Translator) -> None:
     begin(t)
     note(t)
     call(t, transfer.fp_compare_int, t.const(0, 64), 0)
-
-
-# Loads -----------------------------------------------------------------------------------------
-
-
-@lower("FLD", dst="raw")
-def fld(t: Translator, op: Operand) -> None:
-    """FLD m32, m64, ST(i): push."""
-    if op.is_memory:
-        core = transfer.fp_load_m32 if op.bits == 32 else transfer.fp_load_m64
-        call(t, core, loaded(t, op))
-        return
-    begin(t)
-    note(t)
-    call(t, stack.fp_load_register, index(t, op))
-
-
-def ten_bytes(t: Translator) -> tuple[Value, Value]:
-    """A ten-byte memory operand: low 64 bits, high 16 bits."""
-    begin(t)
-    address = t.address(80)
-    low, high = t.load(64, address), t.load(16, address + 8)
-    note(t, operand=True)
-    return low, high
-
-
-@lower("FLD80", dst="raw")
-def fld80(t: Translator, op: Operand) -> None:
-    """FLD m80: push, unchanged."""
-    low, high = ten_bytes(t)
-    call(t, stack.fp_load, low, high.zext(Type.I32))
-
-
-@lower("FBLD", dst="raw")
-def fbld(t: Translator, op: Operand) -> None:
-    """FBLD m80: push a packed decimal."""
-    call(t, transfer.fp_load_decimal, *ten_bytes(t))
-
-
-@lower("FILD", dst="raw")
-def fild(t: Translator, op: Operand) -> None:
-    """FILD: push a signed integer."""
-    call(t, transfer.fp_load_int, loaded(t, op).sext(Type.I64))
-
-
-def _constant(which: int) -> Callable[..., None]:
-    def lowering(t: Translator) -> None:
-        begin(t)
-        note(t)
-        call(t, stack.fp_load_constant, which)
-
-    return lowering
-
-
-for _which, _name in enumerate(("1", "L2T", "L2E", "PI", "LG2", "LN2", "Z")):
-    lower(f"FLD{_name}", dst="raw")(_constant(_which))
-
-
-# Stores ----------------------------------------------------------------------------------------
-
-
-def destination(t: Translator, size: int) -> Value:
-    """Wait, and make sure ``size`` bytes can be stored: their linear address."""
-    begin(t)
-    address = t.address(size * 8, write=True)
-    call(t, memory.fp_probe, address, t.const(size, 64))
-    note(t, operand=True)
-    return address
-
-
-def store_and_pop(t: Translator, address: Value, parts: list[Value], pops: int) -> None:
-    """Store the parts one after the other and pop, unless an exception forbids it."""
-    with t.when(call(t, transfer.fp_storable), likely=True):
-        for part in parts:
-            t.store(part.bits, address, part)
-            address = address + part.bits // 8
-        if pops:
-            call(t, stack.fp_pop)
-
-
-def _store(pops: int) -> Callable[..., None]:
-    def lowering(t: Translator, op: Operand) -> None:
-        if op.is_memory:
-            address = destination(t, op.bits // 8)
-            core = transfer.fp_to_m32 if op.bits == 32 else transfer.fp_to_m64
-            store_and_pop(t, address, [call(t, core)], pops)
-            return
-        begin(t)
-        note(t)
-        call(t, stack.fp_store_register, index(t, op), pops)
-
-    return lowering
-
-
-def _store_int(*, chop: int, pops: int) -> Callable[..., None]:
-    def lowering(t: Translator, op: Operand) -> None:
-        address = destination(t, op.bits // 8)
-        value = call(t, transfer.fp_to_int, op.bits, chop)
-        store_and_pop(t, address, [value.trunc(op.type)], pops)
-
-    return lowering
-
-
-def _store_ten(core: Native) -> Callable[..., None]:
-    def lowering(t: Translator, op: Operand) -> None:
-        address = destination(t, 10)
-        value = call(t, core)
-        parts = [value.trunc(Type.I64), (value >> 64).trunc(Type.I16)]
-        store_and_pop(t, address, parts, 1)
-
-    return lowering
-
-
-for _pops, _suffix in enumerate(("", "P")):
-    lower(f"FST{_suffix}", dst="raw")(_store(_pops))
-    lower(f"FIST{_suffix}", dst="raw")(_store_int(chop=0, pops=_pops))
-lower("FISTTP", dst="raw")(_store_int(chop=1, pops=1))
-lower("FSTP80", dst="raw")(_store_ten(transfer.fp_stored))
-lower("FBSTP", dst="raw")(_store_ten(transfer.fp_to_decimal))
 
 
 # Registers -------------------------------------------------------------------------------------
@@ -349,15 +194,15 @@ def _core(core: Native, *args: int) -> Callable[..., None]:
     return lowering
 
 
-lower("FCHS", dst="raw")(_core(stack.fp_sign, 1, 1))
-lower("FABS", dst="raw")(_core(stack.fp_sign, 0, 0))
-lower("FXAM", dst="raw")(_core(stack.fp_examine))
+lower("FCHS", dst="raw")(_core(operate.fp_sign, 1, 1))
+lower("FABS", dst="raw")(_core(operate.fp_sign, 0, 0))
+lower("FXAM", dst="raw")(_core(operate.fp_examine))
 lower("FINCSTP", dst="raw")(_core(stack.fp_step, 1))
 lower("FDECSTP", dst="raw")(_core(stack.fp_step, 7))
-lower("FSQRT", dst="raw")(_core(stack.fp_sqrt))
-lower("FRNDINT", dst="raw")(_core(stack.fp_round_to_integral))
-lower("FXTRACT", dst="raw")(_core(stack.fp_extract))
-lower("FSCALE", dst="raw")(_core(stack.fp_scale))
+lower("FSQRT", dst="raw")(_core(operate.fp_sqrt))
+lower("FRNDINT", dst="raw")(_core(operate.fp_round_to_integral))
+lower("FXTRACT", dst="raw")(_core(operate.fp_extract))
+lower("FSCALE", dst="raw")(_core(operate.fp_scale))
 lower("FPREM", dst="raw")(_core(remainder.fp_remainder, 0))
 lower("FPREM1", dst="raw")(_core(remainder.fp_remainder, 1))
 for _name, _native in transcendental.CORES.items():

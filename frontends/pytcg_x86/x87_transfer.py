@@ -19,10 +19,9 @@ from pytcg_x86.softfloat80_convert import (
     x80_to_int,
 )
 from pytcg_x86.state import Env
+from pytcg_x86.x87_operate import fp_arith_memory, fp_compare_wide
 from pytcg_x86.x87_stack import (
-    fp_arith_memory,
     fp_clear_c1,
-    fp_compare_wide,
     fp_empty,
     fp_get,
     fp_load_float,
