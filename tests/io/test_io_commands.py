@@ -6,8 +6,10 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -326,6 +328,29 @@ def test_many_requests_in_flight_leave_what_they_wrote(tmp_path: Path) -> None:
     assert run([*OURS, "-f", "raw", *args, "d.img"], make_images_here) == (0, "", "")
     data = (make_images_here / "d.img").read_bytes()
     assert data[: 300 * 8192] == b"".join(bytes([n % 251]) * 8192 for n in range(300))
+
+
+def test_the_same_on_an_nbd_export(tmp_path: Path) -> None:
+    need("qemu-nbd")
+    lines = ("info", "map", "alloc 0 64k", "length", "read 0 11M", "write -P 3 1M 64k",
+             "write -f 0 512", "write -z 64k 64k", "discard 0 4k", "read -P 3 1M 64k", "flush",
+             "write 10M 1", "reopen -r", "reopen -w", "read -v 0 16")
+    said = []
+    for who, program in (("theirs", ["qemu-io"]), ("ours", OURS)):
+        make_images(tmp_path / who)
+        for start in (["qemu-nbd"], [sys.executable, "-m", "pytcg.cli.nbd"]):
+            path = str(tmp_path / "s")
+            run([*start, "-f", "raw", "--fork", "-t", "-k", path, "--pid-file",
+                 str(tmp_path / "pid"), "d.img"], tmp_path / who)
+            try:
+                where = f"nbd+unix:///?socket={path}"
+                said.append(run([*program, "-f", "raw", *commands("\n".join(lines)), where],
+                                tmp_path))
+            finally:
+                os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+                while os.path.exists(path):
+                    time.sleep(0.02)
+    assert said[0][0] == 1 and said == [said[0]] * 4
 
 
 def test_prompted_commands(tmp_path: Path) -> None:

@@ -167,6 +167,21 @@ def test_a_qcow2_chain_is_served_with_its_depth_and_bitmap(tmp_path: Path) -> No
     assert found[0] == found[1]
 
 
+def test_nbdcopy_into_a_qcow2_over_four_connections(tmp_path: Path) -> None:
+    img = need("qemu-img")
+    source, disk, path = tmp_path / "source", str(tmp_path / "d.qcow2"), str(tmp_path / "s")
+    rng = random.Random(10)
+    source.write_bytes(b"".join(rng.choice((rng.randbytes(1 << 16), bytes(1 << 16)))
+                                for _ in range(256)))
+    run(img, "create", "-f", "qcow2", "-o", "cluster_size=4k", disk, "16M")
+    with running(tool("nbd", "-f", "qcow2", "-e", "4", "-t", "-k", path, disk), path):
+        run(need("nbdcopy"), "-C", "4", "--flush", str(source), uri(path))
+        run(need("nbdcopy"), "-C", "4", uri(path), str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+    run(img, "check", disk)
+    run(img, "compare", "-f", "raw", "-F", "qcow2", str(source), disk)
+
+
 # ---- our client, their servers ----
 
 

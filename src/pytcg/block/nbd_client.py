@@ -28,16 +28,15 @@ Data = bytes | bytearray | memoryview
 
 
 def open_nbd(options: Mapping[str, Any], *, read_only: bool = False) -> NbdDevice:
-    """Open an export by a name (`filename`) or by QEMU's nbd driver options."""
+    """Open an export by a name (`filename`) or by QEMU's nbd driver options.
+
+    Raises BlockError that says what is wrong; whose image it was, the caller says.
+    """
     left = dict(options)
     filename = str(left.get("filename", ""))
     context = str(left.pop("x-dirty-bitmap", BASE_ALLOCATION))
-    try:
-        address = parse_options(left)
-        return NbdDevice(address, filename=filename, read_only=read_only, context=context)
-    except BlockError as error:
-        shown = filename or "json:{\"driver\": \"nbd\"}"
-        raise BlockError(f"Could not open '{shown}': {error}", error.errno) from None
+    address = parse_options(left)
+    return NbdDevice(address, filename=filename, read_only=read_only, context=context)
 
 
 class NbdDevice(BlockDevice):
