@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SRC = str(Path(__file__).parents[1] / "src")
@@ -43,7 +43,7 @@ def seconds(command: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
-def median_times(servers: dict[str, Sequence[str]], image: Sequence[str], directory: Path,
+def median_times(servers: Mapping[str, Sequence[str]], image: Sequence[str], directory: Path,
                  runs: int) -> dict[str, dict[str, float]]:
     """Median seconds by server and direction, the servers taking turns."""
     found: dict[str, dict[str, list[float]]] = {
