@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.resources
+import os
 import sys
 import threading
 import time
@@ -117,6 +118,8 @@ class ThreadedEngine:
         """Keys of the forms worth compiling before they are met."""
         from pytcg_x86.seeds import parse_seeds
 
+        if os.environ.get("PYTCG_NO_SEEDS"):  # how bench.seeds finds out what is met
+            return []
         with contextlib.suppress(FileNotFoundError):
             text = importlib.resources.files("pytcg_x86").joinpath("seeds.txt").read_text()
             return parse_seeds(text)

@@ -6,6 +6,7 @@ host callbacks, and compile forms.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from pytcg_x86.state import ENV, Attr, Host
 ARENA_SIZE = 160 << 20
 """Bytes for translated blocks; when it is full all are dropped."""
 
+_FORM_ROW = struct.Struct("<QQQ")  # layout.FORM's key, code, effects
 _ALL_ONES = (1 << 64) - 1
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 _DATA = int(Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED)
@@ -29,6 +31,7 @@ class Engine(Protocol):
     """What runs native code: compiled by LLVM, or evaluated in Python."""
 
     name: str
+    forms: dict[int, tuple[int, int]]  # (code, effects) by key
 
     def symbol(self, name: str) -> int: ...
 
@@ -70,6 +73,7 @@ class X86Cpu:
         self._memory_version = -1
         self._connect()
         self._forms_done = 1
+        self._install_forms(engine.forms)
         self.reset()
 
     # Setting up --------------------------------------------------------------------------------
@@ -197,17 +201,20 @@ class X86Cpu:
                 return reason
             self.compile_missing()
 
+    def _install_forms(self, forms: Mapping[int, tuple[int, int]]) -> None:
+        """Let the decoder know compiled forms by key."""
+        view = self.buffers["form_list"].view
+        for key, (code, effects) in forms.items():
+            number = self.engine.call("form_index", self.address, key) & 0xFFFF_FFFF
+            _FORM_ROW.pack_into(view, number * layout.FORM.size, key, code, effects)
+        self._forms_done = self.state.get("form_count")
+
     def compile_missing(self) -> None:
         """Compile the forms that decoded blocks wait for."""
-        count = self.state.get("form_count")
-        rows = [StateView(layout.FORM, self.buffers["form_list"].view[n * layout.FORM.size :])
-                for n in range(self._forms_done, count)]  # fmt: skip
-        codes = self.engine.compile_forms(row.get("key") for row in rows)
-        for row in rows:
-            code, effects = codes[row.get("key")]
-            row.set("effects", effects)
-            row.set("code", code)
-        self._forms_done = count
+        view = self.buffers["form_list"].view
+        numbers = range(self._forms_done, self.state.get("form_count"))
+        keys = [_FORM_ROW.unpack_from(view, n * layout.FORM.size)[0] for n in numbers]
+        self._install_forms(self.engine.compile_forms(keys))
         # Blocks made before now lack the superinstructions that have just been compiled.
         self.engine.call("tb_flush", self.address)
 
