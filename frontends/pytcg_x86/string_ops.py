@@ -4,7 +4,7 @@ CMPS and SCAS are in `string_compare`, INS and OUTS in `string_io`. Each helper 
 a request to leave (`env.exit_request`) or the end of the count makes it, with rCX, rSI and rDI
 exactly as that many single iterations leave them. While both pages of a transfer are plain RAM in
 the TLB, a run within them is done on host memory; overlapping operands get the result of going
-element by element.
+element by element. A request to leave that is there already (TF is set, say) gets one iteration.
 """
 
 from __future__ import annotations
@@ -241,7 +241,9 @@ def rep_movs(env: Env, where: u64, size: u64, mask: u64) -> u32:
     if count == 0:
         return NOTHING
     while True:
-        moved: u64 = movs_run(env, where, size, mask, count)
+        moved: u64 = 0
+        if env.exit_request == 0:
+            moved = movs_run(env, where, size, mask, count)
         if moved == 0:
             moved = movs_element(env, where, size, mask)
         count -= moved
@@ -286,7 +288,9 @@ def rep_stos(env: Env, where: u64, size: u64, mask: u64) -> u32:
     if count == 0:
         return NOTHING
     while True:
-        stored: u64 = stos_run(env, where, size, mask, count)
+        stored: u64 = 0
+        if env.exit_request == 0:
+            stored = stos_run(env, where, size, mask, count)
         if stored == 0:
             stored = stos_element(env, where, size, mask)
         count -= stored

@@ -43,8 +43,8 @@ def processor(layout: Layout, engine: str) -> Cpu:
     return cpu
 
 
-def on_engine(case: Case, engine: str) -> Outcome:
-    """Run a case on pytcg."""
+def on_engine(case: Case, engine: str, *, whole: bool = False) -> Outcome:
+    """Run a case on pytcg: one instruction, or ``whole``, to the HLT after the code."""
     layout = case.layout
     cpu = processor(layout, engine)
     cpu.write(layout.code, case.code + HLT)
@@ -52,10 +52,13 @@ def on_engine(case: Case, engine: str) -> Outcome:
     for name, value in zip(NAMES, case.regs, strict=True):
         cpu.regs[name] = value
     cpu.regs["eflags"] = case.flags
-    stop = cpu.run(layout.code, max_insns=1)
+    stop = cpu.run(layout.code, max_insns=1000 if whole else 1)
     regs = tuple(cpu.regs[name] for name in NAMES)
     data = cpu.read(layout.data, layout.size)
-    _check_stop(case, stop)
+    if whole:
+        assert stop.kind == "hlt", (str(case), stop)
+    else:
+        _check_stop(case, stop)
     return Outcome(regs, cpu.regs["eflags"], data, stop.vector)
 
 

@@ -127,6 +127,19 @@ def test_a_string_store_over_the_running_code_takes_effect_at_once() -> None:
     assert (stop.kind, cpu.regs["rax"], cpu.regs["rip"]) == ("hlt", 6, CODE + 7)
 
 
+@pytest.mark.parametrize("opcode", [0xA4, 0xAA, 0xA6], ids=["movs", "stos", "cmps"])
+def test_single_stepping_traps_after_every_iteration(opcode: int) -> None:
+    cpu = make_cpu()
+    start(cpu, encode(opcode, 1), rcx=0, eflags=2)
+    for name, value in {"rcx": 3, "rsi": DATA, "rdi": DATA + 64, "eflags": 0x102}.items():
+        cpu.regs[name] = value
+    for left in (2, 1, 0):
+        stop = cpu.run(CODE, max_insns=100)
+        after = CODE + (0 if left else 2)
+        assert (stop.kind, stop.vector, stop.rip) == ("exception", 1, after)
+        assert cpu.regs["rcx"] == left
+
+
 def test_byte_moves_wrap_at_64_kib_with_16_bit_addresses() -> None:
     cpu = Cpu(mode="real")
     cpu.map(0, 0x10000)
