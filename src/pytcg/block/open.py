@@ -260,9 +260,10 @@ def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDev
         if not device.backing_file:
             return None
         name = resolve_backing(device.filename, device.backing_file)
-        if name in flags.chain or len(flags.chain) >= MAX_CHAIN:
+        above = flags.chain or (device.filename,)
+        if name in above or len(flags.chain) >= MAX_CHAIN:
             raise BlockError(f"Backing file '{name}' creates an infinite loop.", errno.ELOOP)
-        below.chain = (*flags.chain, name)
+        below.chain = (*above, name)
         try:
             options = parse_name(name)
         except BlockError as error:

@@ -44,6 +44,7 @@ class _Checker:
         self.fix_all = repair == "all"
         self.report = report
         self.rebuild = False
+        self.structure: list[int] = []  # clusters counted for the refcount structure itself
         self.clusters = -(-self.file.size // self.cluster)
         if self.clusters > MAX_CLUSTERS:
             raise BlockError("The image file is too large to be checked", errno.EFBIG)
@@ -192,7 +193,11 @@ class _Checker:
 
     def _count_refcount_structures(self) -> None:
         refcounts = self.device.refcounts
+        first = refcounts.table_offset >> self.bits
+        last = first + (len(refcounts.table) * 8 >> self.bits)
         self._count(refcounts.table_offset, len(refcounts.table) * 8)
+        if last <= self.clusters:
+            self.structure += range(first, last)
         for index, entry in enumerate(refcounts.table):
             offset = entry & fmt.REFTABLE_MASK
             if not entry:
@@ -208,6 +213,7 @@ class _Checker:
                 self.rebuild = True
             else:
                 self.expected[offset >> self.bits] += 1
+                self.structure.append(offset >> self.bits)
                 if self.expected[offset >> self.bits] != 1:
                     self._corrupt(f"ERROR refcount block {index} refcount="
                                   f"{self.expected[offset >> self.bits]}")
@@ -316,12 +322,7 @@ class _Checker:
         """Write a whole new refcount structure behind the image and switch to it."""
         self.report("Rebuilding refcount structure")
         device, refcounts = self.device, self.device.refcounts
-        for entry in refcounts.table:  # the old structure's own references
-            offset = entry & fmt.REFTABLE_MASK
-            if entry and offset % self.cluster == 0 and offset >> self.bits < self.clusters:
-                self.expected[offset >> self.bits] -= 1
-        first = refcounts.table_offset >> self.bits
-        for cluster in range(first, first + (len(refcounts.table) * 8 >> self.bits)):
+        for cluster in self.structure:
             self.expected[cluster] -= 1
         offset, table = refcounts.build(self.expected, self.clusters)
         self.file.flush()

@@ -105,11 +105,7 @@ def build_header(options: CreateOptions) -> fmt.Header:
         header = header.with_extension(fmt.EXT_DATA_FILE, options.data_file.encode())
     if options.version >= 3:
         header = header.with_extension(fmt.EXT_FEATURE_NAMES, fmt.feature_table())
-    try:
-        fmt.pack_header(header)
-    except BlockError:  # the names of the features are a courtesy
-        header = header.with_extension(fmt.EXT_FEATURE_NAMES, None)
-    return header
+    return fmt.fit_header(header)
 
 
 def create_qcow2(file: BlockDevice, options: CreateOptions, *,

@@ -243,6 +243,15 @@ def pack_header(header: Header) -> bytes:
     return packed
 
 
+def fit_header(header: Header) -> Header:
+    """The header, without the names of its features if it wouldn't fit a cluster with them."""
+    try:
+        pack_header(header)
+    except ImageFormatError:
+        return header.with_extension(EXT_FEATURE_NAMES, None)  # they are a courtesy
+    return header
+
+
 class SnapshotEntry(NamedTuple):
     """One entry of the snapshot table."""
 

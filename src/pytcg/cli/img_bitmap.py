@@ -19,7 +19,8 @@ def run(argv: list[str]) -> int:
     if len(arguments.words) != 2:
         raise Failure("Expecting filename and bitmap name")
     if not actions:
-        raise Failure("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge")
+        raise Failure("Need at least one of --add, --remove, --clear, --enable, --disable, or "
+                      "--merge")
     if "g" in arguments and not any(name == "add" for name, _ in actions):
         raise Failure("granularity only supported with --add")
     if "F" in arguments and "b" not in arguments:
