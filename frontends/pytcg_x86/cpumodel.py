@@ -1,14 +1,15 @@
 """CPU models: named sets of the features that are there, and CPUID's answers for them.
 
-A model is spelt as in QEMU: ``NAME,+feature,-feature,feature=on``. Vendor and family are those of
-QEMU's qemu64: AMD's family 15 is not vulnerable to Meltdown, so Linux keeps one page table, and
-its errata need nothing but MSRs that read as 0.
+A model is spelt as in QEMU: ``NAME,+feature,-feature,feature=on``. The model "max" says that it is
+an Atom of the last in-order kind (family 6, model 36H): like an emulator it does not speculate, and
+Linux, which knows that, leaves out page table isolation, retpolines and speculation barriers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from fractions import Fraction
 
 
 class Word(IntEnum):
@@ -61,8 +62,8 @@ _QEMU64 = [
 ]  # fmt: skip
 _MAX = [
     *_QEMU64, "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "xsave", "fsgsbase", "smep",
-    "erms", "invpcid", "smap", "clflushopt", "pdpe1gb", "rdtscp", "abm", "3dnowprefetch",
-    "invtsc", "arat",
+    "erms", "invpcid", "smap", "tsc-adjust", "clflushopt", "pdpe1gb", "rdtscp", "abm",
+    "3dnowprefetch", "invtsc", "arat",
 ]  # fmt: skip
 
 IMPLEMENTED = frozenset(_MAX)
@@ -72,6 +73,9 @@ _AMD, _INTEL = b"AuthenticAMD", b"GenuineIntel"
 _CLFLUSH_LINE = 64
 _XSAVE_SIZE = 576  # legacy area and header: x87 and SSE
 _ADDRESS_BITS = 40 | 48 << 8
+_CRYSTAL_HZ = 1_000_000_000
+"""What leaf 15H says the TSC is derived from: the local APIC timer's clock, as on hardware."""
+_LAST_NUMERATOR = 4_000  # Linux multiplies it by the crystal's kHz in 32 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,13 @@ class Identity:
 
 
 _K8 = Identity(_AMD, 0x0006_0FB1, "pytcg Virtual CPU")
+_ATOM = Identity(_INTEL, 0x0003_0661, "pytcg Virtual CPU")
 _P6 = Identity(_INTEL, 0x0000_0663, "pytcg Virtual CPU (32 bits)")
 
 MODELS: dict[str, tuple[Identity, list[str]]] = {
     "qemu64": (_K8, _QEMU64),
     "qemu32": (_P6, _QEMU32),
-    "max": (_K8, _MAX),
+    "max": (_ATOM, _MAX),
     "base": (_K8, []),
 }
 
@@ -101,6 +106,7 @@ class CpuModel:
         self.name = name
         self.identity = identity
         self.features = frozenset(features)
+        self.tsc_hz = 0  # 0: not told, the guest must measure it
 
     @classmethod
     def parse(cls, text: str) -> CpuModel:
@@ -135,15 +141,20 @@ class CpuModel:
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """EAX, EBX, ECX, EDX; what depends on CR4 and XCR0 is left to `pytcg_x86.cpuid`."""
-        low, high = self._basic_leaves, self._extended_leaves
-        last = 0xD if "xsave" in self.features or "x2apic" in self.features else 7
         if leaf >> 16 == 0x8000:
-            return high(leaf) if leaf <= 0x8000_0008 else (0, 0, 0, 0)
+            return self._extended_leaves(leaf) if leaf <= 0x8000_0008 else (0, 0, 0, 0)
         if leaf >> 16 == 0x4000 and "hypervisor" in self.features:
             return _hypervisor(leaf)
-        if leaf > last:
-            leaf = last if self.identity.vendor == _INTEL else leaf
-        return (last, *self._vendor()) if leaf == 0 else low(leaf, subleaf)
+        if leaf == 0:
+            return (self.last_leaf, *self._vendor())
+        return self._basic_leaves(leaf, subleaf) if leaf <= self.last_leaf else (0, 0, 0, 0)
+
+    @property
+    def last_leaf(self) -> int:
+        """The highest basic leaf."""
+        if self.identity.vendor == _INTEL and "lm" in self.features:
+            return 0x16
+        return 0xD if {"xsave", "x2apic"} & self.features else 7
 
     def _word(self, word: Word, half: int) -> int:
         return self.feature_words()[word] >> (32 * half) & 0xFFFF_FFFF
@@ -164,6 +175,13 @@ class CpuModel:
             return 0, 1, subleaf | (subleaf + 1) << 8, 0  # one thread in one core
         if leaf == 0xD and "xsave" in self.features and subleaf == 0:
             return 3, _XSAVE_SIZE, _XSAVE_SIZE, 0
+        if leaf == 0x15 and self.tsc_hz:
+            most = _LAST_NUMERATOR * _CRYSTAL_HZ // self.tsc_hz
+            ratio = Fraction(self.tsc_hz, _CRYSTAL_HZ).limit_denominator(most)
+            return ratio.denominator, ratio.numerator, _CRYSTAL_HZ, 0
+        if leaf == 0x16 and self.tsc_hz:
+            megahertz = round(self.tsc_hz / 1e6)
+            return megahertz, megahertz, 100, 0
         return 0, 0, 0, 0
 
     def _extended_leaves(self, leaf: int) -> tuple[int, int, int, int]:

@@ -2,6 +2,7 @@
 
 The local APIC's MSRs belong to the board. AMD's own (C001xxxxH) and a few that say "there is
 nothing" read as 0 and ignore writes, as Linux reads them unasked; any other is #GP(0).
+TSC_ADJUST is the distance to the host's counter, which RESET leaves 0.
 """
 
 from __future__ import annotations
@@ -178,6 +179,8 @@ def read_msr(env: Env, index: u32) -> u64:
         return env.mtrr[slot]
     if index == Msr.TSC:
         return read_tsc(env)
+    if index == Msr.TSC_ADJUST:
+        return env.tsc_offset
     if index == Msr.MTRRCAP:
         return _MTRRCAP
     if index == Msr.SYSENTER_CS:
@@ -255,6 +258,8 @@ def write_plain_msr(env: Env, index: u32, value: u64) -> None:
     """MSRs of the processor that are not memory types or the board's."""
     if index == Msr.TSC:
         env.tsc_offset = value - cycles()
+    elif index == Msr.TSC_ADJUST:
+        env.tsc_offset = value
     elif index == Msr.SYSENTER_CS:
         env.sysenter_cs = value
     elif index == Msr.MISC_ENABLE:

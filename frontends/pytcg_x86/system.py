@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytcg.exec.exits import Exit
 from pytcg.ir.ops import INT_OF_BITS, Type
+from pytcg.softmmu.access import probe_write
 from pytcg_native import native, u32, u64
 from pytcg_x86.descriptor import (
     descriptor_address,
@@ -155,6 +156,7 @@ def _store_table(t: Translator, name: str) -> None:
     bits = _base_bits(t)
     start = t.address(bits + 16, write=True)
     # Both parts must be writable before one is written.
+    t.call(probe_write, t.env, start, t.const(bits // 8 + 2, 64))
     base = t.ld_env(f"{name}_base").resize(INT_OF_BITS[bits])
     t.store(bits, start + 2, base)
     t.store(16, start, t.ld_env(f"{name}_limit").trunc(Type.I16))

@@ -50,9 +50,9 @@ def test_an_unimplemented_feature_may_be_switched_off() -> None:
 def test_leaves() -> None:
     model = CpuModel.parse("max")
     last, *words = model.cpuid(0, 0)
-    assert last == 0xD
-    assert b"".join(words[i].to_bytes(4, "little") for i in (0, 2, 1)) == b"AuthenticAMD"
-    assert model.cpuid(1, 0)[0] == model.signature == 0x0006_0FB1
+    assert last == 0x16
+    assert b"".join(words[i].to_bytes(4, "little") for i in (0, 2, 1)) == b"GenuineIntel"
+    assert model.cpuid(1, 0)[0] == model.signature == 0x0003_0661
     assert model.cpuid(0x8000_0008, 0)[0] == 0x3028
     brand = b"".join(w.to_bytes(4, "little") for n in (2, 3, 4)
                      for w in model.cpuid(0x8000_0000 + n, 0))  # fmt: skip
@@ -65,6 +65,17 @@ def model_signature() -> tuple[int, int, int]:
     text = b"TCGTCGTCGTCG"
     b, c, d = (int.from_bytes(text[i : i + 4], "little") for i in (0, 4, 8))
     return b, c, d
+
+
+@pytest.mark.parametrize("hz", [2_595_921_337, 800_000_000, 3_999_999_999, 5_700_123_456])
+def test_tsc_frequency_is_told_exactly_enough(hz: int) -> None:
+    model = CpuModel.parse("max")
+    assert model.cpuid(0x15, 0) == (0, 0, 0, 0)
+    model.tsc_hz = hz
+    denominator, numerator, crystal, _ = model.cpuid(0x15, 0)
+    assert abs(crystal * numerator / denominator - hz) < hz * 5e-6
+    assert crystal // 1000 * numerator < 1 << 32
+    assert model.cpuid(0x16, 0)[0] == round(hz / 1e6)
 
 
 def test_base_has_no_features() -> None:
