@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import INT_OF_BITS, Type
-from pytcg_x86.control import CONDITIONS
+from pytcg_x86.opcodes import CONDITIONS
 from pytcg_x86.state import Vector
 from pytcg_x86.table import lower, rows
 from pytcg_x86.translate import Operand, Translator

@@ -57,12 +57,12 @@ def _flags_if(t: Translator, count: Value) -> Iterator[None]:
         t.flags.commit()
 
 
-def _top(t: Translator, value: Value) -> Value:
+def _top(value: Value) -> Value:
     """The most significant bit, as i1."""
     return value.slt(0)
 
 
-def _second(t: Translator, value: Value) -> Value:
+def _second(value: Value) -> Value:
     """The bit below the most significant one, as i1."""
     return (value << 1).slt(0)
 
@@ -85,7 +85,7 @@ def shl(t: Translator, dst: Operand, amount: Operand) -> None:
     t.write(dst, result)
     with _flags_if(t, count):
         carry = _bit0((value << (count - 1)) >> (dst.bits - 1))
-        _shift_flags(t, result, carry, _top(t, result) ^ carry)
+        _shift_flags(t, result, carry, _top(result) ^ carry)
 
 
 @lower("SHR", dst="raw")
@@ -97,7 +97,7 @@ def shr(t: Translator, dst: Operand, amount: Operand) -> None:
     result = (value >> count).trunc(dst.type)
     t.write(dst, result)
     with _flags_if(t, count):
-        _shift_flags(t, result, _bit0(value >> (count - 1)), _top(t, old))
+        _shift_flags(t, result, _bit0(value >> (count - 1)), _top(old))
 
 
 @lower("SAR", dst="raw")
@@ -119,7 +119,7 @@ def rol(t: Translator, dst: Operand, amount: Operand) -> None:
     t.write(dst, result)
     with _flags_if(t, count):
         carry = _bit0(result)
-        t.flags.put(cf=carry, of=_top(t, result) ^ carry)
+        t.flags.put(cf=carry, of=_top(result) ^ carry)
 
 
 @lower("ROR", dst="raw")
@@ -129,8 +129,8 @@ def ror(t: Translator, dst: Operand, amount: Operand) -> None:
     result = t.b.op("rotr", t.read(dst), count.trunc(dst.type))
     t.write(dst, result)
     with _flags_if(t, count):
-        carry = _top(t, result)
-        t.flags.put(cf=carry, of=carry ^ _second(t, result))
+        carry = _top(result)
+        t.flags.put(cf=carry, of=carry ^ _second(result))
 
 
 def _rotate_carry(t: Translator, dst: Operand, count: Value, *, left: bool) -> Value:
@@ -154,7 +154,7 @@ def rcl(t: Translator, dst: Operand, amount: Operand) -> None:
     t.write(dst, result)
     with _flags_if(t, count):
         carry = _bit0(rotated >> dst.bits)
-        t.flags.put(cf=carry, of=_top(t, result) ^ carry)
+        t.flags.put(cf=carry, of=_top(result) ^ carry)
 
 
 @lower("RCR", dst="raw")
@@ -166,7 +166,7 @@ def rcr(t: Translator, dst: Operand, amount: Operand) -> None:
     t.write(dst, result)
     with _flags_if(t, count):
         carry = _bit0(rotated >> dst.bits)
-        t.flags.put(cf=carry, of=_top(t, result) ^ _second(t, result))
+        t.flags.put(cf=carry, of=_top(result) ^ _second(result))
 
 
 @lower("SHLD", dst="raw")
@@ -187,7 +187,7 @@ def shld(t: Translator, dst: Operand, src: Operand, amount: Operand) -> None:
     t.write(dst, result)
     with _flags_if(t, count):
         carry = _bit0((pair << (count - 1)) >> (total - 1))
-        _shift_flags(t, result, carry, _top(t, old) ^ _top(t, result))
+        _shift_flags(t, result, carry, _top(old) ^ _top(result))
 
 
 @lower("SHRD", dst="raw")
@@ -203,4 +203,4 @@ def shrd(t: Translator, dst: Operand, src: Operand, amount: Operand) -> None:
     t.write(dst, result)
     with _flags_if(t, count):
         carry = _bit0(chain >> (count - 1))
-        _shift_flags(t, result, carry, _top(t, old) ^ _top(t, result))
+        _shift_flags(t, result, carry, _top(old) ^ _top(result))

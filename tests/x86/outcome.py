@@ -10,7 +10,8 @@ from unicorn import x86_const as uc
 
 from pytcg.cpu import Cpu, Stop
 from x86 import hostcpu
-from x86.integer_cases import ARITHMETIC, DF, Case, Layout
+from x86.encoder import ARITHMETIC, DF, Layout
+from x86.integer_cases import Case
 
 PAGE = 0x1000
 HLT = b"\xf4"  # after the instruction, so that what else lies there is not decoded and compiled

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from x86.integer_cases import Case, Layout, cases, family_rows
+from x86.encoder import Layout
+from x86.integer_cases import Case, cases, family_rows
 from x86.outcome import PROTECTED, REAL, differences, on_engine, on_unicorn
 
 _MNEMONICS = sorted({row.mnemonic for row in family_rows() if "o64" not in row.attrs})
