@@ -93,6 +93,7 @@ class Cpu:
         self._stop_exceptions = stop_exceptions
         self.memory = AddressMap(RamWindow(_WINDOW))
         self._free = 0
+        self._instructions = 0
         self._cpu = X86Cpu(made, self.memory, _NoBus(), parsed)
         self._set_mode(mode)
 
@@ -123,6 +124,11 @@ class Cpu:
     def regs(self) -> MutableMapping[str, int]:
         """Registers by name (rax … r15, eax, al, rip, eflags, cs, cs.base, cr0, xmm0, st0, …)."""
         return self._cpu.regs
+
+    @property
+    def instructions(self) -> int:
+        """Instructions run so far; one with a REP prefix counts once."""
+        return self._instructions
 
     # Memory ------------------------------------------------------------------------------------
 
@@ -167,8 +173,10 @@ class Cpu:
         state.set("halted", 0)
         state.set("delivering", 0)
         cpu.settle()
-        state.set("budget", max_insns if max_insns is not None else 1 << 62)
+        budget = max_insns if max_insns is not None else 1 << 62
+        state.set("budget", budget)
         reason = cpu.execute()
+        self._instructions += budget - state.get("budget")
         state.set("exit_request", 0)
         return self._stop(reason)
 

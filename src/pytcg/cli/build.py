@@ -48,7 +48,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
     memory = _make_memory(options.memory)
     config = PcConfig(options.memory, serials, debugcon or None, options.debug_exit)
-    plug = partial(_make_vcpu, options, memory, log)
+    plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
     board.boot = partial(boot_linux, guest, memory, options.memory)
     context = Context(loop.asyncio, loop.lock, loop.stop)
@@ -82,11 +82,16 @@ def _make_memory(size: int) -> AddressMap:
     return memory
 
 
-def _make_vcpu(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
+def _make_vcpu(
+    options: Options, memory: AddressMap, log: Log, stack: ExitStack, bus: CpuBus
+) -> Vcpu:
     try:
-        return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+        vcpu = make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
     except ValueError as error:  # an unknown model or feature
         raise StartError(str(error)) from error
+    if log.enabled("stats"):
+        stack.callback(lambda: log.write(vcpu.stats.line()))
+    return vcpu
 
 
 def _open(spec: str, label: str, stack: ExitStack) -> Chardev | None:

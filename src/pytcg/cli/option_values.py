@@ -17,6 +17,7 @@ LOG_ITEMS: Final = {
     "int": "show interrupts and exceptions",
     "exec": "show each block before it runs",
     "mmu": "show TLB misses and page walks",
+    "stats": "show at the end how much was run, and how fast",
     "debug": "show tracebacks of errors inside the emulator",
 }
 TIERS: Final = ("threaded", "python")
