@@ -1,0 +1,1 @@
+"""Speed of pytcg beside QEMU's TCG and the host CPU: `python -m bench --help`."""
