@@ -12,6 +12,7 @@ import random
 import resource
 import struct
 import sys
+from collections.abc import Callable
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
@@ -45,7 +46,8 @@ def damage(image: bytearray, rng: random.Random) -> None:
 
 def use(disk: BlockDevice, *, write: bool) -> None:
     """Read, look and perhaps write."""
-    acts = [lambda: disk.pread(0, min(disk.size, 1 << 20)),
+    acts: list[Callable[[], object]] = [
+            lambda: disk.pread(0, min(disk.size, 1 << 20)),
             lambda: disk.pread(max(0, disk.size - 65536), min(65536, disk.size)),
             lambda: disk.block_status(0, min(disk.size, 1 << 30), limit=100)]
     if isinstance(disk, Qcow2Device):
@@ -81,9 +83,9 @@ def main() -> None:
             file.write(image)
         write = rng.random() < 0.5
         try:
-            with contextlib.suppress(BlockError):
-                with open_image(path, read_only=not write, check=rng.random() < 0.3) as disk:
-                    use(disk, write=write)
+            with (contextlib.suppress(BlockError),
+                  open_image(path, read_only=not write, check=rng.random() < 0.3) as disk):
+                use(disk, write=write)
             assert os.path.getsize(path) < 64 << 20 or os.stat(path).st_blocks < 1 << 17
         except BaseException:
             print(f"case {case}", file=sys.stderr)

@@ -258,6 +258,31 @@ SCRIPTS = {
         convert -c -O raw a.q i.img
         convert -O qcow2 -o preallocation=metadata -c a.q j.q
     """,
+    "other formats": """
+        create -f vdi a.vdi 10M
+        create -f vdi -o static=on b.vdi 10M
+        create -f vpc a.vpc 10M
+        create -f vpc -o subformat=fixed,force_size=on b.vpc 10M
+        info a.vdi
+        info --output=json b.vdi
+        info a.vpc
+        info -f vpc b.vpc
+        create -f qcow2 a.q 10M
+        io a.q | write -P 1 1M 2M | write -P 2 9M 1M
+        convert -O vdi a.q c.vdi
+        convert -O vpc -o force_size=on a.q c.vpc
+        convert -O vmdk a.q c.vmdk
+        compare a.q c.vdi
+        compare a.q c.vpc
+        compare a.q c.vmdk
+        map --output=json c.vdi
+        convert -O qcow2 c.vmdk d.q
+        compare a.q d.q
+        check a.vpc
+        resize a.vpc 20M
+        snapshot -c x a.vpc
+        create -f vdi -b a.q x.vdi 1M
+    """,
     "measure": """
         create -f qcow2 a.q 10M
         io a.q | write 1M 1M | write 5M 4k

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .qcow2_bitmap import Bitmaps
     from .qcow2_write import Writer
 
+_NOT_PLAIN = fmt.COMPRESSED | fmt.ZERO
 L2_CACHE_BYTES = 32 << 20  # QEMU's default bound
 REFCOUNT_CACHE_BYTES = 4 << 20
 SECTOR = 512
@@ -42,6 +43,10 @@ class Qcow2Device(BlockDevice):
         self.filename = file.filename
         self.data_file = data_file or file
         self.header = header
+        self._size = header.size & -SECTOR
+        # Entries that peek() can't read by themselves
+        self._slow_map = bool(header.incompatible & (fmt.Incompatible.EXTENDED_L2
+                                                     | fmt.Incompatible.DATA_FILE))
         self.read_only = read_only
         self.backing_file = header.backing_file
         extension = header.extension(fmt.EXT_BACKING_FORMAT)
@@ -50,7 +55,8 @@ class Qcow2Device(BlockDevice):
         self.lazy_refcounts = header.version >= 3 and (
             bool(header.compatible & fmt.Compatible.LAZY_REFCOUNTS)
             if lazy_refcounts is None else lazy_refcounts)
-        self.lock = threading.Condition(threading.RLock())
+        self._rlock = threading.RLock()
+        self.lock = threading.Condition(self._rlock)
         self.refcounts = Refcounts(file, header, REFCOUNT_CACHE_BYTES, self.write_metadata,
                                    self.update_header)
         self.map = ClusterMap(file, header, l2_cache_size, self.write_metadata)
@@ -148,7 +154,12 @@ class Qcow2Device(BlockDevice):
 
     @property
     def size(self) -> int:
-        return self.header.size & -SECTOR
+        return self._size
+
+    def show_size(self, size: int) -> None:
+        """Another size in memory only (a snapshot's)."""
+        self.header = self.header._replace(size=size)
+        self._size = size & -SECTOR
 
     # ---- reading ----
 
@@ -163,6 +174,22 @@ class Qcow2Device(BlockDevice):
         self._active.discard(token)
 
     def pread(self, offset: int, length: int) -> bytes:
+        cluster = self.cluster_size
+        inside = offset & (cluster - 1)
+        if inside + length <= cluster and 0 <= offset <= self._size - length:
+            with self._rlock:
+                word = 0 if self._slow_map else self.map.peek(offset)
+                self._sequence = token = self._sequence + 1
+                self._active.add(token)
+            try:
+                host = word & fmt.OFFSET_MASK
+                if host and not word & _NOT_PLAIN and not host & (cluster - 1):
+                    return self.data_file.pread(host + inside, length)
+            finally:
+                self._active.discard(token)
+        return self._pread(offset, length)
+
+    def _pread(self, offset: int, length: int) -> bytes:
         if offset < 0 or offset + length > self.size:
             self.check_range(offset, length)
         with self.lock:
@@ -364,6 +391,7 @@ class Qcow2Device(BlockDevice):
         self.file.pwrite(0, packed + bytes(max(0, old_length - len(packed))))
         self.file.flush()
         self.header = new
+        self._size = new.size & -SECTOR
 
     def corrupted(self, message: str) -> BlockError:
         """Note corruption in the header, if we may write it; the error to raise."""

@@ -56,7 +56,7 @@ class TableCache:
         self._typecode = typecode
         self._capacity = max(4, capacity // slice_bytes)
         self._clean = clean
-        self._slices: OrderedDict[int, Slice] = OrderedDict()
+        self.slices: OrderedDict[int, Slice] = OrderedDict()
         self._dirty: dict[int, Slice] = {}
 
     @property
@@ -66,9 +66,9 @@ class TableCache:
 
     def get(self, offset: int) -> Slice:
         """The slice at a host offset (a multiple of the slice size)."""
-        found = self._slices.get(offset)
+        found = self.slices.get(offset)
         if found is not None:
-            self._slices.move_to_end(offset)
+            self.slices.move_to_end(offset)
             return found
         data = self._file.pread(offset, self.slice_bytes)
         return self._insert(Slice(offset, from_disk(data, self._typecode)))
@@ -80,12 +80,12 @@ class TableCache:
         return self._insert(made)
 
     def _insert(self, made: Slice) -> Slice:
-        if len(self._slices) >= self._capacity and made.offset not in self._slices:
-            oldest = next(iter(self._slices))
+        if len(self.slices) >= self._capacity and made.offset not in self.slices:
+            oldest = next(iter(self.slices))
             if oldest in self._dirty:
                 self._clean()
-            self._slices.pop(oldest, None)
-        self._slices[made.offset] = made
+            self.slices.pop(oldest, None)
+        self.slices[made.offset] = made
         return made
 
     def mark(self, part: Slice, start: int, stop: int) -> None:
@@ -110,9 +110,9 @@ class TableCache:
     def forget(self, offset: int, length: int) -> None:
         """Drop slices in a freed host range: their content is void."""
         for start in range(offset, offset + length, self.slice_bytes):
-            self._slices.pop(start, None)
+            self.slices.pop(start, None)
             self._dirty.pop(start, None)
 
     def drop_clean(self) -> None:
         """Forget everything; only after write_back."""
-        self._slices.clear()
+        self.slices.clear()

@@ -16,7 +16,9 @@ from .qcow2_compress import compressed_extent
 
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
+    from .qcow2_check_fast import FastChecks
 
+FAST_FROM = 1 << 16  # clusters from which numpy is worth its import
 MAX_CLUSTERS = 1 << 30  # four bytes of (lazily committed) memory each
 Report = Callable[[str], None]
 
@@ -50,6 +52,12 @@ class _Checker:
             raise BlockError("The image file is too large to be checked", errno.EFBIG)
         memory = mmap.mmap(-1, max(4, self.clusters * 4))
         self.expected = memoryview(memory).cast("I")
+        self.fast: FastChecks | None = None
+        if self.clusters > FAST_FROM:
+            from .qcow2_check_fast import FastChecks
+
+            self.fast = FastChecks(self.expected, device)
+        self.mismatches = False
 
     def run(self) -> None:
         device = self.device
@@ -116,8 +124,9 @@ class _Checker:
                 self._corrupt(f"ERROR l2_offset={offset:#x}: Table is not cluster aligned; L1 "
                               f"entry corrupted (L1 index {index})")
             elif offset + self.cluster <= self.clusters << self.bits:
-                self._count_l2(from_disk(self.file.pread(offset, self.cluster)), offset,
-                               active=active)
+                data = self.file.pread(offset, self.cluster)
+                if not (self.fast and self.fast.count_l2(data, self.result, active=active)):
+                    self._count_l2(from_disk(data), offset, active=active)
 
     def _count_l2(self, table: array[int], l2_offset: int, *, active: bool) -> None:
         words = self.device.map.words
@@ -228,12 +237,18 @@ class _Checker:
         step = 1 << 12
         while cluster < self.clusters:
             stop = min(self.clusters, cluster + step)
+            if self.fast and not self.rebuild and self.fast.same(cluster, stop):
+                last = self.fast.last_used(cluster, stop)
+                highest = last if last >= 0 else highest
+                cluster = stop
+                continue
             expected = self.expected[cluster:stop].tolist()
             if self.rebuild:
                 actual = expected
             else:
                 actual = refcounts.read_run(cluster, stop - cluster)
             if actual != expected:
+                self.mismatches = True
                 for index in range(stop - cluster):
                     if actual[index] != expected[index]:
                         self._mismatch(cluster + index, actual[index], expected[index])
@@ -288,7 +303,10 @@ class _Checker:
             self.device.flush()
 
     def _check_copied_l2(self, offset: int) -> None:
-        table = from_disk(self.file.pread(offset, self.cluster))
+        data = self.file.pread(offset, self.cluster)
+        if self.fast and not self.mismatches and self.fast.copied_right(data):
+            return
+        table = from_disk(data)
         external = self.device.data_file is not self.file
         changed = False
         for position in range(0, len(table), self.device.map.words):

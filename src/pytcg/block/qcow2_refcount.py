@@ -132,6 +132,13 @@ class Refcounts:
             count -= step
         return found
 
+    def run_array(self, cluster: int, count: int) -> array[int] | None:
+        """Like read_run, as one array; None if the run is not in a single slice."""
+        found = self._slice_of(cluster)
+        if found is None or self.bits < 8 or found[1] + count > self._slice_entries:
+            return None
+        return found[0].table[found[1] : found[1] + count]
+
     def build(self, counts: memoryview, clusters: int) -> tuple[int, array[int]]:
         """Write new blocks and a table for these counts behind cluster ``clusters``.
 

@@ -237,4 +237,4 @@ def load_snapshot(device: Qcow2Device, wanted: str) -> None:
     with device.lock:
         device.read_only = True
         device.map.l1 = load_l1(device, entry)
-        device.header = device.header._replace(size=entry.disk_size)
+        device.show_size(entry.disk_size)

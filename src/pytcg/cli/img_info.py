@@ -224,7 +224,8 @@ def _change_snapshots(device: BlockDevice, action: str, value: str) -> None:
     }[action]
     try:
         if not isinstance(device, Qcow2Device):
-            raise BlockError("Operation not supported")
+            number = errno.ENOTSUP
+            raise BlockError(f"-{number} ({os.strerror(number)})", number)
         act(device, value)
     except BlockError as error:
         if action == "a":

@@ -1,0 +1,189 @@
+"""VHD ("vpc"), Virtual PC's format: fixed and dynamic disks.
+
+Reference: Microsoft's "Virtual Hard Disk Image Format Specification". Integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+from array import array
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .device import BlockDevice, BlockError, ImageFormatError, NotSupported
+from .mapped import ABSENT, SECTOR, Block, MappedImage, read_table
+from .posix import PosixFile
+
+if TYPE_CHECKING:
+    from .open import OpenFlags
+
+COOKIE, DYNAMIC_COOKIE = b"conectix", b"cxsparse"
+TYPE_FIXED, TYPE_DYNAMIC = 2, 3
+UNUSED = 0xFFFFFFFF
+BLOCK_SIZE = 2 << 20
+EPOCH = 946684800  # 2000-01-01, from which VHD counts seconds
+MAX_GEOMETRY = 65535 * 16 * 255
+MAX_SECTORS = 0xFF000000
+# Creators whose footer says the true size; for others the geometry counts.
+EXACT_CREATORS = (b"win ", b"qem2", b"d2v ", b"tap\0", b"CTXS")
+_FOOTER = struct.Struct(">8sIIQI4sII QQHBBII16sB")
+_DYNAMIC = struct.Struct(">8sQQIIII")
+
+
+class Footer(NamedTuple):
+    """The footer's fields that matter."""
+
+    data_offset: int
+    creator: bytes
+    current_size: int
+    cylinders: int
+    heads: int
+    sectors: int
+    type: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the disk."""
+        geometry = self.cylinders * self.heads * self.sectors
+        if self.creator in EXACT_CREATORS or geometry == MAX_GEOMETRY:
+            return self.current_size // SECTOR * SECTOR
+        return geometry * SECTOR
+
+
+def parse_footer(data: bytes) -> Footer:
+    """Read a footer; ImageFormatError if it is none."""
+    fields = _FOOTER.unpack_from(data)
+    if fields[0] != COOKIE:
+        raise ImageFormatError("invalid VPC image")
+    return Footer(fields[3], fields[5], fields[9], fields[10], fields[11], fields[12],
+                  fields[13])
+
+
+def checksum(data: bytes) -> int:
+    """The one's complement of the sum of the bytes."""
+    return ~sum(data) & 0xFFFFFFFF
+
+
+def geometry(sectors: int) -> tuple[int, int, int]:
+    """Cylinders, heads and sectors a track, by the specification's appendix."""
+    if sectors > 65535 * 16 * 255:
+        sectors = 65535 * 16 * 255
+    if sectors > 65535 * 16 * 63:
+        return sectors // 255 // 16, 16, 255
+    track = 17
+    cylinders_times_heads = sectors // track
+    heads = max(4, (cylinders_times_heads + 1023) // 1024)
+    if cylinders_times_heads >= heads * 1024 or heads > 16:
+        track, heads = 31, 16
+        cylinders_times_heads = sectors // track
+    if cylinders_times_heads >= heads * 1024:
+        track, heads = 63, 16
+        cylinders_times_heads = sectors // track
+    return cylinders_times_heads // heads, heads, track
+
+
+class VpcDevice(MappedImage):
+    """A VHD image."""
+
+    format_name = "vpc"
+    writable_format = True
+
+    def __init__(self, file: BlockDevice) -> None:
+        head = file.pread(0, SECTOR)
+        fixed = head[:8] != COOKIE
+        footer_at = max(0, file.size - SECTOR)
+        footer = parse_footer(file.pread(footer_at, SECTOR) if fixed else head)
+        if footer.type not in (TYPE_FIXED, TYPE_DYNAMIC):
+            raise NotSupported("VHD differencing disks are not supported")
+        size = footer.size
+        if size > MAX_SECTORS * SECTOR:
+            raise ImageFormatError("VHD image too large")
+        self._table: array[int] | None = None
+        self._bitmap_bytes = 0
+        if fixed or footer.type == TYPE_FIXED:
+            super().__init__(file, min(size, footer_at), 1 << 62)
+            self.cluster_size = 0  # nothing is allocated in steps
+            return
+        cookie, _, self._table_at, _, entries, block_size, _ = _DYNAMIC.unpack_from(
+            file.pread(footer.data_offset, 1024))
+        if cookie != DYNAMIC_COOKIE:
+            raise ImageFormatError("invalid VPC image (dynamic disk header)")
+        if block_size < SECTOR or block_size & (block_size - 1):
+            raise ImageFormatError(f"Invalid block size {block_size}")
+        if entries * block_size < size:
+            raise ImageFormatError("Page table too small")
+        super().__init__(file, size, block_size)
+        self._table = read_table(file, self._table_at, entries, "I", big=True)
+        self._bitmap_bytes = -(-block_size // SECTOR // 8 // SECTOR) * SECTOR
+        self._footer = head
+        self._end = max([self._table_at + entries * 4,
+                         *(entry * SECTOR + self._bitmap_bytes + block_size
+                           for entry in self._table if entry != UNUSED)])
+
+    @classmethod
+    def open(cls, file: BlockDevice, flags: OpenFlags) -> VpcDevice:
+        """Open an image."""
+        for option in ("force_size_calc", "force-size-calc"):
+            flags.take(option)
+        return cls(file)
+
+    def block(self, index: int) -> Block:
+        if self._table is None:
+            return Block(True, False, 0)
+        entry = self._table[index]
+        if entry == UNUSED:
+            return ABSENT
+        return Block(True, False, entry * SECTOR + self._bitmap_bytes)
+
+    def allocate(self, index: int, content: bytes) -> None:
+        assert self._table is not None
+        start = -(-self._end // SECTOR) * SECTOR
+        self.file.pwrite(start, b"\xff" * self._bitmap_bytes)
+        self.file.pwrite(start + self._bitmap_bytes, content)
+        self._end = start + self._bitmap_bytes + self.block_size
+        self.file.pwrite(self._end, self._footer)  # the footer stays last
+        self._table[index] = start // SECTOR
+        self.file.pwrite(self._table_at + 4 * index, self._table[index].to_bytes(4, "big"))
+
+    @staticmethod
+    def create_image(path: str, size: int, values: dict[str, Any]) -> None:
+        """Make an image; without force_size its size is a whole geometry, as Virtual PC wants."""
+        kind = values.get("subformat", "dynamic")
+        if kind not in ("dynamic", "fixed"):
+            raise BlockError(f"Invalid subformat '{kind}'", errno.EINVAL)
+        exact = bool(values.get("force_size"))
+        sectors = size // SECTOR
+        shape = geometry(sectors)
+        if not exact:
+            grown = sectors
+            while shape[0] * shape[1] * shape[2] < sectors and grown < MAX_GEOMETRY:
+                grown += 1
+                shape = geometry(grown)
+            product = shape[0] * shape[1] * shape[2]
+            sectors = sectors if product == MAX_GEOMETRY else product
+        if sectors > MAX_SECTORS:
+            raise BlockError("VHD images can be at most 2040 GiB", errno.EFBIG)
+        fixed = kind == "fixed"
+        footer = _build_footer(sectors * SECTOR, shape, fixed=fixed, exact=exact)
+        with PosixFile.create(path) as file:
+            if fixed:
+                file.pwrite(sectors * SECTOR, footer)
+                return
+            entries = -(-sectors * SECTOR // BLOCK_SIZE)
+            table = b"\xff" * (-(-entries * 4 // SECTOR) * SECTOR)
+            header = _DYNAMIC.pack(DYNAMIC_COOKIE, (1 << 64) - 1, 3 * SECTOR, 0x10000, entries,
+                                   BLOCK_SIZE, 0).ljust(1024, b"\0")
+            total = checksum(header)
+            header = header[:36] + total.to_bytes(4, "big") + header[40:]
+            file.pwrite(0, footer + header + table + footer)
+
+
+def _build_footer(size: int, shape: tuple[int, int, int], *, fixed: bool, exact: bool) -> bytes:
+    data_offset = (1 << 64) - 1 if fixed else SECTOR
+    packed = _FOOTER.pack(COOKIE, 2, 0x10000, data_offset, max(0, int(time.time()) - EPOCH),
+                          b"qem2" if exact else b"qemu", 0x50003, 0x5769326B, size, size, *shape,
+                          TYPE_FIXED if fixed else TYPE_DYNAMIC, 0, os.urandom(16), 0)
+    footer = packed.ljust(SECTOR, b"\0")
+    return footer[:64] + checksum(footer).to_bytes(4, "big") + footer[68:]
