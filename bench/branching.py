@@ -127,14 +127,14 @@ def _indirect(count: int) -> int:
 PROGRAMS: Final = (
     Program(
         "calls", "recursive Fibonacci: calls, returns, pushes, pops",
-        _CALLS, _calls, 20_000, 8,
+        _CALLS, _calls, 40_000, 8,
     ),
     Program(
         "branches", "Collatz: branches nobody can foretell",
-        _BRANCHES, _branches, 3_000_000, 500,
+        _BRANCHES, _branches, 1_500_000, 500,
     ),
     Program(
         "indirect", "an interpreter of four operations: jumps through a table",
-        _INDIRECT, _indirect, 15_000_000, 6_000,
+        _INDIRECT, _indirect, 40_000_000, 6_000,
     ),
 )

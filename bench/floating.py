@@ -47,6 +47,6 @@ def _float(count: int) -> int:
 PROGRAMS: Final = (
     Program(
         "float", "the logistic map: SSE2 doubles, a division and a square root",
-        _FLOAT, _float, 20_000_000, 8_000,
+        _FLOAT, _float, 30_000_000, 8_000,
     ),
 )

@@ -122,14 +122,14 @@ def _sieve(count: int) -> int:
 PROGRAMS: Final = (
     Program(
         "integer", "shifts, logic, a multiplication; all in registers",
-        _INTEGER, _integer, 20_000_000, 10_000,
+        _INTEGER, _integer, 100_000_000, 10_000,
     ),
     Program(
         "memory", "a loop with two loads and a store",
-        _MEMORY, _memory, 30_000_000, 15_000,
+        _MEMORY, _memory, 100_000_000, 15_000,
     ),
     Program(
         "sieve", "Eratosthenes in 8 KiB: short loops, byte stores",
-        _SIEVE, _sieve, 3_000, 1,
+        _SIEVE, _sieve, 20_000, 1,
     ),
 )

@@ -28,9 +28,9 @@ class Program:
     text: str
     answer: Callable[[int], int]
     count: int
-    """A few hundred million instructions, or as much work."""
+    """So much that QEMU takes half a second or more: its start-up varies by hundredths."""
     python_count: int
-    """Ten thousand instructions or so, for the engine in Python."""
+    """A hundred thousand instructions or so, for the engine in Python."""
 
     @cached_property
     def code(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -70,8 +71,8 @@ def _number(value: float | None, digits: int = 3) -> str:
     """A few significant digits, never an exponent."""
     if value is None:
         return NONE
-    whole = len(str(int(value))) if value >= 1 else 0
-    return f"{value:.{max(digits - whole, 0)}f}"
+    magnitude = math.floor(math.log10(value)) if value else 0
+    return f"{value:.{max(digits - 1 - magnitude, 0)}f}"
 
 
 HEADINGS: Final = ("program", "engine", "x QEMU", "x host", "MIPS", "seconds", "count", "peak MiB")

@@ -117,10 +117,10 @@ PROGRAMS: Final = (
     ),
     Program(
         "scas", "repne scasb and repe cmpsb over 4 KiB",
-        _SCAS, _scas, 20_000, 10,
+        _SCAS, _scas, 50_000, 10,
     ),
     Program(
         "sse2", "strlen and copy, 16 bytes at a time",
-        _SSE2, _sse2, 100_000, 50,
+        _SSE2, _sse2, 500_000, 50,
     ),
 )
