@@ -95,22 +95,46 @@ def is_zero(data: bytes | bytearray, start: int, stop: int) -> bool:
 
 def split_zeroes(data: bytes | bytearray, offset: int, unit: int
                  ) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, has data) runs of a buffer at disk ``offset``, in aligned units."""
-    start, last, length = 0, None, len(data)
-    position = 0
-    zero_unit = bytes(unit)
+    """(start, stop, has data) runs of a buffer at disk ``offset``, in aligned units.
+
+    Searches for a unit of zeroes: in data without any, that skips most of the bytes.
+    """
+    length, zero_unit = len(data), bytes(unit)
+    start = position = 0
     while position < length:
-        stop = min(length, position + unit - (offset + position) % unit)
-        if stop - position == unit:
-            has_data = not data.startswith(zero_unit, position)
-        else:
-            has_data = not is_zero(data, position, stop)
-        if last is not None and has_data != last:
-            yield start, position, last
-            start = position
-        last, position = has_data, stop
-    if last is not None:
-        yield start, length, last
+        zero, stop = _next_zero_run(data, offset, position, zero_unit)
+        if zero > start:
+            yield start, zero, True
+        if stop > zero:
+            yield zero, stop, False
+        start = position = stop
+
+
+def _next_zero_run(data: bytes | bytearray, offset: int, position: int, zero_unit: bytes
+                   ) -> tuple[int, int]:
+    """The next run of aligned zero units from ``position``; an empty one at the end if none."""
+    unit, length = len(zero_unit), len(data)
+    while position < length:
+        step = unit - (offset + position) % unit  # to the unit's end
+        if step < unit or position + unit > length:  # a piece of a unit
+            if is_zero(data, position, min(position + step, length)):
+                break
+            position = min(position + step, length)
+            continue
+        found = data.find(zero_unit, position)
+        if found < 0:  # only a last piece could be zero
+            position += (length - position) // unit * unit
+            continue
+        position += -(-(found - position) // unit) * unit
+        if data.startswith(zero_unit, position):
+            break
+    stop = position
+    while stop < length:
+        end = min(length, stop + unit - (offset + stop) % unit)
+        if not is_zero(data, stop, end):
+            break
+        stop = end
+    return min(position, length), stop
 
 
 class Copier:
@@ -129,6 +153,7 @@ class Copier:
             unit = max(unit, 1 << target.map.sub_bits)
         self.unit = unit
         self.chunk = max(CHUNK, target.cluster_size)
+        self._spare: list[bytearray] = []  # fresh memory would cost as much as the copy
 
     def run(self) -> None:
         """Copy everything. The target is not flushed."""
@@ -144,7 +169,7 @@ class Copier:
             limit.wait(task.length)
             self.progress(done, self.size)
 
-        workers = min(self.options.workers, 4)
+        workers = min(self.options.workers, 4 if self.options.compressed else 2)
         if self.size <= self.chunk * 2 or self.options.rate:
             workers = 0
         if self.options.out_of_order and not self.options.compressed:
@@ -213,7 +238,7 @@ class Copier:
             return None
         if self.options.copy_range and self._copy_range(task):
             return ()
-        buffer = bytearray(task.length)
+        buffer = self._buffer(task.length)
         try:
             self.source.read_into(task.offset, memoryview(buffer))
         except BlockError as error:
@@ -231,6 +256,14 @@ class Copier:
                 data = memoryview(buffer)[start:stop]
                 packed.append((task.offset + start, data, self.target.pack(data)))
         return packed
+
+    def _buffer(self, length: int) -> bytearray:
+        if length == self.chunk and not self.options.compressed:
+            try:
+                return self._spare.pop()
+            except IndexError:
+                pass
+        return bytearray(length)
 
     def _salvage(self, task: _Task, buffer: bytearray) -> None:
         """Read sector by sector; what can't be read stays zero."""
@@ -254,6 +287,8 @@ class Copier:
                 target.write_zeroes(task.offset, task.length)
             elif isinstance(loaded, bytearray):
                 self._store_data(task.offset, loaded)
+                if len(loaded) == self.chunk:
+                    self._spare.append(loaded)
             else:
                 for offset, data, packed in loaded:
                     if packed is None:

@@ -87,6 +87,12 @@ def _bench(device: BlockDevice, count: int, depth: int, size: int, step: int, of
                 at = offset
         return found
 
+    if workers == 1 and not write:
+        pread = device.pread
+        for position in positions():
+            pread(position, size)
+        return
+
     if workers == 1:
         for index, position in enumerate(positions(), 1):
             request(position)
