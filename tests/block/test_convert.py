@@ -24,7 +24,7 @@ def test_split_zeroes_covers_the_buffer_and_tells_the_truth(
     data = bytearray(b"".join((b"\1" if full else b"\0") * length for length, full in pieces))
     position = 0
     last = None
-    for start, stop, has_data in split_zeroes(data, offset, UNIT):
+    for start, stop, has_data in split_zeroes(data, offset, UNIT, len(data)):
         assert start == position and stop > start and has_data is not last
         position, last = stop, has_data
         first_unit = start

@@ -93,16 +93,13 @@ def is_zero(data: bytes | bytearray, start: int, stop: int) -> bool:
     return start >= stop or data.startswith(ZERO_BLOCK[: stop - start], start)
 
 
-def split_zeroes(data: bytes | bytearray, offset: int, unit: int
+def split_zeroes(data: bytes | bytearray, offset: int, unit: int, length: int
                  ) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, has data) runs of a buffer at disk ``offset``, in aligned units.
-
-    Searches for a unit of zeroes: in data without any, that skips most of the bytes.
-    """
-    length, zero_unit = len(data), bytes(unit)
+    """(start, stop, has data) runs of data[:length] at disk ``offset``, in aligned units."""
+    zero_unit = bytes(unit)
     start = position = 0
     while position < length:
-        zero, stop = _next_zero_run(data, offset, position, zero_unit)
+        zero, stop = _next_zero_run(data, offset, position, length, zero_unit)
         if zero > start:
             yield start, zero, True
         if stop > zero:
@@ -110,10 +107,10 @@ def split_zeroes(data: bytes | bytearray, offset: int, unit: int
         start = position = stop
 
 
-def _next_zero_run(data: bytes | bytearray, offset: int, position: int, zero_unit: bytes
-                   ) -> tuple[int, int]:
+def _next_zero_run(data: bytes | bytearray, offset: int, position: int, length: int,
+                   zero_unit: bytes) -> tuple[int, int]:
     """The next run of aligned zero units from ``position``; an empty one at the end if none."""
-    unit, length = len(zero_unit), len(data)
+    unit = len(zero_unit)
     while position < length:
         step = unit - (offset + position) % unit  # to the unit's end
         if step < unit or position + unit > length:  # a piece of a unit
@@ -121,12 +118,10 @@ def _next_zero_run(data: bytes | bytearray, offset: int, position: int, zero_uni
                 break
             position = min(position + step, length)
             continue
-        found = data.find(zero_unit, position)
-        if found < 0:  # only a last piece could be zero
-            position += (length - position) // unit * unit
-            continue
-        position += -(-(found - position) // unit) * unit
-        if data.startswith(zero_unit, position):
+        whole = position + (length - position) // unit * unit
+        position = next((at for at in range(position, whole, unit)
+                         if data.startswith(zero_unit, at)), whole)
+        if position < whole:
             break
     stop = position
     while stop < length:
@@ -238,9 +233,9 @@ class Copier:
             return None
         if self.options.copy_range and self._copy_range(task):
             return ()
-        buffer = self._buffer(task.length)
+        buffer = self._buffer()
         try:
-            self.source.read_into(task.offset, memoryview(buffer))
+            self.source.read_into(task.offset, memoryview(buffer)[: task.length])
         except BlockError as error:
             if not self.options.salvage:
                 raise BlockError(f"error while reading at byte {task.offset}: {error}",
@@ -257,18 +252,16 @@ class Copier:
                 packed.append((task.offset + start, data, self.target.pack(data)))
         return packed
 
-    def _buffer(self, length: int) -> bytearray:
-        if length == self.chunk and not self.options.compressed:
-            try:
-                return self._spare.pop()
-            except IndexError:
-                pass
-        return bytearray(length)
+    def _buffer(self) -> bytearray:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return bytearray(self.chunk)
 
     def _salvage(self, task: _Task, buffer: bytearray) -> None:
         """Read sector by sector; what can't be read stays zero."""
         for start in range(0, task.length, SALVAGE_STEP):
-            part = memoryview(buffer)[start : start + SALVAGE_STEP]
+            part = memoryview(buffer)[start : min(start + SALVAGE_STEP, task.length)]
             try:
                 self.source.read_into(task.offset + start, part)
             except BlockError:
@@ -286,9 +279,8 @@ class Copier:
             if not task.data:
                 target.write_zeroes(task.offset, task.length)
             elif isinstance(loaded, bytearray):
-                self._store_data(task.offset, loaded)
-                if len(loaded) == self.chunk:
-                    self._spare.append(loaded)
+                self._store_data(task, loaded)
+                self._spare.append(loaded)
             else:
                 for offset, data, packed in loaded:
                     if packed is None:
@@ -300,13 +292,13 @@ class Copier:
             raise BlockError(f"error while writing at byte {task.offset}: {error}",
                              error.errno) from None
 
-    def _store_data(self, offset: int, data: bytearray) -> None:
+    def _store_data(self, task: _Task, data: bytearray) -> None:
+        offset, view = task.offset, memoryview(data)
         if self.options.min_sparse == 0:
-            self.target.pwrite(offset, data)
+            self.target.pwrite(offset, view[: task.length])
             return
-        view = memoryview(data)
         blank = self.options.target_is_zero and not self.options.keep_backing
-        for start, stop, has_data in split_zeroes(data, offset, self.unit):
+        for start, stop, has_data in split_zeroes(data, offset, self.unit, task.length):
             if has_data:
                 self.target.pwrite(offset + start, view[start:stop])
             elif not blank:

@@ -73,7 +73,7 @@ class PosixFile(BlockDevice):
 
     @classmethod
     def create(cls, filename: str, size: int = 0, *, preallocation: str = "off") -> PosixFile:
-        """Make (or empty) a file of ``size`` bytes."""
+        """Make (or empty) a file of ``size`` bytes; a new image is not worth a flush."""
         try:
             fd = os.open(filename, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
@@ -83,7 +83,7 @@ class PosixFile(BlockDevice):
                 os.close(fd)
         except OSError as error:
             raise BlockError.from_os(f"Could not create '{filename}'", error) from None
-        made = cls(filename)
+        made = cls(filename, no_flush=True)
         try:
             if made.is_regular:
                 made.truncate(size, preallocation=preallocation)
