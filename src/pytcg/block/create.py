@@ -194,7 +194,7 @@ def _create_qcow2(path: str, size: int, values: dict[str, Any]) -> None:
     options.check()
     data_file: BlockDevice | None = None
     if options.data_file:
-        data_file = PosixFile.create(resolve_backing(path, options.data_file))
+        data_file = PosixFile.create(options.data_file)
     file = PosixFile.create(path)
     try:
         create_qcow2(file, options, data_file=data_file)

@@ -521,7 +521,6 @@ MAX_TAIL = 1 << 21  # a table may end in a cluster the file does not fill
 def _open_data_file(file: BlockDevice, header: fmt.Header, flags: OpenFlags
                     ) -> BlockDevice | None:
     from .open import open_node
-    from .options import resolve_backing
 
     given = flags.take("data-file")
     if not header.incompatible & fmt.Incompatible.DATA_FILE:
@@ -533,7 +532,7 @@ def _open_data_file(file: BlockDevice, header: fmt.Header, flags: OpenFlags
         name = header.extension(fmt.EXT_DATA_FILE)
         if not name:
             raise BlockError("'data-file' is required for this image", errno.EINVAL)
-        path = resolve_backing(file.filename, name.decode(errors="surrogateescape"))
-        given = {"driver": "file", "filename": path}
+        # Unlike a backing file's, its name is not relative to the image's place.
+        given = {"driver": "file", "filename": name.decode(errors="surrogateescape")}
     below = flags.child({})
     return open_node(given, below)

@@ -72,11 +72,14 @@ class _Checker:
         if device.has_bitmaps:
             self._count_bitmaps()
         self._count_refcount_structures()
-        self._compare()
-        if self.rebuild and self.fix_all:
-            self._rebuild()
-        if not self.rebuild or self.fix_all:
+        try:
+            self._compare()
+            if self.rebuild and self.fix_all:
+                self._rebuild()
             self._check_copied()
+        except BlockError as error:  # e.g. a refcount block that can't be found
+            self.result.check_errors += 1
+            self.report(f"ERROR {error}")
         if self.fix_all and not self.result.check_errors:
             self._clear_marks()
 
@@ -243,7 +246,7 @@ class _Checker:
                 cluster = stop
                 continue
             expected = self.expected[cluster:stop].tolist()
-            if self.rebuild:
+            if self.rebuild and self.fix_all:  # all counts will be written anew
                 actual = expected
             else:
                 actual = refcounts.read_run(cluster, stop - cluster)
