@@ -37,8 +37,8 @@ test: $(STAMP) check
 	$(BIN)/python -m pytest -q -n 2
 
 check: $(STAMP)
-	$(BIN)/ruff check src frontends backends tests
-	$(BIN)/mypy src frontends backends
+	$(BIN)/ruff check src frontends backends tests bench
+	$(BIN)/mypy src frontends backends bench
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python -a -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from pytcg.ir.blocks import Function
 from pytcg.ir.builder import Builder
@@ -109,8 +110,7 @@ class ThreadedEngine:
             if core[share] is None:
                 core[share] = fresh = next(objects)
                 self.cache.store(self._core_key(share), fresh)
-        for batch in batches:
-            packs.append(self._store_pack(next(objects)))
+        packs += [self._store_pack(pack) for pack in objects]
         return [c for c in core if c is not None], packs
 
     @staticmethod
@@ -178,8 +178,8 @@ class ThreadedEngine:
     def callback(self, result: str, parameters: list[str],
                  function: Callable[..., int | None]) -> tuple[int, object]:  # fmt: skip
         """A host function pointer for native code, and the object that keeps it alive."""
-        kinds = {"u64": ctypes.c_uint64, "u32": ctypes.c_uint32, "i64": ctypes.c_int64,
-                 "void": None}  # fmt: skip
+        kinds: dict[str, Any] = {"u64": ctypes.c_uint64, "u32": ctypes.c_uint32,
+                                 "i64": ctypes.c_int64, "void": None}  # fmt: skip
         made = ctypes.CFUNCTYPE(kinds[result], *[kinds[p] for p in parameters])(function)
         return ctypes.cast(made, ctypes.c_void_p).value or 0, made
 

@@ -47,8 +47,9 @@ def source_identity() -> str:
 
     package = Path(str(ir.__file__)).resolve().parents[1]
     frontends = Path(str(x86.__file__)).resolve().parents[1]
-    folders = [here / "pytcg_llvm", here / "pytcg_threaded", package / "ir", package / "exec",
-               package / "softmmu", frontends / "pytcg_x86", frontends / "pytcg_native"]  # fmt: skip
+    folders = [here / "pytcg_llvm", here / "pytcg_threaded", frontends / "pytcg_x86",
+               frontends / "pytcg_native", package / "ir", package / "exec",
+               package / "softmmu"]  # fmt: skip
     for folder in folders:
         for path in sorted(folder.glob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())

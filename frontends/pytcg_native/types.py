@@ -9,7 +9,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from pytcg.ir.layout import SCALARS, Scalar, Struct
 
@@ -57,7 +57,8 @@ class ptr(Pointer):
     """An untyped pointer; adding an int to it adds bytes."""
 
 
-NULL = cast(ptr, 0)
+NULL: Any = 0
+"""The null pointer: equal to no block, record or code."""
 
 
 class Table:

@@ -15,8 +15,11 @@ from pytcg_x86.state import Vector
 from pytcg_x86.table import lower, rows
 from pytcg_x86.translate import Translator
 
-rows("\n".join(f"{0x70 + cc:02x}     J{name}  Jb  branch f64" for cc, name in enumerate(CONDITIONS)))
-rows("\n".join(f"0f.{0x80 + cc:02x}  J{name}  Jz  branch f64" for cc, name in enumerate(CONDITIONS)))
+for _code, _name in enumerate(CONDITIONS):
+    rows(f"""
+{0x70 + _code:02x}        J{_name}  Jb    branch f64
+0f.{0x80 + _code:02x}     J{_name}  Jz    branch f64
+""")
 rows("""
 e9        JMP     Jz    branch f64
 eb        JMP     Jb    branch f64

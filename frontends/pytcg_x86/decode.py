@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pytcg.exec.dispatch import fetch_offset
 from pytcg.exec.layout import (
-    FORM_SIZE,
     FORM_HASH_SIZE,
+    FORM_SIZE,
     PAGE_MASK,
     PAGE_SIZE,
     RECORD_SIZE,
@@ -238,14 +238,10 @@ def immediate(env: Env, at: u64, size: u32, osize: u32) -> u64:
 
 @native
 def immediate_length(size: u32, osize: u32) -> u64:
-    if size == _SIZE_B or size == _SIZE_S:
+    if size < _SIZE_V:  # b, w, d, q
+        return u64(1) << (size - _SIZE_B)
+    if size == _SIZE_S:
         return 1
-    if size == _SIZE_W:
-        return 2
-    if size == _SIZE_D:
-        return 4
-    if size == _SIZE_Q:
-        return 8
     if osize == _S16:
         return 2
     if osize == _S64 and size == _SIZE_V:
@@ -366,10 +362,9 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
             opcode = env.fetch[at]
             at += 1
     modrm: u32 = env.fetch[at]
-    if opcode_map == 0 and (opcode == 0xC4 or opcode == 0xC5 or opcode == 0x62):
-        if code == _S64 or (modrm >= 0xC0 and (mode & Mode.PROTECTED) != 0):
-            rec.length = u8(vex_length(env, at, opcode, code, address_override))
-            return _INVALID
+    if opcode_map == 0 and is_vex(mode, code, opcode, modrm):
+        rec.length = u8(vex_length(env, at, opcode, code, address_override))
+        return _INVALID
     mandatory: u32 = 1 if operand_override else 0
     if rep == _REPZ:
         mandatory = 2
@@ -383,12 +378,10 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
     osize: u32 = _S32 if code != _S16 else _S16
     if operand_override:
         osize = _S16 if code != _S16 else _S32
-    if (rex & 8) != 0:
-        osize = _S64
-    elif code == _S64 and (attrs & F64) != 0:
-        osize = _S64
-    elif code == _S64 and (attrs & D64) != 0 and not operand_override:
-        osize = _S64
+    if code == _S64:
+        by_default: bool = (attrs & D64) != 0 and not operand_override
+        if (rex & 8) != 0 or (attrs & F64) != 0 or by_default:
+            osize = _S64
     asize: u32 = code
     if address_override:
         asize = _S16 if code == _S32 else _S32
@@ -396,7 +389,7 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
     memory: bool = False
     ea: u32 = _NONE
     relative: bool = False
-    if (attrs & HAS_MODRM) != 0 or row == _INVALID and opcode_map != 0:
+    if (attrs & HAS_MODRM) != 0 or (row == _INVALID and opcode_map != 0):
         at += 1
         if modrm < 0xC0 and not (opcode_map == 1 and (opcode & 0xFC) == 0x20):
             memory = True
@@ -545,9 +538,17 @@ def vex_length(env: Env, at: u64, opcode: u32, code: u32, address_override: bool
 
 
 @native(inline=True)
+def is_vex(mode: u32, code: u32, opcode: u32, following: u32) -> bool:
+    """C4, C5 and 62 are LES, LDS and BOUND where those can be: with a memory operand, or real."""
+    if opcode != 0xC4 and opcode != 0xC5 and opcode != 0x62:
+        return False
+    return code == _S64 or (following >= 0xC0 and (mode & Mode.PROTECTED) != 0)
+
+
+@native(inline=True)
 def has_vex_immediate(operation: u32) -> bool:
-    return ((0x70 <= operation and operation <= 0x73) or operation == 0xC2
-            or (0xC4 <= operation and operation <= 0xC6))  # fmt: skip
+    return ((operation >= 0x70 and operation <= 0x73) or operation == 0xC2
+            or (operation >= 0xC4 and operation <= 0xC6))  # fmt: skip
 
 
 # Forms -----------------------------------------------------------------------------------------
@@ -626,7 +627,7 @@ def improve_block(env: ExecEnv, tb: Tb) -> None:
 
 @native
 def link_record(env: Env, tb: Tb, record: ptr, slot: ptr, pc: u64) -> None:
-    """A record that finds the successor at ``pc``, and chains it in if it is on the block's page."""
+    """A record that finds the successor at ``pc``, chaining it in if on the block's page."""
     link: Link = Link(record)
     link.pc = pc
     link.slot = slot

@@ -138,13 +138,19 @@ class Flags:
 
     def condition(self, code: int) -> Value:
         """Condition code 0-15 as encoded in Jcc, SETcc, CMOVcc (SDM vol. 1, appendix B)."""
-        pairs = [
-            self.of, self.cf, self.zf, lambda: self.cf() | self.zf(),
-            self.sf, self.pf, lambda: self.sf() ^ self.of(),
-            lambda: self.zf() | (self.sf() ^ self.of()),
-        ]  # fmt: skip
-        value = pairs[code >> 1]()
+        tests = (self.of, self.cf, self.zf, self._below_or_equal, self.sf, self.pf, self._less,
+                 self._less_or_equal)  # fmt: skip
+        value = tests[code >> 1]()
         return value ^ 1 if code & 1 else value
+
+    def _below_or_equal(self) -> Value:
+        return self.cf() | self.zf()
+
+    def _less(self) -> Value:
+        return self.sf() ^ self.of()
+
+    def _less_or_equal(self) -> Value:
+        return self.zf() | self._less()
 
     def image(self) -> Value:
         """SF ZF AF PF CF OF at their places in EFLAGS (i32)."""

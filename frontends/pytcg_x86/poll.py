@@ -70,7 +70,7 @@ def tb_head_step(env: Env, rec: ptr, ram: ptr) -> ptr:
     """Head of a block with TF set: one instruction, then the trap."""
     if unlikely(env.exit_request != 0) or unlikely(env.budget <= 0):
         env.pc = Tb(rec).pc
-        if env.budget <= 0:
+        if env.exit_request == 0:
             env.exit_reason = Exit.BUDGET
         return NULL
     env.budget -= i64(1)

@@ -50,7 +50,6 @@ ENV = Struct("Env", [
     ("dr", "u64", 8),
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
-    ("step_pending", "u32"),           # #DB is due: an instruction began with TF set
     ("delivering", "u32"),             # an exception's delivery is under way: 1 + its vector
     ("stop_exceptions", "u32"),        # no usable handler: stop instead of escalating
     ("a20_mask", "u64"),
@@ -219,7 +218,7 @@ class Vector(IntEnum):
 
 
 class MmuIndex(IntEnum):
-    """TLBs: user accesses, supervisor accesses, and supervisor ones that SMAP lets at user pages."""
+    """TLBs: user, supervisor, and supervisor accesses that SMAP lets at user pages."""
 
     KERNEL = 0
     USER = 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+
+from bench import qemu
 from bench.assembler import assemble
 from bench.engines import EngineError, HostCpu, Outcome, PytcgEngine
 from bench.measure import count_for, measure
 from bench.program import Program
 from bench.programs import PROGRAMS
-
-from bench import qemu
 
 COUNTS = (1, 2, 7)
 LOOPS = Program("loops", "", "mov rax, rsi\nret", lambda count: count, 50, 5)

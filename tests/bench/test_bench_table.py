@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from bench import boot, startup
 from bench.__main__ import NAMES, main
 from bench.engines import EngineError
 from bench.process import Console, environment, seconds_of
 from bench.results import Measurement, document, machine, speed, table
-
-from bench import boot, startup
 from pytcg.machine.linux import STARTUP_64, parse_kernel
 
 ROWS = [

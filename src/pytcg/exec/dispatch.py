@@ -12,13 +12,13 @@ from __future__ import annotations
 from pytcg.exec.exits import Exit
 from pytcg.exec.invalidate import page_has_code, page_of, tb_flush
 from pytcg.exec.layout import (
+    FORM_SIZE,
     JUMP_CACHE_BITS,
     MMU_MODES,
     PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
     RECORD_SIZE,
-    FORM_SIZE,
     TB,
     TB_HASH_SIZE,
     TLB_SIZE,
@@ -166,12 +166,18 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
 
 @native
 def tb_insert(env: ExecEnv, tb: Tb) -> None:
-    """Keep a block: arena, hash, and the lists of the pages it was made from."""
+    """Keep a block: in the arena, the hash, and its pages' lists."""
     env.arena_used += HEAD + u64(tb.records) * RECORD_SIZE
     env.tb_count += 1
     slot: Slot = hash_slot(env, tb.physical)
     tb.hash_next = slot.record
     slot.record = ptr(tb)
+    link_pages(env, tb)
+
+
+@native
+def link_pages(env: ExecEnv, tb: Tb) -> None:
+    """Let stores find a block by the pages it was made from."""
     protect_page(env, tb.physical)
     page: Page = page_of(env, tb.physical)
     tb.page_next[0] = page.first
@@ -205,7 +211,7 @@ def tb_head(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     budget: i64 = env.budget - i64(tb.insns)
     if unlikely(budget < 0) or unlikely(env.exit_request != 0):
         env.pc = tb.pc
-        if budget < 0:
+        if env.exit_request == 0:
             env.exit_reason = Exit.BUDGET
         return NULL
     env.budget = budget
@@ -229,7 +235,7 @@ def tb_stale(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 def record_stale(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """A record of a dead block: it was being run when it died."""
     env.pc = Record(rec).pc
-    refund(env, rec)
+    not_begun(env, rec)
     return tb_find(env)
 
 
@@ -265,7 +271,7 @@ def tb_goto(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 def tb_until(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """The address to stop before."""
     env.pc = Record(rec).pc
-    refund(env, rec)
+    not_begun(env, rec)
     env.exit_reason = Exit.UNTIL
     return NULL
 
@@ -278,7 +284,7 @@ def record_missing(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
         Record(rec).code = code
         return rec
     env.pc = Record(rec).pc
-    refund(env, rec)
+    not_begun(env, rec)
     env.exit_reason = Exit.MISSING_FORMS
     return NULL
 
@@ -292,6 +298,13 @@ def compiled_form(env: ExecEnv, index: u32) -> ptr:
 def tb_leave(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """Leave threaded code; env.exit_reason says why."""
     return NULL
+
+
+@native
+def not_begun(env: ExecEnv, rec: ptr) -> None:
+    """Undo what a block's head did for the instruction at ``rec`` and those after it."""
+    env.step_pending = 0
+    refund(env, rec)
 
 
 @native
@@ -318,6 +331,7 @@ def run_block(env: ExecEnv) -> None:
         linear: u64 = (env.code_base + env.pc) & env.linear_mask
         rec = tb_generate(env, linear, fetch_offset(env, linear), u32(env.budget))
         env.arena_used += BLOCK_BYTES
+        link_pages(env, Tb(rec))
     env.fault_record = NULL
     enter(Record(rec).code, ptr(env), rec, ptr(env.ram))
     if env.exception_pending != 0 and env.fault_record != NULL:

@@ -206,7 +206,7 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: ob
     return Vcpu(X86Cpu(make_engine(tier), memory, bus, parsed))
 
 
-def make_engine(tier: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def make_engine(tier: str):  # type: ignore[no-untyped-def]
     """The shared engine of a name; ValueError for one there is not."""
     if tier == "threaded":
         from pytcg_threaded.engine import ThreadedEngine

@@ -67,7 +67,7 @@ class Struct:
             offset = -(-offset // type_.size) * type_.size
             self.fields[row[0]] = Field(row[0], type_, offset, count, len(row) == 3)
             offset += type_.size * count
-        self.size = -(-offset // align) * align
+        self.size: int = -(-offset // align) * align
 
     def alias(self, name: str, field: str) -> None:
         """Another name for a field."""

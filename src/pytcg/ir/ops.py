@@ -2,8 +2,8 @@
 
 An op's *signature* says how its operand types hang together; letters are type variables:
 ``T`` any integer type, ``F`` a float type, ``P`` the pointer type, ``B`` the 1-bit type, ``V`` the
-128-bit vector type, ``A`` any type at all; a lower-case type name stands for itself. The result type
-follows the arrow; ``*`` is "named by the op's ``type`` attribute".
+128-bit vector type, ``A`` any type at all; a lower-case type name stands for itself. The result
+type follows the arrow; ``*`` is "named by the op's ``type`` attribute".
 
 What an op *means* is written once, as running code, in ``pytcg_python.semantics``.
 """
@@ -142,8 +142,7 @@ COMMUTATIVE = {
 }  # fmt: skip
 READS_MEMORY = {"ld", "call", "callptr", "enter", "get"}
 SIDE_EFFECTS = {"st", "set", "call", "callptr", "enter", "setmxcsr", "cycles", "getmxcsr"}
-# Float ops raise sticky flags, but only a later getmxcsr can tell: dead ones may go with their value
-# only in code that keeps no exact flags, so passes leave them where they are.
+# Float ops raise sticky flags that a later getmxcsr can tell: passes leave even dead ones alone.
 STICKY = {
     "fadd", "fsub", "fmul", "fdiv", "fsqrt", "feq", "flt", "fle", "funord", "fext", "ftrunc",
     "sitof", "ftosi", "ftosi_round", "vfadd", "vfsub", "vfmul", "vfdiv", "vfsqrt",

@@ -66,7 +66,8 @@ class AddressMap:
         if new.offset + new.length > self.window.size:
             raise RamError(f"region {new.physical:#x}+{new.length:#x} is beyond the RAM window")
         for old in self.regions:
-            if new.physical < old.physical + old.length and old.physical < new.physical + new.length:
+            before, after = old.physical, old.physical + old.length
+            if new.physical < after and before < new.physical + new.length:
                 raise RamError(f"region {new.physical:#x} overlaps the one at {old.physical:#x}")
         if len(self.regions) >= MAX_RANGES:
             raise RamError(f"more than {MAX_RANGES} memory regions")
