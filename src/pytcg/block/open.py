@@ -45,6 +45,7 @@ class OpenFlags:
         self.no_backing = no_backing
         self.check = check  # opened to be checked: a dirty or corrupt image is what we want
         self.exclusive = exclusive  # don't share writing with others (a running guest)
+        self.unmap = True  # give freed clusters back to the host
         self.options: Options = {}
         self.chain: tuple[str, ...] = ()  # names above this one, to find loops
 
@@ -93,6 +94,7 @@ def open_image(name: str | Mapping[str, Any], *, format: str | None = None,
     flags = OpenFlags(read_only=read_only or snapshot, cache=cache, force_share=force_share,
                       no_backing=no_backing, check=check, exclusive=exclusive)
     discard = str(options.pop("discard", discard))
+    flags.unmap = discard in ("unmap", "on")
     detect_zeroes = str(options.pop("detect-zeroes", detect_zeroes))
     device = open_node(options, flags, shown)
     if snapshot:

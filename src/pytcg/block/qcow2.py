@@ -97,6 +97,7 @@ class Qcow2Device(BlockDevice):
         try:
             device = cls(file, header, data_file=data_file, read_only=flags.read_only,
                          lazy_refcounts=lazy, l2_cache_size=l2_cache_size)
+            device.refcounts.discard_freed = writable and flags.unmap
             if writable and not flags.check:
                 device._prepare_writing()
         except BaseException:

@@ -250,7 +250,7 @@ class Refcounts:
         self._free_hint = min(self._free_hint, cluster)
         offset = cluster << self.cluster_bits
         self.cache.forget(offset, self.cluster_size)
-        if self.discard_freed:
+        if self.discard_freed and offset < self._file.size:
             self._file.discard(offset, self.cluster_size)
 
     # ---- allocating ----
