@@ -51,7 +51,6 @@ def _host_runs(device: Qcow2Device, l1: array[int]) -> Iterator[tuple[int, int]]
         offset = entry & fmt.OFFSET_MASK
         if not offset:
             continue
-        yield offset >> bits, 1
         start = length = 0
         table = from_disk(device.file.pread(offset, device.cluster_size))
         for word in _entry_words(table, device.map.words):
@@ -64,6 +63,7 @@ def _host_runs(device: Qcow2Device, l1: array[int]) -> Iterator[tuple[int, int]]
             start, length = first, count
         if length:
             yield start, length
+        yield offset >> bits, 1  # after its entries: freeing a cluster may discard it
 
 
 def _count(device: Qcow2Device, l1: array[int], delta: int) -> None:
