@@ -225,6 +225,12 @@ class _Emitter:
         value, pointer = op.args
         self.lines.append(f"  store {self.typed(value)}, ptr {self.val(pointer)}, align 1")
 
+    def _op_fill(self, op: Op) -> None:
+        pointer, byte, size = (self.typed(a) for a in op.args)
+        name = "llvm.memset.p0.i64"
+        self.declare(name, f"declare void @{name}(ptr, i8, i64, i1)")
+        self.lines.append(f"  call void @{name}({pointer}, {byte}, {size}, i1 false)")
+
     def _op_get(self, op: Op) -> None:
         local = op.attrs["local"]
         assert isinstance(local, Local)

@@ -65,6 +65,11 @@ class Memory:
             return unpack(view, offset)[0]
         return int.from_bytes(view[offset:offset + size], "little")
 
+    def fill(self, address: int, byte: int, size: int) -> None:
+        """Set ``size`` bytes."""
+        view, offset = self._place(address, size)
+        view[offset:offset + size] = bytes([byte]) * size
+
     def store(self, address: int, size: int, value: int) -> None:
         view, offset = self._place(address, size)
         pack = self._pack.get(size)

@@ -456,6 +456,11 @@ class Expressions:
         self.b.effect("setmxcsr", saved)
         return result
 
+    def _intrinsic_fill(self, node: ast.Call) -> None:
+        scalars = (PTR, SCALARS["u8"], SCALARS["u64"])
+        args = [self.coerce(node, self.expr(a), s) for a, s in zip(node.args, scalars, strict=True)]
+        self.b.effect("fill", *args)
+
     def _intrinsic_attempt(self, node: ast.Call) -> Typed | None:
         inner = node.args[0]
         if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name):

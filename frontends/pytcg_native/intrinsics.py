@@ -45,6 +45,11 @@ clz = ctz = popcnt = bswap = _unary
 rotl = rotr = mulhu = mulhs = sdiv = srem = _binary
 
 
+def fill(pointer: Pointer, byte: int, size: int) -> None:
+    """Set ``size`` bytes (C's memset)."""
+    _compiled_only()
+
+
 def select(condition: bool | int, then: int, otherwise: int) -> int:
     """Both values are computed; one is chosen without a branch."""
     return _compiled_only()  # type: ignore[no-any-return]

@@ -23,7 +23,7 @@ from pytcg.exec.layout import (
     TlbEntry,
 )
 from pytcg.softmmu.access import NO_PAGE, Access, physical_load, physical_store
-from pytcg_native import native, pointer_difference, u32, u64
+from pytcg_native import fill, native, pointer_difference, u32, u64
 from pytcg_x86.exceptions import raise_error, raise_page_fault
 from pytcg_x86.modes import TLB_BYTES
 from pytcg_x86.state import Cr0, Cr4, Efer, Env, MmuIndex, Vector
@@ -248,10 +248,7 @@ def note_large(env: Env, address: u64, shift: u32) -> None:
 @native
 def flush_index(env: Env, index: u64) -> None:
     """Empty one of the TLBs."""
-    entry: TlbEntry = TlbEntry(env.tlbs + index * TLB_BYTES)
-    for _i in range(u64(0), u64(TLB_SIZE)):
-        clear_entry(entry)
-        entry = TlbEntry(entry + _ENTRY_BYTES)
+    fill(env.tlbs + index * TLB_BYTES, 0xFF, TLB_BYTES)
     env.large_base[index] = _NO_LARGE
     env.large_mask[index] = _NO_LARGE
 

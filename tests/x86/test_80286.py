@@ -150,11 +150,14 @@ def pushed_flags(case: dict[str, Any]) -> dict[int, int]:
     return {at: keep & 0xFF, at + 1: keep >> 8}
 
 
-@pytest.mark.parametrize("engine", ["threaded", "python"])
-def test_every_recording_of_the_80286(engine: str) -> None:
+@pytest.mark.parametrize(("engine", "step"), [
+    ("threaded", 1),
+    ("python", 20),
+    pytest.param("python", 1, marks=pytest.mark.slow),
+])  # fmt: skip
+def test_recordings_of_the_80286(engine: str, step: int) -> None:
     machine = Machine(engine)
     failures: dict[str, list[str]] = {}
-    step = 1 if engine == "threaded" else 20
     for form, found in by_form().items():
         for case in found[::step]:
             if exclusion(case) is None and (wrong := machine.run(case)):

@@ -8,6 +8,7 @@ find the new block without being unlinked.
 from __future__ import annotations
 
 from pytcg.exec.layout import (
+    JUMP,
     JUMP_CACHE_SIZE,
     PAGE_BITS,
     PAGE_SIZE,
@@ -19,18 +20,20 @@ from pytcg.exec.layout import (
     Record,
     Tb,
 )
-from pytcg_native import NULL, native, ptr, store64, symbol, u32, u64
+from pytcg_native import NULL, fill, native, ptr, symbol, u32, u64
 
 DEAD = 0xFFFF_FFFF
 """Flags of a dead block: no mode has them."""
 
-_PAGE_SHIFT = Page.layout.size
+_PAGE_BYTES = Page.layout.size
+_JUMP_BYTES = JUMP_CACHE_SIZE * JUMP.size
+_HASH_BYTES = TB_HASH_SIZE * 8
 _HEAD = TB.size
 
 
 @native(inline=True)
 def page_of(env: ExecEnv, offset: u64) -> Page:
-    return Page(env.pages + (offset >> PAGE_BITS) * _PAGE_SHIFT)
+    return Page(env.pages + (offset >> PAGE_BITS) * _PAGE_BYTES)
 
 
 @native(inline=True)
@@ -105,18 +108,14 @@ def invalidate_physical(env: ExecEnv, offset: u64, length: u64) -> None:
 @native
 def jump_cache_flush(env: ExecEnv) -> None:
     """Forget which block starts at which virtual address."""
-    for i in range(u64(0), u64(JUMP_CACHE_SIZE)):
-        store64(ptr(env.jumps), i * 16, 0xFFFF_FFFF_FFFF_FFFF)
+    fill(ptr(env.jumps), 0xFF, _JUMP_BYTES)
 
 
 @native
 def tb_flush(env: ExecEnv) -> None:
     """Drop every block; only while none is running."""
-    for i in range(u64(0), u64(TB_HASH_SIZE)):
-        store64(ptr(env.hash), i * 8, 0)
-    for page in range(u64(0), env.ram_size >> PAGE_BITS):
-        store64(ptr(env.pages), page * _PAGE_SHIFT, 0)
-        store64(ptr(env.pages), page * _PAGE_SHIFT + 8, 0)
+    fill(ptr(env.hash), 0, _HASH_BYTES)
+    fill(ptr(env.pages), 0, (env.ram_size >> PAGE_BITS) * _PAGE_BYTES)
     jump_cache_flush(env)
     env.arena_used = 0
     env.tb_flushes += 1

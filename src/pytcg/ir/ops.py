@@ -83,6 +83,7 @@ _ROWS = [
     # Host memory and locals.
     _row("ptradd", "P i64 -> P"), _row("ptrdiff", "P P -> i64"),
     _row("ld", "P -> *", "type"), _row("st", "A P -> void"),
+    _row("fill", "P i8 i64 -> void"),  # that many bytes
     _row("get", "-> *", "local", "type"), _row("set", "A -> void", "local"),
     # Calls. ``call`` names a function; ``callptr`` calls a host function pointer (C convention);
     # ``enter`` runs threaded code from a record until it returns.
@@ -141,7 +142,9 @@ COMMUTATIVE = {
     "vmaxu", "vavg", "veq",
 }  # fmt: skip
 READS_MEMORY = {"ld", "call", "callptr", "enter", "get"}
-SIDE_EFFECTS = {"st", "set", "call", "callptr", "enter", "setmxcsr", "cycles", "getmxcsr"}
+SIDE_EFFECTS = {
+    "st", "fill", "set", "call", "callptr", "enter", "setmxcsr", "cycles", "getmxcsr",
+}  # fmt: skip
 # Float ops raise sticky flags that a later getmxcsr can tell: passes leave even dead ones alone.
 STICKY = {
     "fadd", "fsub", "fmul", "fdiv", "fsqrt", "feq", "flt", "fle", "funord", "fext", "ftrunc",
