@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pytcg.ir.blocks import Function
 from pytcg.ir.ops import BITS, Type
+from pytcg.opt.pipeline import optimise
 from pytcg.softmmu.ram import HostBuffer
 from pytcg_native.compiler import Program
 from pytcg_python.compiler import PythonHost
@@ -65,6 +66,7 @@ class PythonEngine:
 
     def _build(self, key: int) -> tuple[int, int]:
         function, effects = build_form(self.program, key)
+        optimise(function)
         return self.host.define(function), effects.word()
 
     def callback(self, result: str, parameters: list[str],

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from pytcg.ir.blocks import Function
+from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_module, host_identity
 from pytcg_native.compiler import Program
@@ -48,7 +49,7 @@ def source_identity() -> str:
     package = Path(str(ir.__file__)).resolve().parents[1]
     frontends = Path(str(x86.__file__)).resolve().parents[1]
     folders = [here / "pytcg_llvm", here / "pytcg_threaded", frontends / "pytcg_x86",
-               frontends / "pytcg_native", package / "ir", package / "exec",
+               frontends / "pytcg_native", package / "ir", package / "opt", package / "exec",
                package / "softmmu"]  # fmt: skip
     for folder in folders:
         for path in sorted(folder.glob("*.py")):
@@ -75,6 +76,8 @@ def _forms(words: list[str]) -> tuple[str, str]:
     from pytcg_x86.form import build_form
 
     built = {key: build_form(program(), int(key, 16)) for key in words}
+    for function, _ in built.values():
+        optimise(function)
     directory = " ".join(f"{key}:{effects.word():x}" for key, (_, effects) in built.items())
     return emit_module(function for function, _ in built.values()), directory
 
