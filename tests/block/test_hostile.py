@@ -50,7 +50,7 @@ def _damage(base: Path, seed: int, count: int) -> None:
 def test_damaged_images_give_errors_only(name: str, tmp_path: Path) -> None:
     base = tmp_path / "base.qcow2"
     _base(base, BASES[name])
-    _damage(base, 0, 150)
+    _damage(base, 0, 80)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from .power_cut_writer import SECTOR, content
 SIZE = 24 << 20
 OPTIONS = ["", "cluster_size=4k", "cluster_size=512,refcount_bits=64", "extended_l2=on",
            "refcount_bits=1", "compat=0.10"]
-ROUNDS = 30
+ROUNDS = 24
 WRITER = Path(__file__).with_name("power_cut_writer.py")
 
 
