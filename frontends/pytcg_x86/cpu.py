@@ -171,7 +171,7 @@ class X86Cpu:
             flush = True
         if flush:
             self.engine.call("tb_flush", self.address)
-            self.engine.call("tlb_flush", self.address)
+        self.engine.call("tlb_flush", self.address)
         self.engine.call("update_mode", self.address)
 
     def _publish_memory(self) -> None:

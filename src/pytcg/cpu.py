@@ -9,6 +9,7 @@ from pytcg.exec.exits import Exit
 from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
 
 _WINDOW = 16 << 30
+_SLICE = 20_000_000  # instructions: well under a second on the threaded engine
 _MODES = ("real", "protected", "long")
 _DATA, _CODE = 0x93, 0x9B
 _BIG, _LONG = 0xC000, 0xA000
@@ -170,15 +171,24 @@ class Cpu:
             state.set("until_set", int(target >= 0))
             state.set("until", max(target, 0))
             cpu.engine.call("tb_flush", cpu.address)
-        state.set("halted", 0)
-        state.set("delivering", 0)
+        for name in ("halted", "delivering", "stop_request", "exit_request"):
+            state.set(name, 0)
         cpu.settle()
-        budget = max_insns if max_insns is not None else 1 << 62
-        state.set("budget", budget)
-        reason = cpu.execute()
-        self._instructions += budget - state.get("budget")
-        state.set("exit_request", 0)
-        return self._stop(reason)
+        return self._stop(self._execute(max_insns))
+
+    def _execute(self, max_insns: int | None) -> Exit:
+        """Run in slices, so that Python sees signals (Ctrl-C) between them."""
+        cpu, state = self._cpu, self._cpu.state
+        left = max_insns if max_insns is not None else 1 << 62
+        while True:
+            budget = min(left, _SLICE)
+            state.set("budget", budget)
+            reason = cpu.execute()
+            done = budget - state.get("budget")
+            self._instructions += done
+            left -= done
+            if reason is not Exit.BUDGET or left <= 0:
+                return reason
 
     def _stop(self, reason: Exit) -> Stop:
         state, rip = self._cpu.state, self._cpu.regs["rip"]
