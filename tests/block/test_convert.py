@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytcg.block.convert import Copier, CopyOptions, is_zero, split_zeroes
+from pytcg.block.convert import Copier, CopyOptions
 from pytcg.block.open import open_image
+from pytcg.block.zeroes import is_zero, split_zeroes
 
 from .images import make_open
 

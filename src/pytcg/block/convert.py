@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .device import ZERO_BLOCK, BlockDevice, BlockError, ProgressCallback
+from .ahead import run_ordered
+from .device import BlockDevice, BlockError, ProgressCallback
 from .qcow2 import Qcow2Device
+from .zeroes import is_zero, split_zeroes
 
 CHUNK = 2 << 20
 SALVAGE_STEP = 512
@@ -81,55 +81,6 @@ class _Task(NamedTuple):
     offset: int
     length: int
     data: bool  # else it is to be zeroed
-
-
-def is_zero(data: bytes | bytearray, start: int, stop: int) -> bool:
-    """Whether data[start:stop] is all zero bytes; compares in C, without copying."""
-    step = len(ZERO_BLOCK)
-    while stop - start >= step:
-        if not data.startswith(ZERO_BLOCK, start):
-            return False
-        start += step
-    return start >= stop or data.startswith(ZERO_BLOCK[: stop - start], start)
-
-
-def split_zeroes(data: bytes | bytearray, offset: int, unit: int, length: int
-                 ) -> Iterator[tuple[int, int, bool]]:
-    """(start, stop, has data) runs of data[:length] at disk ``offset``, in aligned units."""
-    zero_unit = bytes(unit)
-    start = position = 0
-    while position < length:
-        zero, stop = _next_zero_run(data, offset, position, length, zero_unit)
-        if zero > start:
-            yield start, zero, True
-        if stop > zero:
-            yield zero, stop, False
-        start = position = stop
-
-
-def _next_zero_run(data: bytes | bytearray, offset: int, position: int, length: int,
-                   zero_unit: bytes) -> tuple[int, int]:
-    """The next run of aligned zero units from ``position``; an empty one at the end if none."""
-    unit = len(zero_unit)
-    while position < length:
-        step = unit - (offset + position) % unit  # to the unit's end
-        if step < unit or position + unit > length:  # a piece of a unit
-            if is_zero(data, position, min(position + step, length)):
-                break
-            position = min(position + step, length)
-            continue
-        whole = position + (length - position) // unit * unit
-        position = next((at for at in range(position, whole, unit)
-                         if data.startswith(zero_unit, at)), whole)
-        if position < whole:
-            break
-    stop = position
-    while stop < length:
-        end = min(length, stop + unit - (offset + stop) % unit)
-        if not is_zero(data, stop, end):
-            break
-        stop = end
-    return min(position, length), stop
 
 
 class Copier:
@@ -317,93 +268,3 @@ class _RateLimit:
             import time
 
             time.sleep(length / self._rate)
-
-
-def run_ordered(tasks: Iterator[_Task], work: Callable[[_Task], Any],
-                finish: Callable[[_Task, Any], None], workers: int) -> None:
-    """``finish(task, work(task))`` for all tasks in order, ``work`` running ahead in threads."""
-    if workers == 0:
-        for task in tasks:
-            finish(task, work(task))
-        return
-    pool = _Pool(work, workers)
-    try:
-        waiting: deque[_Job] = deque()
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) > 2 * workers:
-                job = waiting.popleft()
-                finish(job.task, job.result())
-        for job in waiting:
-            finish(job.task, job.result())
-    finally:
-        pool.stop()
-
-
-class _Job:
-    """A task in the pool and, in time, its result."""
-
-    def __init__(self, task: _Task) -> None:
-        self.task = task
-        self._done = threading.Semaphore(0)
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def execute(self, work: Callable[[_Task], Any]) -> None:
-        """Run in a worker."""
-        try:
-            self._value = work(self.task)
-        except BaseException as error:
-            self._error = error
-        self._done.release()
-
-    def result(self) -> Any:
-        """Wait for the value, or raise what the work raised."""
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-
-class _Pool:
-    """A few threads; concurrent.futures would cost more to import than small copies take."""
-
-    def __init__(self, work: Callable[[_Task], Any], workers: int) -> None:
-        self._work = work
-        self._jobs: deque[_Job | None] = deque()
-        self._ready = threading.Semaphore(0)
-        self._threads = [threading.Thread(target=self._run, daemon=True)
-                         for _ in range(workers)]
-        for thread in self._threads:
-            thread.start()
-
-    def _run(self) -> None:
-        while True:
-            self._ready.acquire()
-            try:
-                job = self._jobs.popleft()
-            except IndexError:  # stop() took it
-                continue
-            if job is None:
-                return
-            job.execute(self._work)
-
-    def submit(self, task: _Task) -> _Job:
-        """Queue a task."""
-        job = _Job(task)
-        self._put(job)
-        return job
-
-    def _put(self, job: _Job | None) -> None:
-        self._jobs.append(job)
-        self._ready.release()
-
-    def stop(self) -> None:
-        """Drop what is queued and end the threads."""
-        self._jobs.clear()
-        while self._ready.acquire(blocking=False):
-            pass
-        for _ in self._threads:
-            self._put(None)
-        for thread in self._threads:
-            thread.join()

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .convert import is_zero
 from .device import BlockDevice, BlockError, Extent
+from .zeroes import is_zero
 
 DISCARD_MODES = ("ignore", "off", "unmap", "on")
 DETECT_ZEROES_MODES = ("off", "on", "unmap")

@@ -283,13 +283,13 @@ class Qcow2Device(BlockDevice):
     def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
                      fua: bool = False) -> None:
         self.check_range(offset, length, write=True)
-        self.writer.write_zeroes(offset, length, may_unmap=may_unmap)
+        self.writer.clearer.write_zeroes(offset, length, may_unmap=may_unmap)
         if fua:
             self.flush()
 
     def discard(self, offset: int, length: int) -> None:
         self.check_range(offset, length, write=True)
-        self.writer.discard(offset, length)
+        self.writer.clearer.discard(offset, length)
 
     def pack(self, data: bytes | bytearray | memoryview) -> bytes | None:
         """The compressed form of a cluster for write_compressed; None if it won't shrink."""
@@ -319,7 +319,7 @@ class Qcow2Device(BlockDevice):
         self.check_range(0, 0, write=True)
         if self.snapshots:
             raise BlockError("Can't empty an image that has snapshots", errno.ENOTSUP)
-        self.writer.discard_fully(0, -(-self.header.size // self.cluster_size)
+        self.writer.clearer.discard_fully(0, -(-self.header.size // self.cluster_size)
                                   * self.cluster_size)
         self.flush()
 

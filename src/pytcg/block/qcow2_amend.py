@@ -115,7 +115,7 @@ def _downgrade(device: Qcow2Device) -> None:
 def _expand_zeroes(device: Qcow2Device, start: int, length: int) -> None:
     end = -(-(start + length) // device.cluster_size) * device.cluster_size
     if device.backing is None:
-        device.writer.discard_fully(start, end)  # unallocated reads as zeroes too
+        device.writer.clearer.discard_fully(start, end)  # unallocated reads as zeroes too
         return
     step = min(length, 1 << 20)
     for offset in range(start, start + length, step):

@@ -53,8 +53,8 @@ def _shrink(device: Qcow2Device, size: int) -> None:
     end = -(-device.header.size // cluster) * cluster
     if size % cluster and size < device.size:
         tail = min(start, device.size) - size
-        device.writer.write_zeroes(size, tail, may_unmap=True)
-    device.writer.discard_fully(start, end)
+        device.writer.clearer.write_zeroes(size, tail, may_unmap=True)
+    device.writer.clearer.discard_fully(start, end)
     device.flush()
     entries = -(-size // device.map.table_span)
     for index in range(entries, len(device.map.l1)):
@@ -83,7 +83,8 @@ def _drop_tail(device: Qcow2Device) -> None:
 def _fill_growth(device: Qcow2Device, old: int, size: int, preallocation: str) -> None:
     """New space reads as zeroes, even where a longer backing file would show."""
     if device.backing is not None and device.backing.size > old:
-        device.writer.write_zeroes(old, min(size, device.backing.size) - old, may_unmap=True)
+        device.writer.clearer.write_zeroes(old, min(size, device.backing.size) - old,
+                                           may_unmap=True)
     if preallocation != "off":
         preallocate(device, old, size, preallocation)
 

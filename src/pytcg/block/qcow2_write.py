@@ -1,4 +1,4 @@
-"""qcow2 writes: allocation with copy-on-write, zero clusters, discard, compressed clusters.
+"""qcow2 writes: allocation with copy-on-write, preallocation, compressed clusters.
 
 A request maps itself under the device's lock, moves data without it, and links new clusters
 into the L2 tables under it again, so that requests overlap; two that allocate the same cluster
@@ -8,13 +8,13 @@ take turns.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import qcow2_format as fmt
 from .device import BlockError
+from .qcow2_clear import Clearer
 from .qcow2_compress import SECTOR, compress, compressed_extent, descriptor_shift
-from .qcow2_l2 import ALL_ZEROES, Kind
+from .qcow2_l2 import Kind
 
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
@@ -37,6 +37,7 @@ class Writer:
         self._packed_at = 0  # host offset where the next compressed cluster may go
         self._extends = device.file.has_zero_init  # beyond its end the file reads as zeroes
         self._metadata = self._find_metadata()
+        self.clearer = Clearer(device, self)
 
     def _find_metadata(self) -> set[int]:
         """Host clusters of known tables: guest data must never be written there."""
@@ -56,7 +57,7 @@ class Writer:
 
     # ---- allocation ----
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         device = self._device
         if device.read_only:
             raise BlockError(f"Block node '{device.filename}' is read-only", errno.EPERM)
@@ -93,7 +94,7 @@ class Writer:
         self._refuse_overlap(host, clusters << self._bits, "allocation")
         return host
 
-    def _wait_for(self, start: int, end: int) -> bool:
+    def wait_for(self, start: int, end: int) -> bool:
         """Wait (holding the lock) until nobody allocates in the range; True if it had to."""
         waited = False
         while any(low < end and start < high for low, high in self._busy):
@@ -101,7 +102,7 @@ class Writer:
             waited = True
         return waited
 
-    def _drop_word(self, word: int) -> None:
+    def drop_word(self, word: int) -> None:
         """An L2 entry went away: count down what it pointed at, later."""
         if word & fmt.COMPRESSED:
             offset, length = compressed_extent(word & (fmt.COMPRESSED - 1), self._bits)
@@ -119,14 +120,14 @@ class Writer:
         if self._device.has_bitmaps:
             self._device.bitmaps.mark_dirty(offset, len(data))
         while data:
-            done = self._write_some(offset, data)
+            done = self.write_some(offset, data)
             offset += done
             data = data[done:]
 
-    def _write_some(self, offset: int, data: memoryview) -> int:
+    def write_some(self, offset: int, data: memoryview) -> int:
         device = self._device
         with device.lock:
-            self._prepare()
+            self.prepare()
             plan = self._plan(offset, len(data))
             token = device.begin()
         length = min(len(data), plan.end - offset)
@@ -155,7 +156,7 @@ class Writer:
             limit = max(1, MAX_ALLOCATION_BYTES >> self._bits)
             count, host = self._map.needs_allocation(offset, length, limit)
             end = start + count * self._cluster
-            if not self._wait_for(start, end):
+            if not self.wait_for(start, end):
                 break
         fresh, blank = host < 0, False
         if fresh:
@@ -211,14 +212,14 @@ class Writer:
             return b""
         device = self._device
         stop = min(end, device.size)
-        if blank and (start >= stop or self._reads_zero(start, stop)):
+        if blank and (start >= stop or self.reads_zero(start, stop)):
             return b""
         old = bytearray(end - start)
         if stop > start:
             device.read_range(start, memoryview(old)[: stop - start])
         return bytes(old)
 
-    def _reads_zero(self, start: int, end: int) -> bool:
+    def reads_zero(self, start: int, end: int) -> bool:
         """Whether the range surely reads as zeroes, going by the map."""
         while start < end:
             extent = self._device.status_at(start, end - start)
@@ -234,7 +235,7 @@ class Writer:
         old = self._map.set_words(plan.start, words)
         for word, new in zip(old, words, strict=True):
             if word and (word ^ new) & ~(fmt.COPIED | fmt.ZERO):
-                self._drop_word(word)
+                self.drop_word(word)
         if self._map.extended:
             for index in range(count):
                 self._mark_data(plan.start + index * self._cluster, low, high, old[index])
@@ -256,7 +257,7 @@ class Writer:
         span = self._map.slice_entries << self._bits
         end = min(end, (start // span + 1) * span)
         with self._device.lock:
-            self._prepare()
+            self.prepare()
             words = self._map.first_words(start, (end - start) >> self._bits)
             position = 0
             while position < len(words):
@@ -305,8 +306,8 @@ class Writer:
         if device.has_bitmaps:
             device.bitmaps.mark_dirty(offset, len(data))
         with device.lock:
-            self._prepare()
-            while self._wait_for(offset, offset + self._cluster):
+            self.prepare()
+            while self.wait_for(offset, offset + self._cluster):
                 pass
             host = self._allocate_packed(len(packed))
             sectors = (host + len(packed) - 1) // SECTOR - host // SECTOR
@@ -316,7 +317,7 @@ class Writer:
             if self._map.extended:
                 self._map.set_bitmap(offset, 0)
             if old:
-                self._drop_word(old)
+                self.drop_word(old)
 
     def _allocate_packed(self, length: int) -> int:
         """Host offset for compressed bytes, behind the ones before where that is possible."""
@@ -333,158 +334,6 @@ class Writer:
         self._refuse_overlap(at, length, "allocation")
         self._packed_at = at + length
         return at
-
-    # ---- zeroes and discard ----
-
-    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool) -> None:
-        """Make a range read as zeroes, by zero clusters where whole (sub)clusters are meant."""
-        if self._device.has_bitmaps:
-            self._device.bitmaps.mark_dirty(offset, length)
-        end = offset + length
-        sub = 1 << self._map.sub_bits
-        start, stop = -(-offset // sub) * sub, end & -sub
-        if end == self._device.size:
-            stop = -(-end // sub) * sub
-        if start > stop:  # within one subcluster
-            self._zero_part(offset, end)
-            return
-        if offset < start:
-            self._zero_part(offset, start)
-        self._each_slice(start, stop, lambda low, high: self._zero_slice(low, high, may_unmap))
-        if stop < end:
-            self._zero_part(stop, end)
-
-    def _zero_part(self, start: int, end: int) -> None:
-        """Zero less than a subcluster; if the rest of it is zero too, then as a whole."""
-        sub = 1 << self._map.sub_bits
-        low, high = start & -sub, -(-end // sub) * sub
-        bound = min(high, self._device.size)
-        run = self._map.lookup(start, 1)
-        if (run.kind is not Kind.DATA and self._reads_zero(low, start)
-                and self._reads_zero(end, bound)):
-            self._each_slice(low, high, lambda a, b: self._zero_slice(a, b, True))
-        else:
-            self._write_plain_zeroes(start, end)
-
-    def _write_plain_zeroes(self, start: int, end: int) -> None:
-        zeroes = memoryview(bytes(min(end - start, 1 << 20)))
-        while start < end:
-            start += self._write_some(start, zeroes[: end - start])
-
-    def _each_slice(self, start: int, end: int, act: Callable[[int, int], None]) -> None:
-        """Call ``act(low, high)`` for the parts of a range that lie in one L2 slice each."""
-        span = self._map.slice_entries << self._bits
-        while start < end:
-            stop = min(end, (start // span + 1) * span)
-            act(start, stop)
-            start = stop
-
-    def _zero_slice(self, start: int, end: int, may_unmap: bool) -> None:
-        device = self._device
-        if device.header.version < 3:
-            if not self._reads_zero(start, min(end, device.size)):
-                self._write_plain_zeroes(start, min(end, device.size))
-            return
-        if device.data_file_is_raw:
-            device.data_file.write_zeroes(start, min(end, device.size) - start)
-            may_unmap = False
-        with device.lock:
-            self._prepare()
-            while self._wait_for(start, end):
-                pass
-            if device.backing is None and self._map.find(start) is None:
-                return  # no table: zero already
-            first, last = -(-start // self._cluster), end // self._cluster
-            if first > last:
-                parts = [(start, end)]
-            else:
-                parts = [(start, first * self._cluster), (last * self._cluster, end)]
-                self._zero_whole(first * self._cluster, last - first, may_unmap)
-            compressed = [part for part in parts if not self._zero_subclusters(*part)]
-        for low, high in compressed:
-            self._write_plain_zeroes(low, high)
-
-    def _zero_whole(self, start: int, count: int, may_unmap: bool) -> None:
-        if count == 0:
-            return
-        words = self._map.first_words(start, count)
-        plain = 0 if self._map.extended else fmt.ZERO
-        new = []
-        for word in words:
-            hosted = word & fmt.OFFSET_MASK or (self._external and word & fmt.COPIED)
-            keep = hosted and not may_unmap and not word & fmt.COMPRESSED
-            new.append(word | plain if keep else plain)
-        self._map.set_words(start, new)
-        for index in range(count):
-            if words[index] and not new[index] & fmt.OFFSET_MASK:
-                self._drop_word(words[index])
-            if self._map.extended:
-                self._map.set_bitmap(start + index * self._cluster, ALL_ZEROES)
-
-    def _zero_subclusters(self, start: int, end: int) -> bool:
-        """Zero some subclusters of one cluster; False if it is compressed."""
-        if start == end:
-            return True
-        if self._map.word(start) & fmt.COMPRESSED:
-            return False
-        base = start & -self._cluster
-        bits = self._map.sub_bits
-        mask = (1 << ((end - base) >> bits)) - (1 << ((start - base) >> bits))
-        bitmap = self._map.bitmap(start)
-        self._map.set_bitmap(start, bitmap & ~mask | mask << 32)
-        return True
-
-    def discard(self, offset: int, length: int) -> None:
-        """Free whole clusters in the range; they read as zeroes afterwards."""
-        device = self._device
-        end = offset + length
-        start, stop = -(-offset // self._cluster) * self._cluster, end & -self._cluster
-        if end == device.size:
-            stop = -(-end // self._cluster) * self._cluster
-        if device.header.version < 3 and device.backing is not None:
-            return  # without zero clusters the backing file would show through
-        if start < stop:
-            if device.has_bitmaps:
-                device.bitmaps.mark_dirty(start, min(stop, device.size) - start)
-            self._each_slice(start, stop, self._discard_slice)
-
-    def _discard_slice(self, start: int, end: int, *, full: bool = False) -> None:
-        device = self._device
-        if device.data_file_is_raw and not full:
-            device.data_file.discard(start, min(end, device.size) - start)
-        with device.lock:
-            self._prepare()
-            while self._wait_for(start, end):
-                pass
-            shows_backing = device.backing is not None and not full
-            if self._map.find(start) is None and not shows_backing:
-                return
-            count = (end - start) >> self._bits
-            words = self._map.first_words(start, count)
-            plain = fmt.ZERO if device.header.version >= 3 and not self._map.extended else 0
-            new = []
-            for word in words:
-                hosted = word & (fmt.OFFSET_MASK | fmt.COMPRESSED | fmt.COPIED)
-                new.append(0 if full else plain if hosted or shows_backing else word)
-            if new != words:
-                self._map.set_words(start, new)
-            self._drop_discarded(start, words, full=full, shows_backing=shows_backing)
-
-    def _drop_discarded(self, start: int, words: list[int], *, full: bool,
-                        shows_backing: bool) -> None:
-        for index, word in enumerate(words):
-            if word:
-                self._drop_word(word)
-            if self._map.extended:
-                cluster = start + index * self._cluster
-                if full:
-                    self._map.set_bitmap(cluster, 0)
-                elif word or shows_backing:
-                    self._map.set_bitmap(cluster, ALL_ZEROES)
-
-    def discard_fully(self, start: int, end: int) -> None:
-        """Make clusters unallocated, so that a backing file shows (commit, resize)."""
-        self._each_slice(start, end, lambda low, high: self._discard_slice(low, high, full=True))
 
 
 class _Plan(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytcg.block.convert import is_zero
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.zeroes import is_zero
 
 from .img_common import Arguments, Failure, Progress, cache_mode, open_disk, parse, usage
 

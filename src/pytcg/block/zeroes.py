@@ -1,0 +1,56 @@
+"""Finding zeroes in buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .device import ZERO_BLOCK
+
+
+def is_zero(data: bytes | bytearray, start: int, stop: int) -> bool:
+    """Whether data[start:stop] is all zero bytes; compares in C, without copying."""
+    step = len(ZERO_BLOCK)
+    while stop - start >= step:
+        if not data.startswith(ZERO_BLOCK, start):
+            return False
+        start += step
+    return start >= stop or data.startswith(ZERO_BLOCK[: stop - start], start)
+
+
+def split_zeroes(data: bytes | bytearray, offset: int, unit: int, length: int
+                 ) -> Iterator[tuple[int, int, bool]]:
+    """(start, stop, has data) runs of data[:length] at disk ``offset``, in aligned units."""
+    zero_unit = bytes(unit)
+    start = position = 0
+    while position < length:
+        zero, stop = _next_zero_run(data, offset, position, length, zero_unit)
+        if zero > start:
+            yield start, zero, True
+        if stop > zero:
+            yield zero, stop, False
+        start = position = stop
+
+
+def _next_zero_run(data: bytes | bytearray, offset: int, position: int, length: int,
+                   zero_unit: bytes) -> tuple[int, int]:
+    """The next run of aligned zero units from ``position``; an empty one at the end if none."""
+    unit = len(zero_unit)
+    while position < length:
+        step = unit - (offset + position) % unit  # to the unit's end
+        if step < unit or position + unit > length:  # a piece of a unit
+            if is_zero(data, position, min(position + step, length)):
+                break
+            position = min(position + step, length)
+            continue
+        whole = position + (length - position) // unit * unit
+        position = next((at for at in range(position, whole, unit)
+                         if data.startswith(zero_unit, at)), whole)
+        if position < whole:
+            break
+    stop = position
+    while stop < length:
+        end = min(length, stop + unit - (offset + stop) % unit)
+        if not is_zero(data, stop, end):
+            break
+        stop = end
+    return min(position, length), stop
