@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from pytcg.softmmu.access import (
-    load_u8,
-    load_u16,
-    load_u32,
-    load_u64,
-    store_u8,
-    store_u16,
-    store_u32,
-    store_u64,
-)
-from pytcg_native import attempt, native, ptr, u8, u16, u32, u64
+from pytcg.softmmu.access import load_sized, store_sized
+from pytcg_native import attempt, native, ptr, u16, u32, u64
 from pytcg_x86.exceptions import raise_selector
 from pytcg_x86.state import Attr, Env, Seg, Vector
 
@@ -23,31 +14,6 @@ ATTR_MASK = 0xF0FF
 
 
 # Memory as the processor's own structures see it -----------------------------------------------
-
-
-@native
-def load_sized(env: Env, address: u64, size: u32) -> u64:
-    """1, 2, 4 or 8 bytes."""
-    if size == 1:
-        return load_u8(env, address)
-    if size == 2:
-        return load_u16(env, address)
-    if size == 4:
-        return load_u32(env, address)
-    return load_u64(env, address)
-
-
-@native
-def store_sized(env: Env, address: u64, size: u32, value: u64) -> None:
-    """1, 2, 4 or 8 bytes."""
-    if size == 1:
-        store_u8(env, address, u8(value))
-    elif size == 2:
-        store_u16(env, address, u16(value))
-    elif size == 4:
-        store_u32(env, address, u32(value))
-    else:
-        store_u64(env, address, value)
 
 
 @native

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from pytcg.softmmu.access import load_sized, store_sized
 from pytcg_native import native, u32, u64
 from pytcg_x86.descriptor import (
     check_stack,
@@ -16,12 +17,10 @@ from pytcg_x86.descriptor import (
     descriptor_limit,
     is_null,
     kernel_load,
-    load_sized,
     mark_accessed,
     read_descriptor,
     set_null,
     set_segment,
-    store_sized,
 )
 from pytcg_x86.exceptions import raise_selector
 from pytcg_x86.modes import select_tlb

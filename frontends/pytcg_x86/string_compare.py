@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytcg.softmmu.access import load_sized
 from pytcg_native import native, u32, u64
 from pytcg_x86.segment import check_read
 from pytcg_x86.state import Env, Seg
@@ -13,7 +14,6 @@ from pytcg_x86.string_ops import (
     RCX,
     RDI,
     RSI,
-    load_element,
     repeated,
     set_index,
     source_address,
@@ -42,8 +42,8 @@ def rep_cmps(env: Env, where: u64, size: u64, mask: u64, equal: u32) -> u32:
     while True:
         from_offset: u64 = env.gpr[RSI] & mask
         to_offset: u64 = env.gpr[RDI] & mask
-        left: u64 = load_element(env, source_address(env, where, from_offset, size), size)
-        right: u64 = load_element(env, compared_address(env, where, to_offset, size), size)
+        left: u64 = load_sized(env, source_address(env, where, from_offset, size), u32(size))
+        right: u64 = load_sized(env, compared_address(env, where, to_offset, size), u32(size))
         set_index(env, RSI, from_offset + step, mask)
         set_index(env, RDI, to_offset + step, mask)
         count -= 1
@@ -69,7 +69,7 @@ def rep_scas(env: Env, where: u64, size: u64, mask: u64, equal: u32) -> u32:
     wanted: u64 = repeated(env.gpr[0], size)
     while True:
         offset: u64 = env.gpr[RDI] & mask
-        value: u64 = load_element(env, compared_address(env, where, offset, size), size)
+        value: u64 = load_sized(env, compared_address(env, where, offset, size), u32(size))
         set_index(env, RDI, offset + step, mask)
         count -= 1
         set_index(env, RCX, count, mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytcg.softmmu.access import probe_write
+from pytcg.softmmu.access import load_sized, probe_write, store_sized
 from pytcg_native import native, u32, u64
 from pytcg_x86.io import check_io, in_port, out_port
 from pytcg_x86.state import Env
@@ -14,11 +14,9 @@ from pytcg_x86.string_ops import (
     RDI,
     RSI,
     destination_address,
-    load_element,
     set_index,
     source_address,
     step_of,
-    store_element,
 )
 
 
@@ -30,7 +28,7 @@ def ins_element(env: Env, where: u64, size: u64, mask: u64) -> None:
     offset: u64 = env.gpr[RDI] & mask
     address: u64 = destination_address(env, where, offset, size)
     probe_write(env, address, size)
-    store_element(env, address, size, u64(in_port(env, port, u32(size))))
+    store_sized(env, address, u32(size), u64(in_port(env, port, u32(size))))
     set_index(env, RDI, offset + step_of(env, size), mask)
 
 
@@ -40,7 +38,7 @@ def outs_element(env: Env, where: u64, size: u64, mask: u64) -> None:
     port: u32 = u32(env.gpr[2] & 0xFFFF)
     check_io(env, port, u32(size))
     offset: u64 = env.gpr[RSI] & mask
-    value: u64 = load_element(env, source_address(env, where, offset, size), size)
+    value: u64 = load_sized(env, source_address(env, where, offset, size), u32(size))
     out_port(env, port, u32(size), u32(value))
     set_index(env, RSI, offset + step_of(env, size), mask)
 

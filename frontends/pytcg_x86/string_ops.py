@@ -11,14 +11,8 @@ from __future__ import annotations
 
 from pytcg.exec.layout import PAGE_MASK, PAGE_SIZE, TlbEntry
 from pytcg.softmmu.access import (
-    load_u8,
-    load_u16,
-    load_u32,
-    load_u64,
-    store_u8,
-    store_u16,
-    store_u32,
-    store_u64,
+    load_sized,
+    store_sized,
     tlb_entry,
 )
 from pytcg_native import (
@@ -35,7 +29,6 @@ from pytcg_native import (
     store64,
     store128,
     u8,
-    u16,
     u32,
     u64,
 )
@@ -92,30 +85,6 @@ def destination_address(env: Env, where: u64, offset: u64, size: u64) -> u64:
 
 
 # One element -----------------------------------------------------------------------------------
-
-
-@native
-def load_element(env: Env, address: u64, size: u64) -> u64:
-    """Guest memory, zero-extended."""
-    if size == 1:
-        return load_u8(env, address)
-    if size == 2:
-        return load_u16(env, address)
-    if size == 4:
-        return load_u32(env, address)
-    return load_u64(env, address)
-
-
-@native
-def store_element(env: Env, address: u64, size: u64, value: u64) -> None:
-    if size == 1:
-        store_u8(env, address, u8(value))
-    elif size == 2:
-        store_u16(env, address, u16(value))
-    elif size == 4:
-        store_u32(env, address, u32(value))
-    else:
-        store_u64(env, address, value)
 
 
 @native
@@ -226,8 +195,8 @@ def movs_element(env: Env, where: u64, size: u64, mask: u64) -> u64:
     """One iteration by way of the TLB, which then knows both pages."""
     from_offset: u64 = env.gpr[RSI] & mask
     to_offset: u64 = env.gpr[RDI] & mask
-    value: u64 = load_element(env, source_address(env, where, from_offset, size), size)
-    store_element(env, destination_address(env, where, to_offset, size), size, value)
+    value: u64 = load_sized(env, source_address(env, where, from_offset, size), u32(size))
+    store_sized(env, destination_address(env, where, to_offset, size), u32(size), value)
     step: u64 = step_of(env, size)
     set_index(env, RSI, from_offset + step, mask)
     set_index(env, RDI, to_offset + step, mask)
@@ -276,7 +245,7 @@ def stos_run(env: Env, where: u64, size: u64, mask: u64, count: u64) -> u64:
 @native
 def stos_element(env: Env, where: u64, size: u64, mask: u64) -> u64:
     offset: u64 = env.gpr[RDI] & mask
-    store_element(env, destination_address(env, where, offset, size), size, env.gpr[0])
+    store_sized(env, destination_address(env, where, offset, size), u32(size), env.gpr[0])
     set_index(env, RDI, offset + step_of(env, size), mask)
     return 1
 
@@ -320,7 +289,7 @@ def rep_lods(env: Env, where: u64, size: u64, mask: u64) -> u32:
         return NOTHING
     while True:
         offset: u64 = env.gpr[RSI] & mask
-        value: u64 = load_element(env, source_address(env, where, offset, size), size)
+        value: u64 = load_sized(env, source_address(env, where, offset, size), u32(size))
         set_accumulator(env, size, value)
         set_index(env, RSI, offset + step_of(env, size), mask)
         count -= 1

@@ -288,6 +288,31 @@ def store_u128(env: ExecEnv, address: u64, value: u128) -> None:
 
 
 @native
+def load_sized(env: ExecEnv, address: u64, size: u32) -> u64:
+    """A load of 1, 2, 4 or 8 bytes, zero-extended."""
+    if size == 1:
+        return load_u8(env, address)
+    if size == 2:
+        return load_u16(env, address)
+    if size == 4:
+        return load_u32(env, address)
+    return load_u64(env, address)
+
+
+@native
+def store_sized(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
+    """A store of 1, 2, 4 or 8 bytes."""
+    if size == 1:
+        store_u8(env, address, u8(value))
+    elif size == 2:
+        store_u16(env, address, u16(value))
+    elif size == 4:
+        store_u32(env, address, u32(value))
+    else:
+        store_u64(env, address, value)
+
+
+@native
 def probe_write(env: ExecEnv, address: u64, size: u64) -> None:
     """Fault now if any of ``size`` (up to a page) bytes at ``address`` can't be written."""
     tlb_fill(env, address, Access.WRITE)
