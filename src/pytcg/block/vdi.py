@@ -11,7 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from .device import BlockDevice, BlockError, ImageFormatError, NotSupported
-from .mapped import ABSENT, SECTOR, ZERO, Block, MappedImage, read_table
+from .mapped import ABSENT, MAX_TABLE_BYTES, SECTOR, ZERO, Block, MappedImage, read_table
 from .posix import PosixFile
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class VdiDevice(MappedImage):
         """Make an image."""
         static = bool(values.get("static"))
         blocks = -(-size // BLOCK_SIZE)
-        if blocks > 0x3FFFFFFF:
+        if blocks * 4 > MAX_TABLE_BYTES:
             raise BlockError("Unsupported VDI image size", errno.ENOTSUP)
         data_at = 512 + -(-blocks * 4 // SECTOR) * SECTOR
         header = _HEADER.pack(SIGNATURE, VERSION, 0x180, TYPE_STATIC if static else TYPE_DYNAMIC,

@@ -28,6 +28,7 @@ FLAG_COMPRESSED, FLAG_MARKERS = 1 << 16, 1 << 17
 AT_END = (1 << 64) - 1  # the grain directory's place when a footer knows it
 MAX_DESCRIPTOR = 1 << 20
 MAX_GRAIN = 16 << 20
+MAX_DISK = 64 << 40
 GRAIN_SECTORS = 128
 GT_ENTRIES = 512
 NO_PARENT = 0xFFFFFFFF
@@ -302,6 +303,8 @@ class VmdkDevice(BlockDevice):
     @staticmethod
     def create_image(path: str, size: int, values: dict[str, Any]) -> None:
         """Make an image."""
+        if size > MAX_DISK:
+            raise BlockError("VMDK disks can have at most 64 TiB", errno.EFBIG)
         kind = values.get("subformat", "monolithicSparse")
         if kind == "monolithicFlat":
             base = path.removesuffix(".vmdk")
