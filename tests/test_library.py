@@ -94,6 +94,16 @@ def test_registers_by_every_kind_of_name() -> None:
         cpu.regs["al"] = 256
 
 
+def test_a_real_mode_selector_brings_its_base() -> None:
+    cpu = Cpu("real")
+    cpu.map(0x12000, 0x1000)
+    cpu.write(0x12345, b"\x5a")
+    cpu.write(0x12400, bytes.fromhex("a04503 f4"))  # mov al, [0345]
+    cpu.regs["ds"], cpu.regs["cs"] = 0x1200, 0x1200
+    assert cpu.run(0x400).kind == "hlt"
+    assert (cpu.regs["al"], cpu.regs["ds.base"]) == (0x5A, 0x12000)
+
+
 def test_wrong_uses_are_typed_errors() -> None:
     with pytest.raises(CpuError, match="no mode 'huge'"):
         Cpu("huge")

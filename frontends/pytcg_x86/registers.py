@@ -6,7 +6,7 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 
 from pytcg.ir.layout import Struct
-from pytcg_x86.state import ENV, Flag
+from pytcg_x86.state import ENV, Cr0, Flag
 
 _GPR = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
@@ -91,7 +91,11 @@ class StateView:
 
 
 class Registers(MutableMapping[str, int]):
-    """All registers as ints. Unknown names are KeyErrors; too large values ValueErrors."""
+    """All registers as ints. Unknown names are KeyErrors; too large values ValueErrors.
+
+    In real mode a selector brings its base with it; in protected and long mode it stands alone
+    (set ``cs.base``, ``cs.limit`` and ``cs.attr`` too, or let the guest load its own descriptors).
+    """
 
     def __init__(self, state: StateView):
         self._state = state
@@ -117,6 +121,8 @@ class Registers(MutableMapping[str, int]):
                 raise ValueError(f"{value:#x} does not fit {name}")
             size = 8 if slot.clears else slot.size
             self._state.put(slot.offset, size, value & ((1 << (8 * slot.size)) - 1))
+            if name in _SEGMENTS[:6] and not self._state.get("cr0") & Cr0.PE:
+                self._state.set("seg_base", (value & 0xFFFF) << 4, _SEGMENTS.index(name))
         elif name in ("rflags", "eflags", "flags"):
             self._set_flags(value)
         elif name == "cpl":
