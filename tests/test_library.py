@@ -66,6 +66,21 @@ def test_divide_error_and_undefined_opcode_have_no_error_code(engine: str) -> No
             "exception", vector, None, None)  # fmt: skip
 
 
+@ENGINES
+@pytest.mark.parametrize("mode", ["real", "protected", "long"])
+@pytest.mark.parametrize(("code", "vector"), [("cd80", 0x80), ("cc", 3), ("cd21", 0x21)])
+def test_a_software_interrupt_without_a_handler_stops(engine: str, mode: str, code: str,
+                                                      vector: int) -> None:  # fmt: skip
+    cpu = Cpu(mode, engine=engine)
+    cpu.map(0, 0x2000)
+    cpu.write(0x1000, bytes.fromhex(code))
+    cpu.regs["rsp"] = 0x1800
+    stop = cpu.run(0x1000)
+    assert (stop.kind, stop.vector, stop.error_code) == ("exception", vector, None)
+    assert stop.rip == 0x1000
+    assert cpu.regs["rsp"] == 0x1800
+
+
 def test_modes_differ_in_what_the_same_bytes_mean() -> None:
     results = {}
     for mode in ("real", "protected", "long"):

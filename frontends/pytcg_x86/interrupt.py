@@ -20,7 +20,7 @@ from pytcg_x86.descriptor import (
     set_real,
 )
 from pytcg_x86.eflags import get_eflags
-from pytcg_x86.exceptions import raise_error, raise_gate, raise_selector
+from pytcg_x86.exceptions import raise_error, raise_exception, raise_gate, raise_selector
 from pytcg_x86.frame import (
     frame_commit,
     frame_from_tss,
@@ -336,6 +336,10 @@ def guest_deliver(env: Env) -> None:
 @native
 def deliver_interrupt(env: Env, vector: u32, cause: u32) -> None:
     """Deliver an interrupt that is no exception; env.rip is where its handler returns to."""
+    # Neither a handler nor one for the #GP that comes instead: stop, at the INT itself.
+    if (cause == Cause.SOFTWARE and env.stop_exceptions != 0 and not has_handler(env, vector)
+            and not has_handler(env, Vector.GP)):  # fmt: skip
+        raise_exception(env, vector)
     env.exception_has_error = 0
     if cause == Cause.EXTERNAL:
         env.delivering = EXTERNAL_EVENT
