@@ -7,16 +7,19 @@ host callbacks, and compile forms.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from pytcg.exec import layout
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.exits import Exit
+from pytcg.log import Log
 from pytcg.softmmu.ram import AddressMap, HostBuffer
 from pytcg_x86.cpuid import CpuModel
+from pytcg_x86.debuglog import Reporter
 from pytcg_x86.registers import Registers, StateView
-from pytcg_x86.state import ENV, Attr, Host
+from pytcg_x86.state import ENV, Attr, Flag, Host
 
 ARENA_SIZE = 160 << 20
 """Bytes for translated blocks; when it is full all are dropped."""
@@ -71,6 +74,8 @@ class X86Cpu:
         self.regs = Registers(self.state)
         self._kept: list[object] = []
         self._memory_version = -1
+        self._written: deque[tuple[int, int]] = deque()
+        memory.on_write.append(self._note_write)
         self._connect()
         self._forms_done = 1
         self._install_forms(engine.forms)
@@ -169,10 +174,24 @@ class X86Cpu:
         if self._memory_version != self.memory.version:
             self._publish_memory()
             flush = True
+        while self._written:
+            self.engine.call("invalidate_physical", self.address, *self._written.popleft())
         if flush:
             self.engine.call("tb_flush", self.address)
         self.engine.call("tlb_flush", self.address)
         self.engine.call("update_mode", self.address)
+
+    def _note_write(self, offset: int, length: int) -> None:
+        """The host or a device wrote to RAM: leave native code, for `settle` to drop blocks."""
+        self._written.append((offset, length))
+        self.poke(stop=True)
+
+    def attach_log(self, log: Log, dump_form: Callable[[int, Collection[str]], str]) -> None:
+        """Report what the log asks for; ``dump_form`` gives the text of a form's stages."""
+        reporter = Reporter(self, log, dump_form)
+        self._bind("log_event", "void", ["u32", "u64", "u64", "u64"], reporter.event)
+        self.state.set("log", reporter.events)
+        self.engine.call("tb_flush", self.address)
 
     def _publish_memory(self) -> None:
         view = self.buffers["ranges"].view
@@ -223,6 +242,12 @@ class X86Cpu:
         if stop:
             self.state.set("stop_request", 1)
         self.state.set("exit_request", 1)
+
+    def wakes(self) -> bool:
+        """Whether a pin is at a level that ends HLT: INTR counts only if IF is set."""
+        if self.state.get("nmi_pending"):
+            return True
+        return bool(self.state.get("intr_line") and self.state.get("eflags") & Flag.IF)
 
     def tsc(self) -> int:
         """The guest's time-stamp counter."""

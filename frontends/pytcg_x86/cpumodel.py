@@ -230,6 +230,7 @@ def _hypervisor(leaf: int) -> tuple[int, int, int, int]:
     return 0, 0, 0, 0
 
 
-def cpu_models() -> list[str]:
-    """Names for ``-cpu help``."""
-    return list(MODELS)
+def cpu_models() -> dict[str, str]:
+    """Names and descriptions for ``-cpu help``."""
+    return {name: f"{identity.brand}, {len(features)} features"
+            for name, (identity, features) in MODELS.items()}  # fmt: skip

@@ -22,10 +22,12 @@ from pytcg.exec.layout import (
     Record,
     Tb,
 )
+from pytcg.exec.logevent import LogEvent
 from pytcg.softmmu.access import NO_PAGE
 from pytcg_native import (
     NULL,
     address_of,
+    call_host,
     i8,
     i16,
     i32,
@@ -713,6 +715,17 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
     tb.size = u16(done)
     if tb.insns > 1:
         improve_block(env, tb)
+    if unlikely(env.log != 0):
+        log_block(env, tb)
+
+
+@native
+def log_block(env: Env, tb: Tb) -> None:
+    """Report a new block, and have it report when it is entered."""
+    if (env.log & LogEvent.ENTER) != 0:
+        tb.code = symbol("tb_head_trace")
+    if (env.log & LogEvent.BLOCK) != 0:
+        call_host(ptr(env.log_event), "void", u32(LogEvent.BLOCK), ptr(tb), u64(0), u64(0))
 
 
 @native(inline=True)

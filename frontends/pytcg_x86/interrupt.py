@@ -11,7 +11,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 from pytcg.exec.exits import Exit
-from pytcg_native import attempt, native, u32, u64
+from pytcg.exec.logevent import LogEvent
+from pytcg_native import attempt, call_host, native, ptr, u32, u64, unlikely
 from pytcg_x86.descriptor import (
     descriptor_attr,
     dpl_of,
@@ -305,6 +306,12 @@ def combine(env: Env) -> bool:
 
 
 @native
+def log_delivery(env: Env, event: u32, vector: u32, cause: u32) -> None:
+    """Report what is about to be delivered."""
+    call_host(ptr(env.log_event), "void", event, u64(vector), u64(cause), u64(0))
+
+
+@native
 def deliver_exception(env: Env) -> None:
     """Deliver the exception in env.exception_*; a fault on the way leaves the next one pending."""
     # A helper may have left by a fault with another TLB selected than the mode's.
@@ -312,11 +319,14 @@ def deliver_exception(env: Env) -> None:
     vector: u32 = env.exception_vector
     if vector == Vector.PF:
         env.cr2 = env.exception_address
+    if unlikely((env.log & LogEvent.EXCEPTION) != 0):
+        log_delivery(env, u32(LogEvent.EXCEPTION), vector, 0)
     if not combine(env):
         return
     vector = env.exception_vector
     if env.stop_exceptions != 0 and not has_handler(env, vector):
         env.delivering = 0
+        env.step_pending = 0
         env.exit_reason = Exit.UNHANDLED
         env.exit_request = 1
         return
@@ -341,6 +351,8 @@ def deliver_interrupt(env: Env, vector: u32, cause: u32) -> None:
             and not has_handler(env, Vector.GP)):  # fmt: skip
         raise_exception(env, vector)
     env.exception_has_error = 0
+    if unlikely((env.log & LogEvent.INTERRUPT) != 0):
+        log_delivery(env, u32(LogEvent.INTERRUPT), vector, cause)
     if cause == Cause.EXTERNAL:
         env.delivering = EXTERNAL_EVENT
     else:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from pytcg.exec.dispatch import HEAD
+from pytcg.exec.dispatch import HEAD, enter_block, runnable
 from pytcg.exec.exits import Exit
 from pytcg.exec.layout import Record, Tb
+from pytcg.exec.logevent import LogEvent
 from pytcg.softmmu.access import Access
 from pytcg_native import NULL, call_host, i64, native, ptr, u32, u64, unlikely
 from pytcg_x86.exceptions import raise_error, raise_exception, raise_page_fault
 from pytcg_x86.interrupt import deliver_interrupt
 from pytcg_x86.modes import update_mode
-from pytcg_x86.state import Env, Flag, Host, Vector
+from pytcg_x86.state import Env, Flag, Host, Mode, Vector
 
 _DR6_BS = 1 << 14
 
@@ -21,6 +22,7 @@ def guest_poll(env: Env) -> None:
     if env.step_pending != 0:
         env.step_pending = 0
         env.dr[6] |= _DR6_BS
+        env.exit_request = 1  # for what else is due, after the trap
         raise_exception(env, Vector.DB)
     if env.nmi_pending != 0:
         env.nmi_pending = 0
@@ -49,14 +51,16 @@ def wake(env: Env) -> None:
         env.exit_reason = Exit.NONE
 
 
-@native(threaded=True)
-def tb_head_shadow(env: Env, rec: ptr, ram: ptr) -> ptr:
-    """Head of the one instruction after STI or MOV SS: interrupts wait until it is done."""
+@native(inline=True)
+def enter_shadow(env: Env, rec: ptr) -> ptr:
+    """The record to begin with; NULL if the loop is wanted. So are the others."""
     if unlikely(env.budget <= 0):
         env.pc = Tb(rec).pc
         env.exit_reason = Exit.BUDGET
         return NULL
-    env.budget -= i64(1)
+    env.budget -= i64(Tb(rec).insns)
+    if unlikely(not runnable(env, rec + HEAD)):
+        return rec + HEAD  # it leaves, and the shadow or the trap waits
     env.inhibit = 0
     if (env.eflags & Flag.TF) != 0:
         env.step_pending = 1
@@ -65,18 +69,54 @@ def tb_head_shadow(env: Env, rec: ptr, ram: ptr) -> ptr:
     return rec + HEAD
 
 
-@native(threaded=True)
-def tb_head_step(env: Env, rec: ptr, ram: ptr) -> ptr:
-    """Head of a block with TF set: one instruction, then the trap."""
+@native(inline=True)
+def enter_step(env: Env, rec: ptr) -> ptr:
     if unlikely(env.exit_request != 0) or unlikely(env.budget <= 0):
         env.pc = Tb(rec).pc
         if env.exit_request == 0:
             env.exit_reason = Exit.BUDGET
         return NULL
-    env.budget -= i64(1)
+    env.budget -= i64(Tb(rec).insns)
+    if unlikely(not runnable(env, rec + HEAD)):
+        return rec + HEAD
     env.step_pending = 1
     env.exit_request = 1
     return rec + HEAD
+
+
+@native(threaded=True)
+def tb_head_shadow(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Head of the one instruction after STI or MOV SS: interrupts wait until it is done."""
+    first: ptr = enter_shadow(env, rec)
+    if first == NULL:
+        return NULL
+    return first
+
+
+@native(threaded=True)
+def tb_head_step(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Head of a block with TF set: one instruction, then the trap."""
+    first: ptr = enter_step(env, rec)
+    if first == NULL:
+        return NULL
+    return first
+
+
+@native(threaded=True)
+def tb_head_trace(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Head of any block while `-d exec` is on: reports it, then is one of the others."""
+    mode: u32 = Tb(rec).flags
+    first: ptr = NULL
+    if (mode & Mode.INHIBIT) != 0:
+        first = enter_shadow(env, rec)
+    elif (mode & Mode.STEP) != 0:
+        first = enter_step(env, rec)
+    else:
+        first = enter_block(env, rec)
+    if first == NULL:
+        return NULL
+    call_host(ptr(env.log_event), "void", u32(LogEvent.ENTER), rec, u64(0), u64(0))
+    return first
 
 
 @native(threaded=True)

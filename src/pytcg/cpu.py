@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 from pytcg.exec.exits import Exit
+from pytcg.log import Log
 from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
 
 _WINDOW = 16 << 30
@@ -75,10 +76,11 @@ class Cpu:
     page tables of your own. ``engine`` is "threaded" or "python". Accesses to unmapped memory are
     page faults. An exception without a handler (beyond the IDT's limit; in real mode a vector of
     0:0) stops the run, unless ``stop_exceptions`` is false: then it is delivered as hardware does.
+    ``log`` is a debug log, as that of the command line's ``-d``.
     """
 
     def __init__(self, mode: str = "long", engine: str = "threaded", *, model: str = "max",
-                 stop_exceptions: bool = True):  # fmt: skip
+                 stop_exceptions: bool = True, log: Log | None = None):  # fmt: skip
         from pytcg.exec.vcpu import make_engine
         from pytcg_x86.cpu import X86Cpu
         from pytcg_x86.cpuid import CpuModel
@@ -96,7 +98,12 @@ class Cpu:
         self._free = 0
         self._instructions = 0
         self._cpu = X86Cpu(made, self.memory, _NoBus(), parsed)
+        self._paging: tuple[int, ...] = ()
         self._set_mode(mode)
+        if log is not None:
+            from pytcg_threaded.dump import dump_form
+
+            self._cpu.attach_log(log, dump_form)
 
     def _set_mode(self, mode: str) -> None:
         cpu = self._cpu
@@ -149,11 +156,12 @@ class Cpu:
             raise CpuError(str(error)) from None
 
     def write(self, address: int, data: bytes) -> None:
-        """Put bytes at a physical address; code translated from there is forgotten."""
+        """Put bytes at a physical address; what was translated from there is forgotten."""
         try:
             self.memory.write(address, bytes(data))
         except RamError as error:
             raise CpuError(str(error)) from None
+        self._paging = ()  # they may be page tables
 
     # Running -----------------------------------------------------------------------------------
 
@@ -161,20 +169,29 @@ class Cpu:
             max_insns: int | None = None) -> Stop:  # fmt: skip
         """Run from ``start`` (default: rip), both offsets in CS, to ``until`` or ``max_insns``.
 
-        Raises whatever a Python callback raised.
+        An instruction that faults and is delivered to a handler counts as one of ``max_insns``; one
+        with a REP prefix counts once. Raises whatever a Python callback raised.
         """
-        cpu, state = self._cpu, self._cpu.state
         if start is not None:
-            cpu.regs["rip"] = start
+            self.regs["rip"] = start
+        self._prepare(until)
+        return self._stop(self._execute(max_insns))
+
+    def _prepare(self, until: int | None) -> None:
+        cpu, state = self._cpu, self._cpu.state
         target = -1 if until is None else until
         if (state.get("until_set"), state.get("until")) != (int(target >= 0), max(target, 0)):
             state.set("until_set", int(target >= 0))
             state.set("until", max(target, 0))
             cpu.engine.call("tb_flush", cpu.address)
-        for name in ("halted", "delivering", "stop_request", "exit_request"):
+        for name in ("halted", "delivering", "stop_request"):
             state.set(name, 0)
+        state.set("exit_request", 1)  # a trap or interrupt may be due
+        paging = tuple(self.regs[name] for name in ("cr0", "cr3", "cr4", "efer"))
+        if paging != self._paging:
+            self._paging = paging
+            cpu.engine.call("tlb_flush", cpu.address)
         cpu.settle()
-        return self._stop(self._execute(max_insns))
 
     def _execute(self, max_insns: int | None) -> Exit:
         """Run in slices, so that Python sees signals (Ctrl-C) between them."""

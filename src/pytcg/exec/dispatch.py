@@ -10,7 +10,7 @@ A front-end supplies the three `guest_…` functions.
 from __future__ import annotations
 
 from pytcg.exec.exits import Exit
-from pytcg.exec.invalidate import page_has_code, page_of, tb_flush
+from pytcg.exec.invalidate import hash_slot, page_has_code, page_of, tb_flush
 from pytcg.exec.layout import (
     FORM_SIZE,
     JUMP_CACHE_BITS,
@@ -20,7 +20,6 @@ from pytcg.exec.layout import (
     PAGE_SIZE,
     RECORD_SIZE,
     TB,
-    TB_HASH_SIZE,
     TLB_SIZE,
     Branch,
     ExecEnv,
@@ -43,6 +42,7 @@ from pytcg_native import (
     likely,
     native,
     ptr,
+    symbol,
     u32,
     u64,
     unlikely,
@@ -109,12 +109,6 @@ def fetch_offset(env: ExecEnv, linear: u64) -> u64:
     if offset == NOT_RAM:
         return NOT_RAM
     return offset & 0x7FFF_FFFF_FFFF_FFFF
-
-
-@native(inline=True)
-def hash_slot(env: ExecEnv, offset: u64) -> Slot:
-    mixed: u64 = offset ^ (offset >> 16)
-    return Slot(env.hash + ((mixed & (TB_HASH_SIZE - 1)) << 3))
 
 
 @native
@@ -207,6 +201,15 @@ def protect_page(env: ExecEnv, offset: u64) -> None:
 @native(threaded=True)
 def tb_head(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """A block's head: account for its instructions, see whether anybody wants the loop."""
+    first: ptr = enter_block(env, rec)
+    if first == NULL:
+        return NULL
+    return first
+
+
+@native(inline=True)
+def enter_block(env: ExecEnv, rec: ptr) -> ptr:
+    """The record to begin with; NULL if the loop is wanted."""
     tb: Tb = Tb(rec)
     budget: i64 = env.budget - i64(tb.insns)
     if unlikely(budget < 0) or unlikely(env.exit_request != 0):
@@ -235,7 +238,7 @@ def tb_stale(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 def record_stale(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """A record of a dead block: it was being run when it died."""
     env.pc = Record(rec).pc
-    not_begun(env, rec)
+    refund(env, rec)
     return tb_find(env)
 
 
@@ -271,7 +274,7 @@ def tb_goto(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 def tb_until(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """The address to stop before."""
     env.pc = Record(rec).pc
-    not_begun(env, rec)
+    refund(env, rec)
     env.exit_reason = Exit.UNTIL
     return NULL
 
@@ -284,9 +287,20 @@ def record_missing(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
         Record(rec).code = code
         return rec
     env.pc = Record(rec).pc
-    not_begun(env, rec)
+    refund(env, rec)
     env.exit_reason = Exit.MISSING_FORMS
     return NULL
+
+
+@native(inline=True)
+def runnable(env: ExecEnv, rec: ptr) -> bool:
+    """Whether a record is an instruction with its code: not a place to stop, nor a missing form."""
+    if Record(rec).code == symbol("record_missing"):
+        code: ptr = compiled_form(env, Record(rec).form)
+        if code == NULL:
+            return False
+        Record(rec).code = code
+    return Record(rec).code != symbol("tb_until")
 
 
 @native(inline=True)
@@ -298,13 +312,6 @@ def compiled_form(env: ExecEnv, index: u32) -> ptr:
 def tb_leave(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """Leave threaded code; env.exit_reason says why."""
     return NULL
-
-
-@native
-def not_begun(env: ExecEnv, rec: ptr) -> None:
-    """Undo what a block's head did for the instruction at ``rec`` and those after it."""
-    env.step_pending = 0
-    refund(env, rec)
 
 
 @native
@@ -323,6 +330,7 @@ def refund(env: ExecEnv, rec: ptr) -> None:
 @native
 def run_block(env: ExecEnv) -> None:
     """Run threaded code from env.pc until it returns; may raise a fetch fault."""
+    env.fault_record = NULL
     rec: ptr = lookup_block(env)
     if env.exit_reason != Exit.NONE:
         return
@@ -332,10 +340,22 @@ def run_block(env: ExecEnv) -> None:
         rec = tb_generate(env, linear, fetch_offset(env, linear), u32(env.budget))
         env.arena_used += BLOCK_BYTES
         link_pages(env, Tb(rec))
-    env.fault_record = NULL
     enter(Record(rec).code, ptr(env), rec, ptr(env.ram))
-    if env.exception_pending != 0 and env.fault_record != NULL:
+
+
+@native
+def account_fault(env: ExecEnv) -> None:
+    """An instruction that faults counts as one; so does a fetch that does, if the budget has room.
+
+    Without room the fetch belongs to the next run: its fault is forgotten and will come again.
+    """
+    if env.fault_record != NULL:
         refund(env, ptr(env.fault_record))
+    elif env.budget <= 0:
+        env.exception_pending = 0
+        env.exit_reason = Exit.BUDGET
+        return
+    env.budget -= i64(1)
 
 
 @native
@@ -346,7 +366,9 @@ def cpu_exec(env: ExecEnv) -> u32:
         if env.exception_pending != 0:
             env.exception_pending = 0
             attempt(guest_deliver(env))
-        elif env.exit_request != 0 and env.inhibit == 0:
+        # Also after a delivery: a handler that can't be fetched must not shut requests out.
+        if (env.exit_request != 0 and env.inhibit == 0 and env.exception_pending == 0
+                and env.exit_reason == Exit.NONE):  # fmt: skip
             env.exit_request = 0
             attempt(guest_poll(env))
             if env.stop_request != 0 and env.exit_reason == Exit.NONE:
@@ -357,5 +379,9 @@ def cpu_exec(env: ExecEnv) -> u32:
             if env.budget <= 0:
                 return Exit.BUDGET
             attempt(run_block(env))
+            if env.exception_pending != 0:
+                account_fault(env)
+            elif env.exit_reason == Exit.NOT_RAM and env.budget <= 0:
+                env.exit_reason = Exit.BUDGET
             if env.exit_reason == Exit.BUDGET and env.budget > 0:
                 env.exit_reason = Exit.NONE

@@ -18,6 +18,7 @@ from pytcg.exec.layout import (
     ExecEnv,
     Page,
     Record,
+    Slot,
     Tb,
 )
 from pytcg_native import NULL, fill, native, ptr, symbol, u32, u64
@@ -43,9 +44,32 @@ def page_has_code(env: ExecEnv, offset: u64) -> bool:
     return page.first != NULL or page.spilling != NULL
 
 
+@native(inline=True)
+def hash_slot(env: ExecEnv, offset: u64) -> Slot:
+    """Where the chain of the blocks at a RAM offset begins."""
+    mixed: u64 = offset ^ (offset >> 16)
+    return Slot(env.hash + ((mixed & (TB_HASH_SIZE - 1)) << 3))
+
+
+@native
+def tb_unlink(env: ExecEnv, tb: Tb) -> None:
+    """Take a block out of its hash chain: code that patches itself would fill it with dead ones."""
+    slot: Slot = hash_slot(env, tb.physical)
+    if slot.record == ptr(tb):
+        slot.record = tb.hash_next
+        return
+    other: Tb = Tb(slot.record)
+    while other != NULL:
+        if other.hash_next == ptr(tb):
+            other.hash_next = tb.hash_next
+            return
+        other = Tb(other.hash_next)
+
+
 @native
 def tb_kill(env: ExecEnv, tb: Tb) -> None:
     """Make a block unfindable, and every way into it a look-up."""
+    tb_unlink(env, tb)
     tb.flags = DEAD
     tb.code = symbol("tb_stale")
     stale: ptr = symbol("record_stale")

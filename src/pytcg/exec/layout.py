@@ -117,6 +117,8 @@ EXEC_ENV = Struct("ExecEnv", [
     ("read_mmio", "ptr"), ("write_mmio", "ptr"),
     ("insns_retired", "u64"),
     ("scratch", "u64", 8),
+    ("log", "u32"),               # `LogEvent` bits that are wanted; looked at in cold code only
+    ("log_event", "ptr"),         # tells Python of one: (event, three numbers)
 ])  # fmt: skip
 
 

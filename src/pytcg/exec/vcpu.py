@@ -13,6 +13,7 @@ from pytcg.exec.bus import CpuBus, ExitReason
 from pytcg.exec.exits import Exit
 
 if TYPE_CHECKING:
+    from pytcg.log import Log
     from pytcg.softmmu.ram import AddressMap
 
 _FOREVER = 1 << 62
@@ -50,6 +51,8 @@ class Processor(Protocol):
     def settle(self, *, flush: bool = False) -> None: ...
 
     def poke(self, *, stop: bool = False) -> None: ...
+
+    def wakes(self) -> bool: ...
 
     def reset(self) -> None: ...
 
@@ -110,13 +113,13 @@ class Vcpu:
 
     def run(self) -> ExitReason:
         """Run guest code until `request_exit` or something ends it; sleeps while halted."""
-        self._cpu.settle()
         state = self._cpu.state
         while True:
+            self._cpu.settle()  # memory may have been written meanwhile
             reason = self._execute()
             if reason is Exit.HALT:
                 self._sleep()
-            elif reason is Exit.REQUEST:
+            if reason in (Exit.HALT, Exit.REQUEST):
                 if self._take_stop():
                     return ExitReason.REQUESTED
             elif reason is Exit.NOT_RAM:
@@ -145,9 +148,8 @@ class Vcpu:
 
     def _sleep(self) -> None:
         """Wait for an interrupt line or a request; the loop then looks for itself."""
-        state = self._cpu.state
         with self._wake:
-            while not (self._stop or state.get("intr_line") or state.get("nmi_pending")):
+            while not (self._stop or self._cpu.wakes()):
                 self._wake.wait()
             self._cpu.poke()
 
@@ -196,14 +198,29 @@ def tsc_frequency() -> int:
     return (cycles_1 - cycles_0) * 1_000_000_000 // (time_1 - time_0)
 
 
-def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: object) -> Vcpu:
-    """A vCPU of CPU model ``model`` on the engine ``tier`` (threaded or python)."""
+def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log) -> Vcpu:
+    """A vCPU of CPU model ``model`` on the engine ``tier`` (threaded or python).
+
+    ValueError for a model, feature or engine there is not.
+    """
     from pytcg_x86.cpu import X86Cpu
     from pytcg_x86.cpuid import CpuModel
 
     parsed = CpuModel.parse(model)
     parsed.tsc_hz = tsc_frequency()
-    return Vcpu(X86Cpu(make_engine(tier), memory, bus, parsed))
+    processor = X86Cpu(make_engine(tier), memory, bus, parsed)
+    if log.items:
+        from pytcg_threaded.dump import dump_form
+
+        processor.attach_log(log, dump_form)
+    return Vcpu(processor)
+
+
+def cpu_models() -> dict[str, str]:
+    """CPU models, each with a description, for `-cpu help`."""
+    from pytcg_x86 import cpumodel
+
+    return cpumodel.cpu_models()
 
 
 def make_engine(tier: str):  # type: ignore[no-untyped-def]

@@ -20,6 +20,7 @@ from pytcg.exec.layout import (
     Range,
     TlbEntry,
 )
+from pytcg.exec.logevent import LogEvent
 from pytcg_native import (
     call_host,
     likely,
@@ -97,10 +98,19 @@ def tlb_entry(env: ExecEnv, address: u64) -> TlbEntry:
 
 
 @native
+def log_mmu(env: ExecEnv, event: u32, address: u64, access: u32, found: u64) -> None:
+    call_host(ptr(env.log_event), "void", event, address, u64(access), found)
+
+
+@native
 def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
     """Walk, enter the page in the TLB if it is RAM; returns the physical address."""
     page: u64 = address & PAGE_MASK
+    if unlikely((env.log & LogEvent.MISS) != 0):
+        log_mmu(env, u32(LogEvent.MISS), address, access, 0)
     found: u64 = guest_translate(env, address, access)
+    if unlikely((env.log & LogEvent.FILL) != 0):
+        log_mmu(env, u32(LogEvent.FILL), address, access, found)
     physical: u64 = found & PAGE_MASK
     offset: u64 = ram_offset(env, physical)
     if offset != NOT_RAM:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytcg.exec.layout import MAX_RANGES, PAGE_SIZE
@@ -52,7 +53,9 @@ class AddressMap:
     def __init__(self, window: RamWindow):
         self.window = window
         self.regions: list[Region] = []
-        self.version = 0
+        self.version = 0  # of the regions
+        self.on_write: list[Callable[[int, int], None]] = []
+        """Called with (window offset, length) after `write`, in its thread: code may be stale."""
 
     def add_ram(self, physical: int, length: int, offset: int) -> None:
         self._add(Region(physical, length, offset, True))
@@ -106,4 +109,5 @@ class AddressMap:
         for at, n in self._pieces(physical, len(data)):
             self.window.view[at : at + n] = data[done : done + n]
             done += n
-            self.version += 1
+            for listener in self.on_write:
+                listener(at, n)

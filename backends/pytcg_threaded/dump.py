@@ -1,0 +1,35 @@
+"""The stages of a form as text, for `-d op,op_opt,llvm,out_asm`.
+
+The form is built again for this: what runs may have come out of the object cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pytcg.ir.text import print_function
+from pytcg.opt.pipeline import optimise
+from pytcg_llvm.emit import emit_module
+from pytcg_llvm.host import assembly
+from pytcg_threaded.jobs import program
+from pytcg_x86.form import build_form, describe
+
+
+def dump_form(key: int, stages: Collection[str]) -> str:
+    """IR, optimised IR, LLVM IR and host assembly of a form, as asked for."""
+    function, _ = build_form(program(), key)
+    title = describe(key)
+    parts = []
+    if "op" in stages:
+        parts.append(f"OP: {title}\n{print_function(function)}")
+    if "llvm" in stages or "out_asm" in stages:
+        text = emit_module([function])
+        if "llvm" in stages:
+            parts.append(f"LLVM: {title}\n{text}")
+        if "out_asm" in stages:
+            parts.append(f"OUT: {title}\n{assembly(text)}")
+    if "op_opt" in stages:
+        optimise(function)
+        parts.insert(int("op" in stages), f"OP after optimization: {title}\n"
+                     f"{print_function(function)}")  # fmt: skip
+    return "\n".join(parts)
