@@ -10,8 +10,9 @@ from typing import Final
 TRAILER: Final = "TRAILER!!!"
 
 # PID 1 is a shell script, and `poweroff`, `reboot` and `halt` ask PID 1 by signal (busybox's
-# init.h), so it catches those signals. The shell runs in the background of PID 1: a trap
-# is only served while the script waits, never while a foreground child runs.
+# init.h), so it catches those signals. A trap is only served while the script waits, never while
+# a foreground child runs; but what a script starts with `&` ignores SIGINT for good. So the
+# shell gets away by `setsid`, which forks when its process leads a group already: the second one.
 INIT: Final = """\
 #!/bin/sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=${TERM:-vt100} PS1='\\w # '
@@ -27,8 +28,9 @@ trap 'sync; reboot -f' TERM
 cd /root
 echo
 echo "$(uname -sr) on $(uname -m): a busybox shell. poweroff leaves it, help lists the commands."
+setsid setsid sh -c 'while :; do setsid cttyhack sh; done' < /dev/console > /dev/console 2>&1
 while :; do
-    setsid cttyhack sh < /dev/console > /dev/console 2>&1 &
+    sleep 86400 &
     wait $!
 done
 """
