@@ -203,3 +203,23 @@ _KEPT: list[Linker] = []
 def host_cycles() -> int:
     """The host's time-stamp counter, as guest code reads it."""
     return _cycle_counter()()
+
+
+@functools.cache
+def tsc_frequency() -> int:
+    """The host's time-stamp counter's rate in Hz, measured against the monotonic clock."""
+    def once() -> tuple[int, int, int]:
+        before = time.monotonic_ns()
+        cycles = host_cycles()
+        after = time.monotonic_ns()
+        return after - before, (before + after) // 2, cycles
+
+    def sample() -> tuple[int, int]:
+        # The quickest of several: a preempted one (or the first, which links) says nothing.
+        _, middle, cycles = min(once() for _ in range(16))
+        return middle, cycles
+
+    time_0, cycles_0 = sample()
+    time.sleep(0.02)
+    time_1, cycles_1 = sample()
+    return (cycles_1 - cycles_0) * 1_000_000_000 // (time_1 - time_0)

@@ -249,6 +249,11 @@ class X86Cpu:
             return True
         return bool(self.state.get("intr_line") and self.state.get("eflags") & Flag.IF)
 
+    @property
+    def tsc_frequency(self) -> int:
+        """Hertz, as CPUID tells the guest."""
+        return self.model.tsc_hz
+
     def tsc(self) -> int:
         """The guest's time-stamp counter."""
         from pytcg_threaded.engine import host_cycles

@@ -81,7 +81,7 @@ class Cpu:
 
     def __init__(self, mode: str = "long", engine: str = "threaded", *, model: str = "max",
                  stop_exceptions: bool = True, log: Log | None = None):  # fmt: skip
-        from pytcg.exec.vcpu import make_engine
+        from pytcg.engines import make_engine
         from pytcg_x86.cpu import X86Cpu
         from pytcg_x86.cpuid import CpuModel
 

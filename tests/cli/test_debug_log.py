@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.test_system import bzimage, program
-from pytcg.exec.vcpu import cpu_models, make_vcpu
+from pytcg.engines import cpu_models, make_vcpu
 from pytcg.log import Log
 from pytcg.softmmu.ram import AddressMap, RamWindow
 from x86.assemble import assemble

@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from pytcg import Cpu, Stop
+from pytcg.engines import make_vcpu
 from pytcg.exec.bus import ExitReason
-from pytcg.exec.vcpu import Vcpu, make_vcpu
+from pytcg.exec.vcpu import Vcpu
 from pytcg.log import Log
 from pytcg.softmmu.ram import AddressMap, RamWindow
 from x86.assemble import assemble

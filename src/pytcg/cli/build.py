@@ -12,8 +12,9 @@ from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
 from pytcg.cli.option_values import Options
 from pytcg.cli.options import serial_ports
+from pytcg.engines import make_vcpu
 from pytcg.exec.bus import CpuBus
-from pytcg.exec.vcpu import GuestError, make_vcpu
+from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
 from pytcg.machine import layout
 from pytcg.machine.boot import boot_linux

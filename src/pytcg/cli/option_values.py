@@ -115,7 +115,7 @@ def set_append(options: Options, text: str) -> None:
 
 def set_cpu(options: Options, text: str) -> None:
     if text in ("help", "?"):
-        from pytcg.exec.vcpu import cpu_models
+        from pytcg.engines import cpu_models
 
         raise _listing("Available CPUs:", cpu_models())
     options.cpu = text

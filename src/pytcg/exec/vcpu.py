@@ -6,15 +6,13 @@ import threading
 import time
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
-from pytcg.exec.bus import CpuBus, ExitReason
+from pytcg.exec.bus import ExitReason
 from pytcg.exec.exits import Exit
 
 if TYPE_CHECKING:
-    from pytcg.log import Log
-    from pytcg.softmmu.ram import AddressMap
+    pass
 
 _FOREVER = 1 << 62
 _REASONS = {
@@ -61,6 +59,9 @@ class Processor(Protocol):
 
     def tsc(self) -> int: ...
 
+    @property
+    def tsc_frequency(self) -> int: ...
+
 
 @dataclass(frozen=True)
 class ExecStats:
@@ -100,7 +101,8 @@ class Vcpu:
 
     @property
     def tsc_frequency(self) -> int:
-        return tsc_frequency()
+        """Hertz."""
+        return self._cpu.tsc_frequency
 
     def tsc(self) -> int:
         return self._cpu.tsc()
@@ -174,63 +176,3 @@ class Vcpu:
             self._cpu.state.set("nmi_pending", 1)
             self._cpu.poke()
             self._wake.notify_all()
-
-
-@cache
-def tsc_frequency() -> int:
-    """The host's time-stamp counter's rate in Hz, measured against the monotonic clock."""
-    from pytcg_threaded.engine import host_cycles
-
-    def once() -> tuple[int, int, int]:
-        before = time.monotonic_ns()
-        cycles = host_cycles()
-        after = time.monotonic_ns()
-        return after - before, (before + after) // 2, cycles
-
-    def sample() -> tuple[int, int]:
-        # The quickest of several: a preempted one (or the first, which links) says nothing.
-        _, middle, cycles = min(once() for _ in range(16))
-        return middle, cycles
-
-    time_0, cycles_0 = sample()
-    time.sleep(0.02)
-    time_1, cycles_1 = sample()
-    return (cycles_1 - cycles_0) * 1_000_000_000 // (time_1 - time_0)
-
-
-def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log) -> Vcpu:
-    """A vCPU of CPU model ``model`` on the engine ``tier`` (threaded or python).
-
-    ValueError for a model, feature or engine there is not.
-    """
-    from pytcg_x86.cpu import X86Cpu
-    from pytcg_x86.cpuid import CpuModel
-
-    parsed = CpuModel.parse(model)
-    parsed.tsc_hz = tsc_frequency()
-    processor = X86Cpu(make_engine(tier), memory, bus, parsed)
-    if log.items:
-        from pytcg_threaded.dump import dump_form
-
-        processor.attach_log(log, dump_form)
-    return Vcpu(processor)
-
-
-def cpu_models() -> dict[str, str]:
-    """CPU models, each with a description, for `-cpu help`."""
-    from pytcg_x86 import cpumodel
-
-    return cpumodel.cpu_models()
-
-
-def make_engine(tier: str):  # type: ignore[no-untyped-def]
-    """The shared engine of a name; ValueError for one there is not."""
-    if tier == "threaded":
-        from pytcg_threaded.engine import ThreadedEngine
-
-        return ThreadedEngine.shared()
-    if tier == "python":
-        from pytcg_python.engine import PythonEngine
-
-        return PythonEngine.shared()
-    raise ValueError(f"no engine {tier!r}: threaded and python are the engines")

@@ -1,0 +1,52 @@
+"""Where engine, guest and board meet: nothing else of `pytcg` names a front-end or a back-end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytcg.exec.vcpu import Vcpu
+
+if TYPE_CHECKING:
+    from pytcg.exec.bus import CpuBus
+    from pytcg.log import Log
+    from pytcg.softmmu.ram import AddressMap
+    from pytcg_x86.cpu import Engine
+
+
+def make_engine(tier: str) -> Engine:
+    """The process's engine of that name; ValueError for one there is not."""
+    if tier == "threaded":
+        from pytcg_threaded.engine import ThreadedEngine
+
+        return ThreadedEngine.shared()
+    if tier == "python":
+        from pytcg_python.engine import PythonEngine
+
+        return PythonEngine.shared()
+    raise ValueError(f"no engine {tier!r}: threaded and python are the engines")
+
+
+def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log) -> Vcpu:
+    """A vCPU of CPU model ``model`` on the engine ``tier`` (threaded or python).
+
+    ValueError for a model, feature or engine there is not.
+    """
+    from pytcg_threaded.engine import tsc_frequency
+    from pytcg_x86.cpu import X86Cpu
+    from pytcg_x86.cpuid import CpuModel
+
+    parsed = CpuModel.parse(model)
+    parsed.tsc_hz = tsc_frequency()
+    processor = X86Cpu(make_engine(tier), memory, bus, parsed)
+    if log.items:
+        from pytcg_threaded.dump import dump_form
+
+        processor.attach_log(log, dump_form)
+    return Vcpu(processor)
+
+
+def cpu_models() -> dict[str, str]:
+    """CPU models, each with a description, for `-cpu help`."""
+    from pytcg_x86 import cpumodel
+
+    return cpumodel.cpu_models()
