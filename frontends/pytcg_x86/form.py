@@ -9,7 +9,7 @@ from pytcg.ir.blocks import Function, Value
 from pytcg.ir.builder import Builder
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg_native.compiler import Program
-from pytcg_x86 import decode
+from pytcg_x86 import formkey
 from pytcg_x86.opcodes import Kind, opcodes, operand_spec
 from pytcg_x86.state import Vector
 from pytcg_x86.table import LOWERINGS, Row
@@ -25,18 +25,18 @@ _BYTES = {"b": 8, "w": 16, "d": 32, "q": 64, "x": 128, "s": 8}
 
 def context_of(key: int) -> Context:
     """What a form key fixes."""
-    code = 8 << (key >> decode.KEY_CODE & 3)
+    code = 8 << (key >> formkey.KEY_CODE & 3)
     return Context(
-        operand_size=8 << (key >> decode.KEY_OPERAND & 3),
-        address_size=8 << (key >> decode.KEY_ADDRESS & 3),
-        stack_size=8 << (key >> decode.KEY_STACK & 3),
+        operand_size=8 << (key >> formkey.KEY_OPERAND & 3),
+        address_size=8 << (key >> formkey.KEY_ADDRESS & 3),
+        stack_size=8 << (key >> formkey.KEY_STACK & 3),
         code_size=code,
-        rep=_REP[key >> decode.KEY_REP & 3],
-        ea=_EA[key >> decode.KEY_EA & 3],
-        segment=_SEGMENT[key >> decode.KEY_SEGMENT & 3],
-        segmented=bool(key >> decode.KEY_SEGMENTED & 1),
-        lock=bool(key >> decode.KEY_LOCK & 1),
-        dead_flags=bool(key >> decode.KEY_DEAD & 1),
+        rep=_REP[key >> formkey.KEY_REP & 3],
+        ea=_EA[key >> formkey.KEY_EA & 3],
+        segment=_SEGMENT[key >> formkey.KEY_SEGMENT & 3],
+        segmented=bool(key >> formkey.KEY_SEGMENTED & 1),
+        lock=bool(key >> formkey.KEY_LOCK & 1),
+        dead_flags=bool(key >> formkey.KEY_DEAD & 1),
     )
 
 
@@ -65,7 +65,7 @@ def build_form(program: Program, key: int) -> tuple[Function, Effects]:
     params = [("env", Type.PTR), ("rec", Type.PTR), ("ram", Type.PTR)]
     function = Function(form_name(key), params, Type.VOID, threaded=True)
     first = Translator(program, function, Builder(function), cx)
-    second = key >> decode.KEY_SECOND
+    second = key >> formkey.KEY_SECOND
     if second:
         _Instruction(first, row).build(fall_through=True)
         following = Translator(program, function, first.b, cx)

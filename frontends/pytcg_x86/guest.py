@@ -8,7 +8,7 @@ from typing import Any
 from pytcg.exec import dispatch, invalidate
 from pytcg.softmmu import access
 from pytcg_native.types import NativeFunction
-from pytcg_x86 import decode, poll
+from pytcg_x86 import block, poll
 from pytcg_x86.opcodes import opcodes
 
 
@@ -18,7 +18,7 @@ def native_roots() -> list[NativeFunction[Any, Any]]:
     Lowerings call natives by name, from code compiled much later: so all of them are roots.
     """
     opcodes()  # imports all families
-    modules = [dispatch, invalidate, access, decode, poll]
+    modules = [dispatch, invalidate, access, block, poll]
     modules += [m for name, m in sorted(sys.modules.items()) if name.startswith("pytcg_x86.")]
     found: dict[int, NativeFunction[Any, Any]] = {}
     for module in modules:

@@ -11,7 +11,7 @@ from pytcg.ir.text import parse_function, print_function
 from pytcg.ir.verify import verify
 from pytcg.opt.pipeline import optimise
 from pytcg_native.compiler import Program
-from pytcg_x86 import decode
+from pytcg_x86 import formkey
 from pytcg_x86.form import build_form
 from pytcg_x86.opcodes import opcodes
 from pytcg_x86.table import Row
@@ -30,10 +30,10 @@ def keys(number: int, row: Row) -> Iterator[int]:
     for mode, barred, operand, segment in ((64, "i64", 32, FLAT), (16, "o64", 16, CHECKED)):
         if barred not in row.attrs:
             for shape in shapes:
-                yield (number | SIZE[operand] << decode.KEY_OPERAND
-                       | SIZE[mode] << decode.KEY_ADDRESS | SIZE[mode] << decode.KEY_STACK
-                       | SIZE[mode] << decode.KEY_CODE | shape << decode.KEY_EA
-                       | segment << decode.KEY_SEGMENT)  # fmt: skip
+                yield (number | SIZE[operand] << formkey.KEY_OPERAND
+                       | SIZE[mode] << formkey.KEY_ADDRESS | SIZE[mode] << formkey.KEY_STACK
+                       | SIZE[mode] << formkey.KEY_CODE | shape << formkey.KEY_EA
+                       | segment << formkey.KEY_SEGMENT)  # fmt: skip
 
 
 @functools.cache
