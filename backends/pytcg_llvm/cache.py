@@ -28,11 +28,19 @@ def user_cache() -> Path:
 
 
 class ObjectCache:
-    """Objects by key; a missing, foreign or damaged file is None."""
+    """Objects by key; a missing, foreign or damaged file is None.
+
+    Without a place for its folder (a home that is missing or read-only) it keeps nothing.
+    """
 
     def __init__(self, folder: Path | None = None):
         self.folder = folder or user_cache() / "objects"
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            self.usable = False  # for good: whoever makes the folder later is not trusted
+            return
+        self.usable = True
         for path in (self.folder.parent, self.folder):
             self._refuse_shared(path)
 
@@ -41,7 +49,9 @@ class ObjectCache:
         info = path.lstat()
         if info.st_uid != os.geteuid():
             raise CacheError(f"cache folder '{path}' belongs to another user")
-        if stat.S_ISLNK(info.st_mode) or info.st_mode & 0o022:
+        if stat.S_ISLNK(info.st_mode):
+            raise CacheError(f"cache folder '{path}' is a symbolic link")
+        if info.st_mode & 0o022:
             raise CacheError(f"cache folder '{path}' can be written by others")
 
     @staticmethod
@@ -52,7 +62,13 @@ class ObjectCache:
             digest.update(len(data).to_bytes(8, "little") + data)
         return digest.hexdigest()
 
+    def names(self, prefix: str) -> list[str]:
+        """Keys that begin so, sorted."""
+        return sorted(path.stem for path in self.folder.glob(f"{prefix}*.o")) if self.usable else []
+
     def load(self, key: str) -> bytes | None:
+        if not self.usable:
+            return None
         try:
             data = (self.folder / f"{key}.o").read_bytes()
         except OSError:
@@ -65,6 +81,8 @@ class ObjectCache:
 
     def store(self, key: str, body: bytes) -> None:
         """Keep ``body``; a full or read-only disk only costs the next run time."""
+        if not self.usable:
+            return
         try:
             fd, name = tempfile.mkstemp(dir=self.folder)
             try:

@@ -88,7 +88,7 @@ class ThreadedEngine:
     def _load(self, progress: Progress) -> tuple[list[bytes], list[bytes]]:
         """The core's objects and the packs, compiled if they are not in the cache."""
         core = [self.cache.load(self._core_key(n)) for n in range(CORE_SHARES)]
-        names = self._pack_names()
+        names = self.cache.names(self.identity[:16] + "-")
         packs = [p for name in names if (p := self.cache.load(name)) is not None]
         jobs = [["core", str(n), str(CORE_SHARES)] for n in range(CORE_SHARES) if core[n] is None]
         seeds = [] if packs else list(self._seeds())
@@ -124,10 +124,6 @@ class ThreadedEngine:
             text = importlib.resources.files("pytcg_x86").joinpath("seeds.txt").read_text()
             return parse_seeds(text)
         return []
-
-    def _pack_names(self) -> list[str]:
-        prefix = self.identity[:16] + "-"
-        return sorted(path.stem for path in self.cache.folder.glob(f"{prefix}*.o"))
 
     def _store_pack(self, pack: bytes) -> bytes:
         self.cache.store(f"{self.identity[:16]}-{self.cache.key(pack)[:24]}", pack)

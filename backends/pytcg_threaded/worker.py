@@ -34,6 +34,14 @@ def main() -> None:
         out.flush()
 
 
+def serve() -> None:
+    """`main`, silent when the emulator goes away with a job under way."""
+    try:
+        main()
+    except BrokenPipeError:
+        os._exit(1)  # Python's own exit would try to flush once more
+
+
 def _read(pipe: object, length: int) -> bytes:
     data: bytes = pipe.read(length)  # type: ignore[attr-defined]
     if len(data) != length:
@@ -43,13 +51,17 @@ def _read(pipe: object, length: int) -> bytes:
 
 def _serve(todo: list[tuple[int, list[str]]], results: dict[int, bytes], errors: list[Exception],
            lock: threading.Lock, done: Callable[[], None]) -> None:  # fmt: skip
-    """One worker's thread: feed it jobs until none is left."""
+    """One worker's thread: feed it jobs until none is left.
+
+    The process leads a group of its own: the terminal's Ctrl-C is for the emulator, whose end the
+    worker sees as the end of its input.
+    """
     roots = [str(Path(p)) for p in sys.path if p]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
     command = [sys.executable, "-m", "pytcg_threaded.worker"]
     try:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              env=environment) as process:  # fmt: skip
+                              env=environment, process_group=0) as process:  # fmt: skip
             assert process.stdin is not None and process.stdout is not None
             while not errors:
                 with lock:
@@ -65,6 +77,8 @@ def _serve(todo: list[tuple[int, list[str]]], results: dict[int, bytes], errors:
                 results[number] = _read(process.stdout, length)
                 done()
             process.stdin.close()
+    except OSError as error:  # it can't be started, or was killed before it read its job
+        errors.append(WorkerError(f"a compiler process failed: {error.strerror}"))
     except Exception as error:
         errors.append(error)
 
@@ -93,4 +107,4 @@ def run_jobs(jobs: list[list[str]], progress: Callable[[int, int], None]) -> lis
 
 
 if __name__ == "__main__":
-    main()
+    serve()

@@ -13,12 +13,21 @@ if TYPE_CHECKING:
     from pytcg_x86.cpu import Engine
 
 
+class EngineError(Exception):
+    """Native code can't be had: a cache that is not to be trusted, or a compiler that died."""
+
+
 def make_engine(tier: str) -> Engine:
     """The process's engine of that name; ValueError for one there is not."""
     if tier == "threaded":
+        from pytcg_llvm.cache import CacheError
         from pytcg_threaded.engine import ThreadedEngine
+        from pytcg_threaded.worker import WorkerError
 
-        return ThreadedEngine.shared()
+        try:
+            return ThreadedEngine.shared()
+        except (CacheError, WorkerError) as error:
+            raise EngineError(str(error)) from error
     if tier == "python":
         from pytcg_python.engine import PythonEngine
 
@@ -29,7 +38,7 @@ def make_engine(tier: str) -> Engine:
 def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log) -> Vcpu:
     """A vCPU of CPU model ``model`` on the engine ``tier`` (threaded or python).
 
-    ValueError for a model, feature or engine there is not.
+    ValueError for a model, feature or engine there is not; EngineError.
     """
     from pytcg_threaded.engine import tsc_frequency
     from pytcg_x86.cpu import X86Cpu

@@ -12,12 +12,13 @@ from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
 from pytcg.cli.option_values import Options
 from pytcg.cli.options import serial_ports
-from pytcg.engines import make_vcpu
+from pytcg.engines import EngineError, make_vcpu
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
 from pytcg.machine import layout
 from pytcg.machine.boot import boot_linux
+from pytcg.machine.bus import Claimed
 from pytcg.machine.linux import LinuxBoot, LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
@@ -34,7 +35,7 @@ def build_and_run(options: Options) -> int:
     with ExitStack() as stack:
         try:
             return _run(options, stack)
-        except (LoadError, ChardevError, MachineError, GuestError) as error:
+        except (LoadError, ChardevError, Claimed, EngineError, MachineError, GuestError) as error:
             raise StartError(str(error)) from error
 
 

@@ -22,16 +22,28 @@ def complain(text: object) -> None:
     print(f"{PROGRAM}: {' '.join(str(text).split())}", file=sys.stderr, flush=True)
 
 
+def open_standard_files() -> None:
+    """Stand-ins for descriptors 0 to 2 that are closed, before another file gets their number."""
+    for number, name, mode in (0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run a command line (by default the process's own); returns the exit status."""
+    if arguments is None:
+        open_standard_files()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
+        return run(options)
     except Information as answer:
         return say(str(answer))
     except OptionError as error:
         complain(error)
-        return 1
-    return run(options)
+    except KeyboardInterrupt:
+        complain("terminating on signal 2")
+    return 1
 
 
 def say(text: str) -> int:
@@ -41,6 +53,10 @@ def say(text: str) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        complain(f"could not write to standard output: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 
@@ -52,8 +68,6 @@ def run(options: Options) -> int:
         return build_and_run(options)
     except StartError as error:
         complain(error)
-    except KeyboardInterrupt:
-        complain("terminating on signal 2")
     except Exception as error:
         if "debug" in options.log_items:
             traceback.print_exc()

@@ -82,13 +82,19 @@ def _field(image: bytes, layout: str, offset: int) -> int:
     return value
 
 
-def read_file(path: str, what: str) -> bytes:
-    """The whole file, or LoadError in the words of QEMU's messages."""
+def read_file(path: str, what: str, limit: int) -> bytes:
+    """The whole file, or LoadError in the words of QEMU's messages.
+
+    A pipe is fine; the limit is for devices that never end.
+    """
     try:
         with open(path, "rb") as file:
-            return file.read()
+            data = file.read(limit + 1)
     except OSError as error:
         raise LoadError(f"could not open {what} file '{path}': {error.strerror}") from error
+    if len(data) > limit:
+        raise LoadError(f"{what} file '{path}' is larger than the guest's {limit // MIB} MiB")
+    return data
 
 
 def parse_kernel(path: str, image: bytes) -> Kernel:
@@ -250,8 +256,8 @@ class LinuxBoot:
     @classmethod
     def open(cls, kernel: str, initrd: str | None, command_line: str, ram_size: int) -> LinuxBoot:
         """Read and check the files; LoadError names what is wrong."""
-        parsed = parse_kernel(kernel, read_file(kernel, "kernel"))
-        data = read_file(initrd, "initrd") if initrd is not None else b""
+        parsed = parse_kernel(kernel, read_file(kernel, "kernel", ram_size))
+        data = read_file(initrd, "initrd", ram_size) if initrd is not None else b""
         text = os.fsencode(command_line)
         if len(text) > parsed.command_line_max:
             raise LoadError(
