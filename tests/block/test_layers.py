@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pytcg.block.ahead import run_ordered
 from pytcg.block.aio import AsyncDevice
 from pytcg.block.device import BlockError, Extent, merge_extents
 from pytcg.block.filters import LeakyBucket, Limits, RequestPolicy, Throttle
 from pytcg.block.open import open_image
-from pytcg.block.options import parse_keyval, parse_size, resolve_backing, unflatten
+from pytcg.block.options import parse_keyval, parse_name, parse_size, resolve_backing, unflatten
 from pytcg.block.probe import probe_format
 from pytcg.block.qcow2 import Qcow2Device
 
@@ -51,6 +52,22 @@ def test_backing_names_are_beside_the_overlay() -> None:
     assert resolve_backing("top.q", "base.q") == "base.q"
     assert resolve_backing("/d/top.q", "/e/base.q") == "/e/base.q"
     assert resolve_backing("/d/top.q", "nbd://host/x") == "nbd://host/x"
+
+
+@pytest.mark.parametrize("name", [
+    "nbd:unix:/s", "nbd://h/x", "nbd+unix:///x?socket=/s", "nbds://h/x?tls-certificates=/c",
+    "nbds+unix:///x?socket=/s&tls-certificates=/c"])
+def test_nbd_names_are_image_names(name: str) -> None:
+    assert parse_name(name) == {"file": {"driver": "nbd", "filename": name}}
+
+
+@pytest.mark.parametrize("first_worthwhile", [0, 3, 100])
+def test_work_ahead_is_used_in_order(first_worthwhile: int) -> None:
+    done: list[tuple[int, int]] = []
+    run_ordered(iter(range(20)), lambda task: task * task,
+                lambda task, result: done.append((task, result)), 2,
+                lambda task: task >= first_worthwhile)
+    assert done == [(task, task * task) for task in range(20)]
 
 
 def test_the_same_image_by_many_names(tmp_path: Path) -> None:

@@ -11,16 +11,21 @@ Task = TypeVar("Task")
 
 
 def run_ordered(tasks: Iterator[Task], work: Callable[[Task], Any],
-                finish: Callable[[Task, Any], None], workers: int) -> None:
-    """``finish(task, work(task))`` for all tasks in order, ``work`` running ahead in threads."""
-    if workers == 0:
-        for task in tasks:
-            finish(task, work(task))
-        return
-    pool = _Pool(work, workers)
+                finish: Callable[[Task, Any], None], workers: int,
+                worthwhile: Callable[[Task], bool] = lambda task: True) -> None:
+    """``finish(task, work(task))`` for all tasks in order, ``work`` running ahead in threads.
+
+    There are no threads until a task is ``worthwhile``: until then all is done right here.
+    """
+    pool: _Pool | None = None
+    waiting: deque[_Job] = deque()
     try:
-        waiting: deque[_Job] = deque()
         for task in tasks:
+            if pool is None:
+                if workers == 0 or not worthwhile(task):
+                    finish(task, work(task))
+                    continue
+                pool = _Pool(work, workers)
             waiting.append(pool.submit(task))
             if len(waiting) > 2 * workers:
                 job = waiting.popleft()
@@ -28,7 +33,8 @@ def run_ordered(tasks: Iterator[Task], work: Callable[[Task], Any],
         for job in waiting:
             finish(job.task, job.result())
     finally:
-        pool.stop()
+        if pool is not None:
+            pool.stop()
 
 
 class _Job:

@@ -30,6 +30,10 @@ class Concatenation(BlockDevice):
     def size(self) -> int:
         return self._size
 
+    @property
+    def is_cached(self) -> bool:
+        return all(part.is_cached for part in self.parts)
+
     def _at(self, offset: int) -> tuple[BlockDevice, int]:
         index = next(index for index in range(len(self.parts) - 1, -1, -1)
                      if self.starts[index] <= offset)
@@ -81,6 +85,7 @@ class _Task(NamedTuple):
     offset: int
     length: int
     data: bool  # else it is to be zeroed
+    packed: bool = False  # the source holds it compressed
 
 
 class Copier:
@@ -118,14 +123,21 @@ class Copier:
         workers = min(self.options.workers, 4 if self.options.compressed else 2)
         if self.size <= self.chunk * 2 or self.options.rate:
             workers = 0
+        # Copying within the page cache gains nothing from threads (bench/disk.py): the kernel reads
+        # ahead and writes behind by itself, and each hand-over costs a wait for the GIL.
+        waits = self.options.compressed or not (self.source.is_cached and self.target.is_cached)
+
+        def worthwhile(task: _Task) -> bool:
+            return waits or task.packed
+
         if self.options.out_of_order and not self.options.compressed:
             def whole(task: _Task) -> None:
                 self._store(task, self._load(task))
 
             run_ordered(self._tasks(), whole, lambda task, result: self.progress(
-                task.offset + task.length, self.size), workers)
+                task.offset + task.length, self.size), workers, worthwhile)
         else:
-            run_ordered(self._tasks(), self._load, finish, workers)
+            run_ordered(self._tasks(), self._load, finish, workers, worthwhile)
 
     def _tasks(self) -> Iterator[_Task]:
         offset = 0
@@ -136,7 +148,7 @@ class Copier:
             skip = self.options.keep_backing and not (extent.data or extent.zero)
             if extent.data and not extent.zero:
                 length = self._align(offset, length)
-                yield from self._chunks(offset, length)
+                yield from self._chunks(offset, length, packed=extent.compressed)
             elif not skip and not extent.zero and not self.options.keep_backing:
                 yield from self._chunks(offset, self._align(offset, length))
             elif not skip:
@@ -171,11 +183,11 @@ class Copier:
         elif shows_backing or not options.target_is_zero:
             yield _Task(offset, length, False)
 
-    def _chunks(self, offset: int, length: int) -> Iterator[_Task]:
+    def _chunks(self, offset: int, length: int, *, packed: bool = False) -> Iterator[_Task]:
         end = offset + length
         while offset < end:
             stop = min(end, (offset // self.chunk + 1) * self.chunk)
-            yield _Task(offset, stop - offset, True)
+            yield _Task(offset, stop - offset, True, packed)
             offset = stop
 
     def _load(self, task: _Task) -> Any:

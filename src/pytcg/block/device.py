@@ -179,6 +179,12 @@ class BlockDevice(ABC):
         """Host bytes the image takes ("disk size"), if known."""
         return self.file.allocated_size if self.file is not None else None
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether requests go through the host's page cache, so that few of them wait."""
+        return (self.file is not None and self.file.is_cached
+                and (self.backing is None or self.backing.is_cached))
+
     # ---- built on the above ----
 
     def status_at(self, offset: int, length: int) -> Extent:

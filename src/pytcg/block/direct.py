@@ -38,6 +38,10 @@ class DirectFile(PosixFile):
         self._view = memoryview(self._bounce)
         self._lock = threading.Lock()
 
+    @property
+    def is_cached(self) -> bool:
+        return False
+
     def pread(self, offset: int, length: int) -> bytes:
         buffer = bytearray(length)
         self.read_into(offset, memoryview(buffer))

@@ -11,6 +11,7 @@ from .device import BlockError
 
 Options = dict[str, Any]  # nested: {"driver": "qcow2", "file": {"driver": "file", ...}}
 
+_NBD_PROTOCOLS = ("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix")
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
              "e": 1 << 60}
 
@@ -143,7 +144,7 @@ def parse_name(filename: str) -> Options:
         return {"file": {"driver": "file", "filename": filename}}
     if protocol == "file":
         return {"file": {"driver": "file", "filename": filename[len("file:") :]}}
-    if protocol == "nbd" or protocol.startswith("nbd+"):
+    if protocol in _NBD_PROTOCOLS:
         return {"file": {"driver": "nbd", "filename": filename}}
     raise BlockError(f"Unknown protocol '{protocol}'", errno.ENOENT)
 

@@ -53,8 +53,9 @@ class PosixFile(BlockDevice):
         self.filename = filename
         self.read_only = read_only
         self._no_flush = no_flush
+        self._synchronous = writethrough and not no_flush
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
-        if writethrough and not no_flush:
+        if self._synchronous:
             flags |= os.O_DSYNC
         self.fd = -1
         try:
@@ -107,6 +108,10 @@ class PosixFile(BlockDevice):
     @property
     def allocated_size(self) -> int | None:
         return os.fstat(self.fd).st_blocks * 512
+
+    @property
+    def is_cached(self) -> bool:
+        return self.is_regular and not self._synchronous
 
     def pread(self, offset: int, length: int) -> bytes:
         try:

@@ -43,8 +43,7 @@ def _next_zero_run(data: bytes | bytearray, offset: int, position: int, length: 
             position = min(position + step, length)
             continue
         whole = position + (length - position) // unit * unit
-        position = next((at for at in range(position, whole, unit)
-                         if data.startswith(zero_unit, at)), whole)
+        position = _first_zero_unit(data, position, whole, zero_unit)
         if position < whole:
             break
     stop = position
@@ -54,3 +53,15 @@ def _next_zero_run(data: bytes | bytearray, offset: int, position: int, length: 
             break
         stop = end
     return min(position, length), stop
+
+
+def _first_zero_unit(data: bytes | bytearray, position: int, stop: int, zero_unit: bytes) -> int:
+    """The first zero unit at ``position`` or whole units after it; ``stop`` if there is none."""
+    unit = len(zero_unit)
+    heads = data[position:stop:unit]  # few units start with a zero: only those are looked at
+    index = heads.find(0)
+    while index >= 0:
+        if data.startswith(zero_unit, position + index * unit):
+            return position + index * unit
+        index = heads.find(0, index + 1)
+    return stop
