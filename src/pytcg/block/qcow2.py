@@ -1,22 +1,19 @@
-"""The qcow2 format: the device. Header and life cycle, reads, status, and write-back order.
-
-Order on disk, so that a power cut at any moment leaves at worst leaked clusters: refcounts of
-new clusters, then L2 tables that point at them, then L1 entries that point at new tables; then
-refcounts of what was dropped. Between them the file is flushed.
-"""
+"""The qcow2 format: the device; opening, writing, closing. Reads and write-back are its bases."""
 
 from __future__ import annotations
 
 import errno
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import qcow2_format as fmt
-from .device import ZERO_BLOCK, BlockDevice, BlockError, Extent, ImageFormatError, NotSupported
+from .device import BlockDevice, BlockError
 from .qcow2_compress import Decompressor
-from .qcow2_l2 import ClusterMap, Kind, Run
+from .qcow2_flush import SECTOR, Qcow2Flushing
+from .qcow2_l2 import ClusterMap
 from .qcow2_refcount import Refcounts
+from .qcow2_validate import read_header, validate_header
 
 if TYPE_CHECKING:
     from .check_result import CheckResult
@@ -24,13 +21,11 @@ if TYPE_CHECKING:
     from .qcow2_bitmap import Bitmaps
     from .qcow2_write import Writer
 
-_NOT_PLAIN = fmt.COMPRESSED | fmt.ZERO
 L2_CACHE_BYTES = 32 << 20  # QEMU's default bound
 REFCOUNT_CACHE_BYTES = 4 << 20
-SECTOR = 512
 
 
-class Qcow2Device(BlockDevice):
+class Qcow2Device(Qcow2Flushing):
     """A qcow2 image, version 2 or 3."""
 
     format_name = "qcow2"
@@ -162,115 +157,6 @@ class Qcow2Device(BlockDevice):
         self.header = self.header._replace(size=size)
         self._size = size & -SECTOR
 
-    # ---- reading ----
-
-    def begin(self) -> int:
-        """Note that a request is under way: clusters freed from now on are not reused yet."""
-        self._sequence += 1
-        self._active.add(self._sequence)
-        return self._sequence
-
-    def end(self, token: int) -> None:
-        """The request of begin() is over."""
-        self._active.discard(token)
-
-    def pread(self, offset: int, length: int) -> bytes:
-        cluster = self.cluster_size
-        inside = offset & (cluster - 1)
-        if inside + length <= cluster and 0 <= offset <= self._size - length:
-            with self._rlock:
-                word = 0 if self._slow_map else self.map.peek(offset)
-                self._sequence = token = self._sequence + 1
-                self._active.add(token)
-            try:
-                host = word & fmt.OFFSET_MASK
-                if host and not word & _NOT_PLAIN and not host & (cluster - 1):
-                    return self.data_file.pread(host + inside, length)
-            finally:
-                self._active.discard(token)
-        return self._pread(offset, length)
-
-    def _pread(self, offset: int, length: int) -> bytes:
-        if offset < 0 or offset + length > self.size:
-            self.check_range(offset, length)
-        with self.lock:
-            run = self.map.lookup(offset, length) if length else None
-            token = self.begin()
-        try:
-            if run is not None and run.kind is Kind.DATA and run.length == length:
-                return self.data_file.pread(run.host, length)
-            buffer = bytearray(length)
-            self.read_range(offset, memoryview(buffer))
-            return bytes(buffer)
-        finally:
-            self.end(token)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        self.check_range(offset, len(buffer))
-        with self.lock:
-            token = self.begin()
-        try:
-            self._read(offset, buffer, cleared=False)
-        finally:
-            self.end(token)
-
-    def _read(self, offset: int, buffer: memoryview, *, cleared: bool) -> None:
-        while buffer:
-            with self.lock:
-                run = self.map.lookup(offset, len(buffer))
-            self.read_run(run, offset, buffer[: run.length], cleared=cleared)
-            offset += run.length
-            buffer = buffer[run.length :]
-
-    def read_range(self, offset: int, buffer: memoryview) -> None:
-        """Read into a buffer that is zeroed already, within a request of begin()."""
-        self._read(offset, buffer, cleared=True)
-
-    def read_run(self, run: Run, offset: int, part: memoryview, *, cleared: bool = False
-                 ) -> None:
-        """Fill ``part`` with what a run holds."""
-        if run.kind is Kind.DATA:
-            self.data_file.read_into(run.host, part)
-        elif run.kind is Kind.COMPRESSED:
-            inside = offset & (self.cluster_size - 1)
-            data = self.decompressor.cluster(run.host)
-            part[:] = data[inside : inside + run.length]
-        elif run.kind in (Kind.UNALLOCATED, Kind.UNALLOCATED_HOSTED) and self.backing:
-            inside_backing = max(0, min(run.length, self.backing.size - offset))
-            if inside_backing:
-                self.backing.read_into(offset, part[:inside_backing])
-            if not cleared:
-                fill_zeroes(part[inside_backing:])
-        elif not cleared:
-            fill_zeroes(part)
-
-    def layer_status(self, offset: int, length: int) -> Extent:
-        with self.lock:
-            run = self.map.lookup(offset, length)
-        zero = run.kind in (Kind.ZERO, Kind.ZERO_ALLOCATED)
-        data = run.kind in (Kind.DATA, Kind.COMPRESSED)
-        extent = Extent(run.length, data, zero, data or zero,
-                        compressed=run.kind is Kind.COMPRESSED)
-        if run.kind in (Kind.DATA, Kind.ZERO_ALLOCATED, Kind.UNALLOCATED_HOSTED):
-            extent = extent._replace(offset=run.host, filename=self.data_file.filename)
-        if run.kind is Kind.DATA and self._is_preallocated():
-            below = self.data_file.layer_status(run.host, run.length)
-            if not (below.zero and run.host + below.length >= self.data_file.size):
-                extent = extent._replace(length=min(run.length, below.length))
-            extent = extent._replace(zero=below.zero)
-        return extent
-
-    def _is_preallocated(self) -> bool:
-        """Whether the file holds many fewer blocks than its refcounts say (QEMU's heuristic)."""
-        if self._preallocated is None:
-            taken = (self.file.allocated_size or self.file.size) >> self.header.cluster_bits
-            threshold = max(taken * 10 // 9, taken + 2)
-            with self.lock:
-                used = self.refcounts.count_used(
-                    -(-self.file.size // self.cluster_size), threshold)
-            self._preallocated = used >= threshold
-        return self._preallocated
-
     # ---- writing ----
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
@@ -329,80 +215,7 @@ class Qcow2Device(BlockDevice):
         self.check_range(0, 0, write=True)
         resize(self, size, preallocation)
 
-    # ---- write-back ----
-
-    def free_later(self, cluster: int, count: int) -> None:
-        """Drop a reference to host clusters once the disk no longer points at them."""
-        self._frees.append((self._sequence, cluster, count))
-
-    @property
-    def pending_frees(self) -> int:
-        """How many entries wait to be freed."""
-        return len(self._frees)
-
-    def write_metadata(self) -> None:
-        """Write all cached tables in the safe order (see the module's head)."""
-        pointers = self.map.cache.is_dirty or bool(self.map.dirty_l1)
-        if self.refcounts.is_dirty and not (self.lazy_refcounts and self._marked_dirty):
-            self.refcounts.write_back()
-        if pointers:
-            self.data_file.flush()
-            if self.data_file is not self.file:
-                self.file.flush()
-        self.map.cache.write_back()
-        if self.map.dirty_l1:
-            self.file.flush()
-            self.map.write_l1()
-
-    def _apply_frees(self) -> None:
-        """Count down what was dropped; only after the tables are on stable storage."""
-        oldest = min(self._active, default=self._sequence + 1)
-        ready = [entry for entry in self._frees if entry[0] < oldest]
-        if not ready:
-            return
-        self._frees = [entry for entry in self._frees if entry[0] >= oldest]
-        self.decompressor.forget()
-        for _, cluster, count in ready:
-            self.refcounts.add(cluster, count, -1)
-
-    def flush(self) -> None:
-        if self.read_only:
-            return
-        with self.lock:
-            self.write_metadata()
-            self.file.flush()
-            if self.data_file is not self.file:
-                self.data_file.flush()
-            self._apply_frees()
-
-    @property
-    def _marked_dirty(self) -> bool:
-        return bool(self.header.incompatible & fmt.Incompatible.DIRTY)
-
-    def mark_dirty(self) -> None:
-        """Lazy refcounts: say on disk that the counts can't be trusted from here."""
-        if not self._marked_dirty:
-            self.update_header(incompatible=self.header.incompatible | fmt.Incompatible.DIRTY)
-
-    def update_header(self, **fields: Any) -> None:
-        """Change header fields, durably, in one write."""
-        new = fmt.fit_header(self.header._replace(**fields))
-        packed = fmt.pack_header(new)
-        old_length = min(self.cluster_size, 4096)
-        self.file.pwrite(0, packed + bytes(max(0, old_length - len(packed))))
-        self.file.flush()
-        self.header = new
-        self._size = new.size & -SECTOR
-
-    def corrupted(self, message: str) -> BlockError:
-        """Note corruption in the header, if we may write it; the error to raise."""
-        if not self.read_only and self.header.version >= 3:
-            bits = self.header.incompatible | fmt.Incompatible.CORRUPT
-            if bits != self.header.incompatible:
-                self.update_header(incompatible=bits)
-            self.read_only = True
-            message = f"qcow2: Marking image as corrupt: {message}"
-        return BlockError(message, errno.EIO)
+    # ---- closing and repairs ----
 
     def close(self) -> None:
         if self._closed:
@@ -456,67 +269,6 @@ class Qcow2Device(BlockDevice):
         if not self.has_bitmaps:
             return super().bitmap_status(name, offset, length)
         return self.bitmaps.status(name, offset, length)
-
-
-def fill_zeroes(part: memoryview) -> None:
-    """Zero a buffer without making a zero buffer of its size."""
-    step = len(ZERO_BLOCK)
-    for start in range(0, len(part) - step + 1, step):
-        part[start : start + step] = ZERO_BLOCK
-    rest = len(part) % step
-    if rest:
-        part[-rest:] = ZERO_BLOCK[:rest]
-
-
-def read_header(file: BlockDevice) -> fmt.Header:
-    """The header of an image."""
-    head = file.pread(0, 4096)
-    if not fmt.is_qcow2(head):
-        raise ImageFormatError("Image is not in qcow2 format")
-    bits = int.from_bytes(head[20:24], "big")
-    if 12 < bits <= fmt.MAX_CLUSTER_BITS:
-        head = file.pread(0, 1 << bits)
-    return fmt.parse_header(head)
-
-
-def validate_header(header: fmt.Header, file: BlockDevice, *, lenient: bool = False) -> None:
-    """Refuse what we can't handle or what a sane image can't hold; ImageFormatError and kin."""
-    if header.incompatible & ~fmt.KNOWN_INCOMPATIBLE:
-        raise NotSupported(f"Unsupported qcow2 feature(s): {fmt.unknown_features(header)}")
-    if header.crypt_method:
-        raise NotSupported("Encrypted qcow2 images are not supported")
-    if header.compression_type >= len(fmt.COMPRESSION_TYPES):
-        raise NotSupported(f"qcow2: unknown compression type: {header.compression_type}")
-    extended = bool(header.incompatible & fmt.Incompatible.EXTENDED_L2)
-    if extended and header.cluster_bits < 14:
-        raise ImageFormatError("Extended L2 entries need clusters of at least 16 KiB")
-    cluster = 1 << header.cluster_bits
-
-    def check_table(offset: int, length: int, maximum: int, what: str) -> None:
-        if length > maximum:
-            raise ImageFormatError(f"{what} too large")
-        if offset & (cluster - 1) or offset + length > 1 << 63:
-            raise ImageFormatError(f"{what} offset invalid")
-        if offset + length > file.size + (MAX_TAIL if not lenient else 1 << 63):
-            raise ImageFormatError(f"{what} lies beyond the end of the image")
-
-    check_table(header.refcount_table_offset, header.refcount_table_clusters * cluster,
-                fmt.MAX_REFTABLE_BYTES, "Reference count table")
-    if header.refcount_table_clusters == 0 and not lenient:
-        raise ImageFormatError("Image does not contain a reference count table")
-    if header.nb_snapshots > fmt.MAX_SNAPSHOTS:
-        raise ImageFormatError("Snapshot table too large")
-    check_table(header.snapshots_offset, header.nb_snapshots * 40,
-                fmt.MAX_SNAPSHOT_TABLE_BYTES, "Snapshot table")
-    check_table(header.l1_table_offset, header.l1_size * 8, fmt.MAX_L1_BYTES, "Active L1 table")
-    span_bits = header.cluster_bits * 2 - (4 if extended else 3)
-    if header.size >> 63 or header.size >> span_bits >= 1 << 31:
-        raise ImageFormatError("Image is too big")
-    if header.l1_size < -(-header.size >> span_bits):
-        raise ImageFormatError("L1 table is too small")
-
-
-MAX_TAIL = 1 << 21  # a table may end in a cluster the file does not fill
 
 
 def _open_data_file(file: BlockDevice, header: fmt.Header, flags: OpenFlags
