@@ -194,7 +194,7 @@ class BlockDevice(ABC):
         while True:
             extent = layer.layer_status(offset, min(length, layer.size - offset))
             if extent.data or extent.zero:
-                return extent._replace(depth=depth)
+                return extent._replace(depth=depth) if depth else extent
             length = extent.length
             backing = layer.backing
             if backing is None or offset >= backing.size:

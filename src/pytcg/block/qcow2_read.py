@@ -115,10 +115,11 @@ class Qcow2Reading(BlockDevice):
             run = self.map.lookup(offset, length)
         zero = run.kind in (Kind.ZERO, Kind.ZERO_ALLOCATED)
         data = run.kind in (Kind.DATA, Kind.COMPRESSED)
-        extent = Extent(run.length, data, zero, data or zero,
-                        compressed=run.kind is Kind.COMPRESSED)
-        if run.kind in (Kind.DATA, Kind.ZERO_ALLOCATED, Kind.UNALLOCATED_HOSTED):
-            extent = extent._replace(offset=run.host, filename=self.data_file.filename)
+        hosted = run.kind in (Kind.DATA, Kind.ZERO_ALLOCATED, Kind.UNALLOCATED_HOSTED)
+        extent = Extent(run.length, data, zero, data or zero, 0,
+                        run.host if hosted else None,
+                        self.data_file.filename if hosted else None,
+                        run.kind is Kind.COMPRESSED)
         if run.kind is Kind.DATA and self._is_preallocated():
             below = self.data_file.layer_status(run.host, run.length)
             if not (below.zero and run.host + below.length >= self.data_file.size):
