@@ -12,6 +12,7 @@ from . import locks
 from .device import BlockDevice, BlockError, Extent
 
 FIRST_BLOCK = 4096
+SMALL = 65536
 FALLOC_KEEP_SIZE = 1
 FALLOC_PUNCH_HOLE = 2
 FALLOC_ZERO_RANGE = 16
@@ -156,6 +157,8 @@ class PosixFile(BlockDevice):
         if self.is_regular and may_unmap and offset + length > end:
             self.truncate(offset + length)  # what lies beyond the end is a hole then
             length = max(0, end - offset)
+        if not may_unmap and length <= SMALL:
+            modes = []  # written sooner than ctypes is imported for the call
         if length and not any(fallocate(self.fd, mode, offset, length) for mode in modes):
             super().write_zeroes(offset, length)
         if fua:

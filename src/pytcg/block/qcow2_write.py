@@ -68,7 +68,10 @@ class Writer:
 
     def _refuse_overlap(self, host: int, length: int, what: str) -> None:
         first, last = host >> self._bits, (host + length - 1) >> self._bits
-        for cluster in range(first, last + 1):
+        clusters = range(first, last + 1)
+        if self._metadata.isdisjoint(clusters) and self._refcounts.own.isdisjoint(clusters):
+            return
+        for cluster in clusters:
             if cluster in self._metadata or cluster in self._refcounts.own:
                 raise self._device.corrupted(
                     f"Preventing invalid {what} at offset {cluster << self._bits:#x} "
@@ -261,16 +264,16 @@ class Writer:
             words = self._map.first_words(start, (end - start) >> self._bits)
             position = 0
             while position < len(words):
-                count = 0
-                while position + count < len(words) and not words[position + count]:
-                    count += 1
+                count = next((index for index, word in enumerate(words[position:]) if word),
+                             len(words) - position)
                 if count:
                     guest = start + position * self._cluster
                     unused = self._refcounts.never_used << self._bits
                     host = self._allocate_data(guest, count)
                     self._reserve(host, count << self._bits, mode, stale=host < unused)
-                    self._map.set_words(guest, [host + index * self._cluster | fmt.COPIED
-                                                for index in range(count)])
+                    first = host | fmt.COPIED
+                    self._map.set_words(guest, list(range(
+                        first, first + count * self._cluster, self._cluster)))
                 position += count or 1
         return end
 
