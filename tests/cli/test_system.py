@@ -73,6 +73,8 @@ def bzimage(path: Path) -> Path:
         ("-kernel /", "could not open kernel file '/': Is a directory"),
         ("-kernel /etc/passwd", "kernel file '/etc/passwd' is not a Linux bzImage"),
         ("-kernel {k} -initrd /none", "could not open initrd file '/none': No such file"),
+        ("-kernel /dev/zero", "kernel file '/dev/zero' is larger than the guest's 128 MiB"),
+        ("-kernel {k} -device isa-debug-exit,iobase=0x60", "port 0x60 is attached twice"),
         ("-kernel {k} -m 16", "not enough memory: kernel '{k}' needs"),
         ("-kernel {k} -m 4k", "-m: 8 KiB is too little memory for a guest"),
         ("-kernel {k} -m 900T", "cannot set up guest memory: -m asks for 943718400 MiB"),

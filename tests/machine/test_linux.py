@@ -164,6 +164,13 @@ def test_too_little_memory_names_all_sizes(kernel_file: Path) -> None:
         LinuxBoot.open(str(kernel_file), None, "", 16 * MIB)
 
 
+def test_a_kernel_that_needs_a_bios_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bzImage"
+    path.write_bytes(bzimage(preferred=0))
+    with pytest.raises(LoadError, match="has only a real-mode entry"):
+        LinuxBoot.open(str(path), None, "", 64 * MIB)
+
+
 def test_a_command_line_longer_than_the_kernel_takes_is_refused(kernel_file: Path) -> None:
     with pytest.raises(LoadError, match="2048 bytes"):
         LinuxBoot.open(str(kernel_file), None, "x" * 2048, 128 * MIB)

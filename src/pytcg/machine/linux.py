@@ -149,6 +149,8 @@ def place(kernel: Kernel, initrd_size: int, ram_size: int) -> Placement:
     there is no smaller memory to try.
     """
     address = kernel.preferred_address if kernel.relocatable else kernel.code32_start
+    if address < HIGH_MEMORY:
+        raise LoadError(f"kernel file '{kernel.path}' has only a real-mode entry: it needs a BIOS")
     end = address + max(kernel.init_size, len(kernel.payload))
     low_end = low_memory_end(ram_size)
     top = min(low_end, kernel.initrd_max + 1)
