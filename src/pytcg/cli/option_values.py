@@ -61,7 +61,7 @@ def parse_size(text: str, *, unit: str = "m") -> int:
     """Bytes of a size such as 256, 256M or 1.5G; the unit counts where none is written."""
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise OptionError(f"invalid size '{text}'")
+        raise OptionError(f"-m {text}: invalid size '{text}'")
     value = float(found[1]) if "." in found[1] else int(found[1])
     return int(value * (1 << _UNITS[(found[2] or unit).lower()]))
 
