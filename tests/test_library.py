@@ -159,3 +159,19 @@ def test_ctrl_c_ends_an_endless_run() -> None:
         cpu.run(CODE)
     timer.join()
     assert cpu.run(CODE, max_insns=10).kind == "limit"
+
+
+@ENGINES
+@pytest.mark.parametrize("code", ["d7", "0ff7c1"])  # xlat; maskmovq mm0, mm1
+def test_implicit_operands_lie_in_ds_whatever_stood_in_the_record(engine: str, code: str) -> None:
+    cpu = cpu_with("64 8b 00 f4", engine=engine)  # mov eax, fs:[rax]: leaves FS in the record
+    cpu.map(0x30000, 0x1000)
+    cpu.regs["fs.base"] = 0x20000
+    cpu.regs["rax"] = 0x10000
+    assert cpu.run(CODE).kind == "hlt"
+    cpu.write(CODE, bytes.fromhex(code) + b"\xf4")
+    cpu.write(0x30000, b"\x5a" * 16)
+    cpu.regs["rax"], cpu.regs["rbx"], cpu.regs["rdi"] = 0, 0x30000, 0x30000
+    # A new `until` drops all blocks, so that the same record is used again.
+    assert cpu.run(CODE, until=CODE + 0x800).kind == "hlt"
+    assert code != "d7" or cpu.regs["al"] == 0x5A

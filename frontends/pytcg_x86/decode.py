@@ -118,6 +118,7 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
     lock: bool = False
     rep: u32 = 0
     override: u32 = 8
+    rec.segment = Seg.DS  # also of implicit operands (XLAT, MASKMOVQ); records are reused
     opcode: u32 = 0
     while True:
         opcode = env.fetch[at]
@@ -247,7 +248,6 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
         elif kind == Kind.O:
             memory = True
             ea = EA_DISP
-            rec.segment = Seg.DS
             if asize == SIZE16:
                 rec.disp = fetch16(env, at)
                 at += 2
@@ -257,8 +257,6 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
             else:
                 rec.disp = fetch64(env, at)
                 at += 8
-        elif kind == Kind.X or kind == Kind.Y:
-            rec.segment = Seg.DS
     if at > MAX_LENGTH:
         rec.length = MAX_LENGTH + 1
         return INVALID
