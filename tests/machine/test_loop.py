@@ -187,3 +187,8 @@ def test_device_timers_run_while_the_guest_waits(loop: MainLoop) -> None:
         return out(0xF4, 0)(vcpu)
 
     assert Runner(machine(loop, program), loop).run() == 1
+
+
+def test_a_signal_at_the_first_sign_of_life_is_an_orderly_end(loop: MainLoop) -> None:
+    loop.run(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert loop.signal == signal.SIGTERM

@@ -199,12 +199,18 @@ class MainLoop:
         self.signal: int | None = None
         self.asyncio.set_exception_handler(self._on_exception)
 
-    def run(self) -> None:
-        """Serve until `stop`; raises what a callback raised."""
+    def run(self, started: Callable[[], None] | None = None) -> None:
+        """Serve until `stop`; raises what a callback raised.
+
+        ``started`` is called once signals are caught: a guest that has shown a sign of life can be
+        ended in an orderly way.
+        """
         handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         for number in handled:
             self.asyncio.add_signal_handler(number, self._on_signal, number)
         try:
+            if started is not None:
+                started()
             self.asyncio.run_forever()
         finally:
             for number in handled:

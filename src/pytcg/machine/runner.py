@@ -117,12 +117,12 @@ class Runner:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
-            thread.start()
-            self._loop.run()
+            self._loop.run(thread.start)
         finally:
             self._quitting = True
             self._board.vcpu.request_exit()
-            thread.join(JOIN_TIMEOUT)
+            if thread.ident is not None:
+                thread.join(JOIN_TIMEOUT)
             sys.setswitchinterval(interval)
         return self.status
 
