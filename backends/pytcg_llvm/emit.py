@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 from pytcg.ir.blocks import Block, Function, Local, Op, Value
-from pytcg.ir.ops import BITS, FLOATS, Type
+from pytcg.ir.ops import FLOATS, Type
 
 THREADED = "preserve_nonecc"
 _PREDICATES = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
@@ -503,8 +503,3 @@ def emit_module(functions: Iterable[Function], data: Iterable[tuple[str, bytes]]
 def _data(name: str, blob: bytes) -> str:
     text = "".join(f"\\{byte:02X}" for byte in blob)
     return f'@{name} = constant [{len(blob)} x i8] c"{text}", align 64'
-
-
-def size_of(type_: Type) -> int:
-    """Bytes a value of ``type_`` takes in memory."""
-    return max(1, BITS[type_] // 8)

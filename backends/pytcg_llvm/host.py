@@ -39,25 +39,25 @@ def host_identity() -> str:
 def compile_module(text: str, *, level: int = 2) -> bytes:
     """Optimise and compile LLVM text; returns an ELF object."""
     with _lock:
-        module = llvm.parse_assembly(text)
-        module.verify()
-        machine = _machine()
-        options = llvm.create_pipeline_tuning_options(speed_level=level)
-        options.loop_vectorization = options.slp_vectorization = False
-        builder = llvm.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(module, builder)
-        return bytes(machine.emit_object(module))
+        return bytes(_machine().emit_object(_optimised(text, level)))
 
 
 def assembly(text: str, *, level: int = 2) -> str:
     """Host assembly of a module, for ``-d out_asm``."""
     with _lock:
-        module = llvm.parse_assembly(text)
-        machine = _machine()
-        options = llvm.create_pipeline_tuning_options(speed_level=level)
-        builder = llvm.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(module, builder)
-        return str(machine.emit_assembly(module))
+        return str(_machine().emit_assembly(_optimised(text, level)))
+
+
+def _optimised(text: str, level: int) -> llvm.ModuleRef:
+    """A module after LLVM's passes; the caller holds the lock."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    machine = _machine()
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module
 
 
 def undefined_symbols(objects: list[bytes]) -> set[str]:

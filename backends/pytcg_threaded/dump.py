@@ -22,14 +22,13 @@ def dump_form(key: int, stages: Collection[str]) -> str:
     parts = []
     if "op" in stages:
         parts.append(f"OP: {title}\n{print_function(function)}")
+    optimise(function)  # as `jobs` does before it compiles
+    if "op_opt" in stages:
+        parts.append(f"OP after optimization: {title}\n{print_function(function)}")
     if "llvm" in stages or "out_asm" in stages:
         text = emit_module([function])
         if "llvm" in stages:
             parts.append(f"LLVM: {title}\n{text}")
         if "out_asm" in stages:
             parts.append(f"OUT: {title}\n{assembly(text)}")
-    if "op_opt" in stages:
-        optimise(function)
-        parts.insert(int("op" in stages), f"OP after optimization: {title}\n"
-                     f"{print_function(function)}")  # fmt: skip
     return "\n".join(parts)

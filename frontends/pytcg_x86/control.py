@@ -68,11 +68,6 @@ def check_target(t: Translator, pc: Value) -> None:
         t.raise_if(pc.ugt(t.ld_env("seg_limit", 1).zext(Type.I64)), Vector.GP, 0)
 
 
-def operand_target(t: Translator, target: Value) -> Value:
-    """A target read from a register or memory, widened; 16-bit ones keep the low word only."""
-    return target.zext(Type.I64)
-
-
 def _register_conditions() -> None:
     for code, name in enumerate(CONDITIONS):
 
@@ -94,7 +89,7 @@ def jmp(t: Translator, _target: Value) -> None:
 @lower("JMPI", dst="r")
 def jmp_indirect(t: Translator, target: Value) -> None:
     """JMP r/m."""
-    pc = operand_target(t, target)
+    pc = target.zext(Type.I64)
     check_target(t, pc)
     indirect(t, pc)
 
@@ -110,7 +105,7 @@ def call(t: Translator, _target: Value) -> None:
 @lower("CALLI", dst="r")
 def call_indirect(t: Translator, target: Value) -> None:
     """CALL r/m."""
-    pc = operand_target(t, target)
+    pc = target.zext(Type.I64)
     check_target(t, pc)
     bits = t.cx.operand_size
     t.push(bits, t.next_pc().resize(t.const(0, bits).type))

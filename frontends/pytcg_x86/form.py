@@ -35,7 +35,6 @@ def context_of(key: int) -> Context:
         ea=_EA[key >> formkey.KEY_EA & 3],
         segment=_SEGMENT[key >> formkey.KEY_SEGMENT & 3],
         segmented=bool(key >> formkey.KEY_SEGMENTED & 1),
-        lock=bool(key >> formkey.KEY_LOCK & 1),
         dead_flags=bool(key >> formkey.KEY_DEAD & 1),
     )
 

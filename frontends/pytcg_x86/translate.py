@@ -77,7 +77,6 @@ class Context:
     ea: str  # "none", "disp", "base", "sib": what the address is made of
     segment: str  # "flat", "base" (add the base only), "checked"
     segmented: bool = False  # DS, ES and SS (implicit accesses) are not flat
-    lock: bool = False
     dead_flags: bool = False
 
 

@@ -115,7 +115,6 @@ EXEC_ENV = Struct("ExecEnv", [
     ("range_count", "u64"), ("ranges", "ptr"), ("no_devices", "u32"),
     ("fetch", "u8", 16),          # bytes of the instruction being decoded
     ("read_mmio", "ptr"), ("write_mmio", "ptr"),
-    ("insns_retired", "u64"),
     ("scratch", "u64", 8),
     ("log", "u32"),               # `LogEvent` bits that are wanted; looked at in cold code only
     ("log_event", "ptr"),         # tells Python of one: (event, three numbers)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytcg.ir.ops import BITS, FLOATS, TERMINALS, Type
+from pytcg.ir.ops import BITS, TERMINALS, Type
 
 if TYPE_CHECKING:
     from pytcg.ir.builder import Builder
-
-type_order = list(Type)
 
 
 class Value:
@@ -202,7 +200,3 @@ class Function:
         self.locals: list[Local] = []
         self.blocks: list[Block] = []
         self.next_id = len(params)
-
-
-def is_float(type_: Type) -> bool:
-    return type_ in FLOATS
