@@ -76,3 +76,15 @@ def test_a_reader_that_goes_away_is_no_error_message(tmp_path: Path) -> None:
         f"{sys.executable} -m pytcg.cli.img --help | head -c 1", shell=True, cwd=tmp_path,
         capture_output=True, text=True, env={"PYTHONPATH": str(src), "PATH": "/usr/bin:/bin"})
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["img", "io", "nbd"])
+def test_a_link_to_a_program_names_it(tool: str, tmp_path: Path) -> None:
+    (tmp_path / f"pytcg-{tool}").write_text(
+        f"import sys\nfrom pytcg.cli.{tool} import main\nsys.exit(main())\n"
+    )
+    (tmp_path / f"qemu-{tool}").symlink_to(f"pytcg-{tool}")
+    for name in (f"qemu-{tool}", f"pytcg-{tool}"):
+        run = subprocess.run([sys.executable, tmp_path / name, "--help"], capture_output=True,
+                             text=True, check=False)
+        assert f"usage: {name} " in run.stdout.lower()

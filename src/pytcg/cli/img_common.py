@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, NoReturn
 from pytcg.block.device import BlockError
 from pytcg.block.open import open_image
 
+from .program import program_name
+
 if TYPE_CHECKING:
     from pytcg.block.device import BlockDevice
 
-PROGRAM = "pytcg-img"
+PROGRAM = program_name("pytcg-img")
 TRY_HELP = f"Try '{PROGRAM} --help' for more information"
 CACHE_MODES = ("none", "off", "writeback", "writethrough", "directsync", "unsafe")
 

@@ -12,7 +12,16 @@ from pytcg.block.open import FORMATS, open_image
 from pytcg.block.options import parse_keyval
 from pytcg.block.qcow2 import Qcow2Device
 
-from .img_common import Arguments, Failure, Progress, cache_mode, open_disk, parse, size_argument
+from .img_common import (
+    PROGRAM,
+    Arguments,
+    Failure,
+    Progress,
+    cache_mode,
+    open_disk,
+    parse,
+    size_argument,
+)
 from .img_create import option_map, print_option_help
 
 _OPTIONS = ("h f: O: B: F: C c e 6 o: l: S: p t: T: q n m: W U r: help object: image-opts "
@@ -198,7 +207,7 @@ def _copy_bitmaps(source: BlockDevice, target: BlockDevice, *, skip_broken: bool
             if skip_broken:
                 continue
             raise BlockError(f"Cannot copy inconsistent bitmap '{entry.name}'\nTry "
-                             "--skip-broken-bitmaps, or use 'pytcg-img bitmap --remove'")
+                             f"--skip-broken-bitmaps, or use '{PROGRAM} bitmap --remove'")
         target.bitmaps.add(entry.name, 1 << entry.granularity_bits)
         target.bitmaps.merge(entry.name, source.bitmaps.load(bitmap), entry.granularity_bits)
         target.bitmaps.enable(entry.name, on=bitmap.enabled)

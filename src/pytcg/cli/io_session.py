@@ -17,8 +17,9 @@ from pytcg.block.open import CACHE_MODES, open_image
 from pytcg.block.options import parse_keyval, parse_size
 from pytcg.cli.block_tool import UsageError, parse_argv, warn_if_probed
 from pytcg.cli.io_report import report_lines
+from pytcg.cli.program import program_name
 
-TOOL = "pytcg-io"
+TOOL = program_name("pytcg-io")
 MAX_LENGTH = (1 << 31) - 512
 _MAX_VALUE = (1 << 63) - 1
 _MAX_IN_FLIGHT = 64

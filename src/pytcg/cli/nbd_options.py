@@ -10,8 +10,9 @@ from pytcg.block.nbd_protocol import DEFAULT_PORT, MAX_STRING
 from pytcg.block.nbd_tls import add_object
 from pytcg.block.open import CACHE_MODES
 from pytcg.cli.block_tool import ToolError, UsageError, parse_argv
+from pytcg.cli.program import program_name
 
-TOOL = "pytcg-nbd"
+TOOL = program_name("pytcg-nbd")
 _SHORT = "hVb:o:p:rsnc:dvk:e:f:tl:x:T:D:AB:L"
 _LONG = (
     "help", "version", "bind=", "offset=", "port=", "read-only", "snapshot", "nocache",
