@@ -29,6 +29,7 @@ def _run_writer(image: Path, seed: int, seconds: float) -> list[bytes]:
     root = Path(__file__).parents[2]
     writer = subprocess.Popen([sys.executable, str(WRITER), str(image), str(seed)],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              bufsize=0,  # communicate() would not see what a buffer holds
                               env={**os.environ, "PYTHONPATH": str(root / "src")})
     assert writer.stdout is not None and writer.stderr is not None
     first = writer.stdout.readline()  # it has begun
