@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .ahead import run_ordered
 from .device import BlockDevice, BlockError, ProgressCallback
+from .memory import page_aligned
 from .qcow2 import Qcow2Device
 from .zeroes import is_zero, split_zeroes
 
@@ -104,7 +106,7 @@ class Copier:
             unit = max(unit, 1 << target.map.sub_bits)
         self.unit = unit
         self.chunk = max(CHUNK, target.cluster_size)
-        self._spare: list[bytearray] = []  # fresh memory would cost as much as the copy
+        self._spare: list[mmap.mmap] = []  # fresh memory would cost as much as the copy
 
     def run(self) -> None:
         """Copy everything. The target is not flushed."""
@@ -215,13 +217,13 @@ class Copier:
                 packed.append((task.offset + start, data, self.target.pack(data)))
         return packed
 
-    def _buffer(self) -> bytearray:
+    def _buffer(self) -> mmap.mmap:
         try:
             return self._spare.pop()
         except IndexError:
-            return bytearray(self.chunk)
+            return page_aligned(self.chunk)
 
-    def _salvage(self, task: _Task, buffer: bytearray) -> None:
+    def _salvage(self, task: _Task, buffer: mmap.mmap) -> None:
         """Read sector by sector; what can't be read stays zero."""
         for start in range(0, task.length, SALVAGE_STEP):
             part = memoryview(buffer)[start : min(start + SALVAGE_STEP, task.length)]
@@ -241,7 +243,7 @@ class Copier:
         try:
             if not task.data:
                 target.write_zeroes(task.offset, task.length)
-            elif isinstance(loaded, bytearray):
+            elif isinstance(loaded, mmap.mmap):
                 self._store_data(task, loaded)
                 self._spare.append(loaded)
             else:
@@ -255,7 +257,7 @@ class Copier:
             raise BlockError(f"error while writing at byte {task.offset}: {error}",
                              error.errno) from None
 
-    def _store_data(self, task: _Task, data: bytearray) -> None:
+    def _store_data(self, task: _Task, data: mmap.mmap) -> None:
         offset, view = task.offset, memoryview(data)
         if self.options.min_sparse == 0:
             self.target.pwrite(offset, view[: task.length])

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import mmap
 import os
 import threading
 
 from .device import BlockError
+from .memory import page_aligned
 from .nbd_channel import Bytes, ConnectionLost
 from .nbd_negotiation import Session
 from .nbd_protocol import (
@@ -74,15 +74,15 @@ class Worker:
     """One thread's own buffer."""
 
     def __init__(self) -> None:
-        self._kept = memoryview(bytearray(0))
+        self._kept = memoryview(b"")
 
     def buffer(self, length: int) -> memoryview:
         """`length` bytes to use until the next call."""
         if length > _KEPT_BUFFER:
             # Pages nobody has touched take no memory: what counts is what a client really sends.
-            return memoryview(mmap.mmap(-1, length))
+            return memoryview(page_aligned(length))
         if length > len(self._kept):
-            self._kept = memoryview(bytearray(max(length, 64 << 10)))
+            self._kept = memoryview(page_aligned(max(length, 64 << 10)))
         return self._kept[:length]
 
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from .device import ZERO_BLOCK
 
+if TYPE_CHECKING:
+    import mmap
 
-def is_zero(data: bytes | bytearray, start: int, stop: int) -> bool:
-    """Whether data[start:stop] is all zero bytes; compares in C, without copying."""
+    Buffer = bytes | bytearray | mmap.mmap
+
+
+def is_zero(data: Buffer, start: int, stop: int) -> bool:
+    """Whether data[start:stop] is all zero bytes; compares in C."""
     step = len(ZERO_BLOCK)
-    while stop - start >= step:
-        if not data.startswith(ZERO_BLOCK, start):
+    while start < stop:
+        if data[start]:
             return False
-        start += step
-    return start >= stop or data.startswith(ZERO_BLOCK[: stop - start], start)
+        end = min(start + step, stop)
+        if data[start:end] != ZERO_BLOCK[: end - start]:
+            return False
+        start = end
+    return True
 
 
-def split_zeroes(data: bytes | bytearray, offset: int, unit: int, length: int
+def split_zeroes(data: Buffer, offset: int, unit: int, length: int
                  ) -> Iterator[tuple[int, int, bool]]:
     """(start, stop, has data) runs of data[:length] at disk ``offset``, in aligned units."""
     zero_unit = bytes(unit)
@@ -31,7 +40,7 @@ def split_zeroes(data: bytes | bytearray, offset: int, unit: int, length: int
         start = position = stop
 
 
-def _next_zero_run(data: bytes | bytearray, offset: int, position: int, length: int,
+def _next_zero_run(data: Buffer, offset: int, position: int, length: int,
                    zero_unit: bytes) -> tuple[int, int]:
     """The next run of aligned zero units from ``position``; an empty one at the end if none."""
     unit = len(zero_unit)
@@ -55,13 +64,14 @@ def _next_zero_run(data: bytes | bytearray, offset: int, position: int, length: 
     return min(position, length), stop
 
 
-def _first_zero_unit(data: bytes | bytearray, position: int, stop: int, zero_unit: bytes) -> int:
+def _first_zero_unit(data: Buffer, position: int, stop: int, zero_unit: bytes) -> int:
     """The first zero unit at ``position`` or whole units after it; ``stop`` if there is none."""
     unit = len(zero_unit)
     heads = data[position:stop:unit]  # few units start with a zero: only those are looked at
     index = heads.find(0)
     while index >= 0:
-        if data.startswith(zero_unit, position + index * unit):
-            return position + index * unit
+        start = position + index * unit
+        if data[start : start + unit] == zero_unit:
+            return start
         index = heads.find(0, index + 1)
     return stop

@@ -6,6 +6,7 @@ from typing import Any
 
 from pytcg.block.create import create_image, options_of, parse_options
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.memory import page_aligned
 from pytcg.block.open import FORMATS, open_image
 from pytcg.block.options import parse_size
 
@@ -62,7 +63,7 @@ def _copy(source: BlockDevice, start: int, length: int, output: str, driver: str
                       f"{error}") from None
     try:
         with open_image(output, format=driver) as target:
-            buffer = bytearray(min(block, 1 << 24))
+            buffer = page_aligned(min(block, 1 << 24))
             position = 0
             while position < length:
                 view = memoryview(buffer)[: min(len(buffer), length - position)]
