@@ -43,6 +43,7 @@ check: $(STAMP)
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python -a -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m compileall -q src frontends backends  # even where nothing else may write it
 	@touch $@
 
 clean:

@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-SRC = str(Path(__file__).parents[1] / "src")
-OURS = [sys.executable, "-m", "pytcg.cli.img"]
+OURS = [str(Path(sys.executable).with_name("pytcg-img"))]
 THEIRS = ["qemu-img"]
 
 # name: the command line; {size} in MiB. Files: data.raw (half of it holes), data.qcow2 and
@@ -44,10 +43,8 @@ CASES = {
 def seconds(program: Sequence[str], line: str, directory: Path) -> float:
     """How long one command takes."""
     (directory / "out").unlink(missing_ok=True)
-    # An installed program has its bytecode: keep ours with the images.
-    environment = {**os.environ, "PYTHONPATH": SRC,
-                   "PYTHONPYCACHEPREFIX": str(directory / "bytecode")}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = {**os.environ}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program has its bytecode
     began = time.perf_counter()
     subprocess.run([*program, *line.split()], cwd=directory, check=True,
                    stdout=subprocess.DEVNULL, env=environment)

@@ -19,14 +19,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-SRC = str(Path(__file__).parents[1] / "src")
 NEEDED = ("qemu-nbd", "qemu-img", "nbdcopy", "nbdinfo")
 
 
 @contextlib.contextmanager
 def serving(command: Sequence[str], path: str) -> Iterator[None]:
     """Run a server while the block lasts."""
-    process = subprocess.Popen([*command, "-k", path], env={**os.environ, "PYTHONPATH": SRC})
+    process = subprocess.Popen([*command, "-k", path])
     try:
         while process.poll() is None and not os.path.exists(path):
             time.sleep(0.02)
@@ -82,7 +81,7 @@ def main() -> None:
     for program in NEEDED:
         if shutil.which(program) is None:
             sys.exit(f"bench.nbd: {program} is not installed")
-    servers = {"pytcg": [sys.executable, "-m", "pytcg.cli.nbd"], "qemu": ["qemu-nbd"]}
+    servers = {"pytcg": [str(Path(sys.executable).with_name("pytcg-nbd"))], "qemu": ["qemu-nbd"]}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for kind, image in make_images(directory, options.size).items():

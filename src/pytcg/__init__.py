@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pytcg.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytcg.cpu import Cpu, CpuError, Stop

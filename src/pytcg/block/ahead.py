@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+
+from pytcg.typed import Any, TypeVar
 
 Task = TypeVar("Task")
 

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import TypeVar
+
+from pytcg.typed import TypeVar
 
 from .device import BlockDevice, Extent
 

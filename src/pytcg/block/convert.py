@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+
+from pytcg.typed import Any, NamedTuple
 
 from .ahead import run_ordered
 from .device import BlockDevice, BlockError, ProgressCallback

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any, NamedTuple
+
+from pytcg.typed import Any, NamedTuple
 
 from .device import BlockDevice, BlockError
 from .open import FORMATS, open_image

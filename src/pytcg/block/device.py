@@ -11,7 +11,8 @@ import errno as errnos
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+
+from pytcg.typed import NamedTuple, TypeVar
 
 # Bounds one request, as NBD and QEMU do (BDRV_REQUEST_MAX_BYTES); the walkers below split.
 MAX_REQUEST = 1 << 31

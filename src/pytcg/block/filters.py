@@ -6,7 +6,8 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+
+from pytcg.typed import NamedTuple
 
 from .device import BlockDevice, BlockError, Extent
 from .zeroes import is_zero

@@ -9,7 +9,8 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+
+from pytcg.typed import NamedTuple
 
 from .device import BlockDevice, BlockError, Extent, ImageFormatError
 

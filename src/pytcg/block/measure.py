@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pytcg.typed import NamedTuple
 
 from .device import BlockDevice, NotSupported
 from .qcow2 import Qcow2Device

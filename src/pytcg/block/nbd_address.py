@@ -9,8 +9,9 @@ import errno
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from pytcg.typed import Any
 
 from .device import BlockError
 from .nbd_protocol import DEFAULT_PORT, MAX_STRING

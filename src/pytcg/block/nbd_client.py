@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+
+from pytcg.typed import Any
 
 from .device import BlockDevice, BlockError, Extent
 from .nbd_address import NbdAddress, parse_options

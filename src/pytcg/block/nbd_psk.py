@@ -10,7 +10,8 @@ import ctypes
 import ssl
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+
+from pytcg.typed import Any
 
 # The callbacks of the older kind are defined for TLS 1.2; ECDHE gives each session its own key.
 _CIPHERS = "ECDHE-PSK-CHACHA20-POLY1305:ECDHE-PSK:DHE-PSK:PSK"

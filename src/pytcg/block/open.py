@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import importlib
 from collections.abc import Mapping
-from typing import Any
+
+from pytcg.lazy import load
+from pytcg.typed import Any
 
 from . import locks
 from .device import BlockDevice, BlockError
@@ -241,7 +242,7 @@ def format_class(driver: str) -> Any:
         module, name = FORMATS[driver]
     except KeyError:
         raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL) from None
-    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    return load(f"{__package__}.{module}", name)
 
 
 def _refuse_leftovers(device: BlockDevice, flags: OpenFlags) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
+
+from pytcg.typed import Any
 
 from .device import BlockError
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 PROBE_SIZE = 2048
-_DESCRIPTOR = re.compile(
-    rb"\A(?:[ \t\r]*\n|#[^\n]*\n)*version=[0-9]+(?:\r?\n|\Z)", re.IGNORECASE)
 
 
 def probe_format(head: bytes, filename: str) -> str:
@@ -16,11 +12,20 @@ def probe_format(head: bytes, filename: str) -> str:
             return name
     if head[:4] == b"QFI\xfb" and len(head) >= 8:
         return "qcow" if int.from_bytes(head[4:8], "big") == 1 else "qcow2"
-    if _DESCRIPTOR.match(head) and b"# Disk DescriptorFile" in head[:512]:
+    if b"# Disk DescriptorFile" in head[:512] and _begins_with_version(head):
         return "vmdk"
     if filename.endswith(".dmg"):
         return "dmg"
     return "raw"
+
+
+def _begins_with_version(head: bytes) -> bool:
+    """Whether `version=` and a number are the first line that is neither blank nor a comment."""
+    for line in head.splitlines():
+        if line.strip() and not line.startswith(b"#"):
+            name, _, number = line.partition(b"=")
+            return name.lower() == b"version" and number.isdigit()
+    return False
 
 
 _MAGICS = (

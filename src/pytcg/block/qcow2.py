@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
 from .device import BlockDevice, BlockError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import mmap
-from typing import TYPE_CHECKING, Any
+
+from pytcg.typed import TYPE_CHECKING, Any
 
 from . import qcow2_format as fmt
 from .device import BlockError

@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import struct
 from array import array
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
 from .device import BlockError, ImageFormatError

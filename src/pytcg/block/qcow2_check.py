@@ -6,7 +6,8 @@ import errno
 import mmap
 from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
 from .check_result import CheckResult
@@ -309,17 +310,21 @@ class _Checker:
         data = self.file.pread(offset, self.cluster)
         if self.fast and not self.mismatches and self.fast.copied_right(data):
             return
+        if self.device.data_file is not self.file:
+            return
         table = from_disk(data)
-        external = self.device.data_file is not self.file
+        # Without mismatches the refcounts are what was counted, and that is sooner looked up.
+        count = self.device.refcounts.get if self.mismatches else self.expected.__getitem__
+        mask, low, bits = fmt.OFFSET_MASK, self.cluster - 1, self.bits
         changed = False
         for position in range(0, len(table), self.device.map.words):
             word = table[position]
-            host = word & fmt.OFFSET_MASK
-            if word & fmt.COMPRESSED or not host or external or host & (self.cluster - 1):
+            host = word & mask
+            if not host or word & fmt.COMPRESSED or host & low:
                 continue
-            if (self.device.refcounts.get(host >> self.bits) == 1) == bool(word & fmt.COPIED):
+            refcount = count(host >> bits) if host >> bits < self.clusters else 0
+            if (refcount == 1) == (word >= fmt.COPIED):
                 continue
-            refcount = self.device.refcounts.get(host >> self.bits)
             if self._copied_error(f"OFLAG_COPIED data cluster: l2_entry={word:x} "
                                   f"refcount={refcount}"):
                 table[position] = word ^ fmt.COPIED

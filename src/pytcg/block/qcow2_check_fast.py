@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+
+from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
 

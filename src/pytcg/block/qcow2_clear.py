@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
 from .qcow2_l2 import ALL_ZEROES, Kind

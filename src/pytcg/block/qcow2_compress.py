@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from typing import Any
+
+from pytcg.typed import Any
 
 from . import qcow2_format as fmt
 from .device import BlockDevice, BlockError, NotSupported

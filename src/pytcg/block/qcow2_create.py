@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from array import array
-from typing import NamedTuple
+
+from pytcg.typed import NamedTuple
 
 from . import qcow2_format as fmt
 from .device import BlockDevice, BlockError

@@ -8,7 +8,8 @@ refcounts of what was dropped. Between them the file is flushed.
 from __future__ import annotations
 
 import errno
-from typing import Any
+
+from pytcg.typed import Any
 
 from . import qcow2_format as fmt
 from .device import BlockError

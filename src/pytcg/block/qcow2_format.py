@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from enum import IntFlag
-from typing import NamedTuple
+
+from pytcg.typed import NamedTuple
 
 from .device import ImageFormatError, NotSupported
 

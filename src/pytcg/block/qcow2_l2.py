@@ -9,7 +9,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+
+from pytcg.typed import NamedTuple
 
 from . import qcow2_format as fmt
 from .device import BlockDevice, BlockError, ImageFormatError

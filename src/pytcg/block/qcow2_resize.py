@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 from array import array
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
 from .device import BlockError

@@ -6,7 +6,8 @@ import errno
 import time
 from array import array
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
 from .device import BlockError

@@ -8,7 +8,8 @@ take turns.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, NamedTuple
+
+from pytcg.typed import TYPE_CHECKING, NamedTuple
 
 from . import qcow2_format as fmt
 from .device import BlockError

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from .device import BlockDevice, ImageFormatError, NotSupported
 from .mapped import ABSENT, ZERO, Block, MappedImage, TableLru, read_table

@@ -8,7 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import TYPE_CHECKING, Any
+
+from pytcg.typed import TYPE_CHECKING, Any
 
 from .device import BlockDevice, BlockError, ImageFormatError, NotSupported
 from .mapped import ABSENT, MAX_TABLE_BYTES, SECTOR, ZERO, Block, MappedImage, read_table

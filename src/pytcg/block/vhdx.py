@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 import uuid
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from .device import BlockDevice, ImageFormatError, NotSupported
 from .mapped import ABSENT, ZERO, Block, MappedImage, read_table

@@ -11,7 +11,8 @@ import re
 import struct
 import zlib
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytcg.typed import TYPE_CHECKING, Any, NamedTuple
 
 from .device import BlockDevice, BlockError, Extent, ImageFormatError, NotSupported
 from .mapped import ABSENT, SECTOR, ZERO, Block, MappedImage, TableLru, read_table

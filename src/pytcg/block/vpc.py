@@ -10,7 +10,8 @@ import os
 import struct
 import time
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytcg.typed import TYPE_CHECKING, Any, NamedTuple
 
 from .device import BlockDevice, BlockError, ImageFormatError, NotSupported
 from .mapped import ABSENT, SECTOR, Block, MappedImage, read_table

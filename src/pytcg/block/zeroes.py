@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from .device import ZERO_BLOCK
 

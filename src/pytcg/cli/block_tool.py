@@ -5,10 +5,10 @@ from __future__ import annotations
 import getopt
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from pytcg.block.device import BlockDevice
 from pytcg.block.filters import Filter
+from pytcg.typed import NoReturn
 
 
 class ToolError(Exception):

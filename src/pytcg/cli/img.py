@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import atexit
 import gc
-import importlib
 import os
 import sys
 from collections.abc import Callable
 
 from pytcg import __version__
 from pytcg.block.device import BlockError
+from pytcg.lazy import load
 
 from .img_common import PROGRAM, TRY_HELP, Failure
 
@@ -117,23 +117,14 @@ def dispatch(argv: list[str]) -> int:
     if command not in COMMANDS:
         raise Failure(f"Command not found: {command}\n{TRY_HELP}")
     module, function, _ = COMMANDS[command]
-    run: Callable[[list[str]], int] = getattr(
-        importlib.import_module(f"pytcg.cli.{module}"), function
-    )
+    run: Callable[[list[str]], int] = load(f"pytcg.cli.{module}", function)
     return run(rest)
-
-
-def _spare_collections() -> None:
-    # Looking for cycles, while starting and once more at the exit, is a sixth of a small
-    # command's time (bench/disk.py, "map"), and these commands make hardly any.
-    gc.set_threshold(20_000)
-    atexit.register(gc.freeze)
 
 
 def main() -> None:
     """The console script."""
     code = 1
-    _spare_collections()
+    atexit.register(gc.freeze)  # the last look for cycles is an eighth of a small command's time
     try:
         code = dispatch(sys.argv[1:])
         sys.stdout.flush()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from pytcg.block.check_result import CheckResult
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.typed import Any
 
 from .img_common import Failure, cache_mode, one_word, open_disk, output_format, parse, usage
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
 
 from pytcg.block.device import BlockError
 from pytcg.block.open import open_image
+from pytcg.typed import TYPE_CHECKING, NoReturn
 
 from .program import program_name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from pytcg.block.convert import Concatenation, Copier, CopyOptions
 from pytcg.block.create import backing_size, create_image, options_of, parse_options
@@ -11,6 +10,7 @@ from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import FORMATS, open_image
 from pytcg.block.options import parse_keyval
 from pytcg.block.qcow2 import Qcow2Device
+from pytcg.typed import Any
 
 from .img_common import (
     PROGRAM,

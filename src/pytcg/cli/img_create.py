@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pytcg.block.create import (
     OPTIONS,
     backing_size,
@@ -14,6 +12,7 @@ from pytcg.block.create import (
 )
 from pytcg.block.device import BlockError
 from pytcg.block.options import parse_keyval
+from pytcg.typed import Any
 
 from .img_common import Arguments, Failure, parse, size_argument, usage
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pytcg.block.create import create_image, options_of, parse_options
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.memory import page_aligned
 from pytcg.block.open import FORMATS, open_image
 from pytcg.block.options import parse_size
+from pytcg.typed import Any
 
 from .img_common import Failure, open_disk, parse
 

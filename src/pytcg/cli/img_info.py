@@ -6,12 +6,12 @@ import errno
 import os
 import time
 from contextlib import suppress
-from typing import Any
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.options import resolve_backing
 from pytcg.block.qcow2 import Qcow2Device
 from pytcg.block.qcow2_format import BITMAP_AUTO, BITMAP_IN_USE, Incompatible
+from pytcg.typed import Any
 
 from .img_common import Failure, one_word, open_disk, output_format, parse, usage
 from .sizes import human_size

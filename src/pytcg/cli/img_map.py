@@ -34,7 +34,7 @@ def _extents(device: BlockDevice, start: int, end: int) -> list[tuple[int, Exten
         found, offset = [], start
         while offset < end:
             extent = device.status_at(offset, end - offset)
-            found.append(extent._replace(compressed=False))
+            found.append(extent._replace(compressed=False) if extent.compressed else extent)
             offset += extent.length
         return found
 

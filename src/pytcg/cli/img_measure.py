@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pytcg.block.create import options_of, parse_options
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.measure import Measurement, measure
 from pytcg.block.qcow2_create import CreateOptions
+from pytcg.typed import Any
 
 from .img_common import Arguments, Failure, open_disk, output_format, parse, size_argument
 from .img_convert import select_snapshot

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import CACHE_MODES, open_image
@@ -18,6 +17,7 @@ from pytcg.block.options import parse_keyval, parse_size
 from pytcg.cli.block_tool import UsageError, parse_argv, warn_if_probed
 from pytcg.cli.io_report import report_lines
 from pytcg.cli.program import program_name
+from pytcg.typed import Any
 
 TOOL = program_name("pytcg-io")
 MAX_LENGTH = (1 << 31) - 512
