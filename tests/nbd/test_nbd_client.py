@@ -207,7 +207,6 @@ def test_any_name_is_understood_or_refused(text: str) -> None:
         ({"server": {"type": "foo"}}, "does not accept value 'foo'"),
         ({"server": {"type": "inet", "host": "h"}}, "server.port"),
         ({"host": "h", "foo": "1"}, "foo"),
-        ({"host": "h", "reconnect-delay": "5"}, "reconnect-delay"),
         ({"host": "h", "tls-creds": "nosuch"}, "No TLS credentials with id 'nosuch'"),
     ],
 )

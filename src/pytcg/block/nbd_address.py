@@ -145,12 +145,17 @@ def parse_options(options: Mapping[str, Any]) -> NbdAddress:
             address = replace(address, tls=find_object(str(left.pop("tls-creds"))))
         except TlsError as error:
             raise _invalid(str(error)) from None
-    for name in ("reconnect-delay", "open-timeout"):
-        if str(left.pop(name, "0")) != "0":
-            raise BlockError(f"Option '{name}' is not supported", errno.ENOTSUP)
     for name in left:
         raise _invalid(f"Block protocol 'nbd' doesn't support the option '{name}'")
     return address
+
+
+def take_seconds(left: dict[str, Any], name: str) -> int:
+    """Take one of the driver's time spans out of its options; 0 if it is not there."""
+    text = str(left.pop(name, 0))
+    if not text.isascii() or not text.isdecimal():
+        raise _invalid(f"Parameter '{name}' expects a number")
+    return min(int(text), (1 << 32) - 1)  # QEMU's counter; also within what a lock can wait
 
 
 def _server_of(left: dict[str, Any]) -> NbdAddress:

@@ -1,7 +1,4 @@
-"""An export of an NBD server as a BlockDevice.
-
-As with QEMU's defaults a lost connection is not made again: every later request fails.
-"""
+"""An export of an NBD server as a BlockDevice."""
 
 from __future__ import annotations
 
@@ -9,12 +6,13 @@ import errno
 import threading
 from collections.abc import Iterator, Mapping
 
-from pytcg.typed import Any
+from pytcg.typed import TYPE_CHECKING, Any
 
 from .device import BlockDevice, BlockError, Extent
-from .nbd_address import NbdAddress, parse_options
-from .nbd_connection import Connection
-from .nbd_handshake import ClientHandshake, ExportInfo
+from .nbd_address import NbdAddress, parse_options, take_seconds
+from .nbd_channel import Bytes
+from .nbd_connection import Connection, Disconnected
+from .nbd_handshake import ClientHandshake
 from .nbd_protocol import (
     BASE_ALLOCATION,
     MAX_PAYLOAD,
@@ -23,6 +21,9 @@ from .nbd_protocol import (
     CommandFlag,
     TransmissionFlag,
 )
+
+if TYPE_CHECKING:
+    from .nbd_redial import Redial
 
 _MAX_STATUS = 1 << 31
 Data = bytes | bytearray | memoryview
@@ -36,43 +37,105 @@ def open_nbd(options: Mapping[str, Any], *, read_only: bool = False) -> NbdDevic
     left = dict(options)
     filename = str(left.get("filename", ""))
     context = str(left.pop("x-dirty-bitmap", BASE_ALLOCATION))
-    address = parse_options(left)
-    return NbdDevice(address, filename=filename, read_only=read_only, context=context)
+    open_timeout = take_seconds(left, "open-timeout")
+    reconnect_delay = take_seconds(left, "reconnect-delay")
+    return NbdDevice(parse_options(left), filename=filename, read_only=read_only, context=context,
+                     open_timeout=open_timeout, reconnect_delay=reconnect_delay)
 
 
 class NbdDevice(BlockDevice):
-    """A connected export."""
+    """An export, over one connection at a time.
+
+    A lost connection is made again. Requests wait for that up to `reconnect_delay` seconds from
+    the first that notices, and are then sent again; those that come later fail until it is made.
+    """
 
     format_name = "nbd"
 
     def __init__(self, address: NbdAddress, *, filename: str = "", read_only: bool = False,
-                 context: str = BASE_ALLOCATION) -> None:
-        handshake = ClientHandshake(address)
-        self.info: ExportInfo = handshake.open(context)
-        self._connection = Connection(handshake.channel, structured=handshake.structured)
+                 context: str = BASE_ALLOCATION, open_timeout: int = 0, reconnect_delay: int = 0
+                 ) -> None:
+        self._address = address
         self.filename = filename or f"nbd://{address.server}/{address.export}"
         self.read_only = read_only
-        self._flags = self.info.flags
-        self._context = self.info.contexts.get(context, -1)
+        self._context_name = context
+        self._reconnect_delay = reconnect_delay
         self._closed = False
         self._edge_lock = threading.Lock()  # read-modify-write of part blocks
-        try:
-            self._check_usable(context)
-        except BlockError:
-            self.close()
-            raise
-        self.request_alignment = self.info.min_block or 1
-        self._max = min(self.info.max_block or MAX_PAYLOAD, MAX_PAYLOAD)
+        self._lost_lock = threading.Lock()  # guards the two below where a connection is lost
+        self._redial: Redial | None = None
+        self._use(self._connect_within(open_timeout) if open_timeout else self._connect())
 
-    def _check_usable(self, context: str) -> None:
-        if TransmissionFlag.READ_ONLY in self._flags and not self.read_only:
+    # ---- connecting ----
+
+    def _connect(self) -> Connection:
+        handshake = ClientHandshake(self._address)
+        info = handshake.open(self._context_name)
+        return Connection(handshake.channel, info, structured=handshake.structured,
+                          context=info.contexts.get(self._context_name, -1))
+
+    def _connect_within(self, seconds: int) -> Connection:
+        from .nbd_redial import Redial
+
+        redial = Redial(self._connect, seconds)
+        connection = redial.wait()
+        if connection is None:
+            redial.cancel()
+            raise redial.error or BlockError("Connection attempt timed out", errno.ETIMEDOUT)
+        return connection
+
+    def _use(self, connection: Connection) -> None:
+        """Send requests over this connection, unless it can't serve what we were opened for."""
+        try:
+            self._check_usable(connection)
+        except BlockError:
+            connection.close()
+            raise
+        info = connection.info
+        self.request_alignment = info.min_block or 1
+        self._max = min(info.max_block or MAX_PAYLOAD, MAX_PAYLOAD)
+        self._flags = info.flags
+        self._connection = connection
+
+    def _check_usable(self, connection: Connection) -> None:
+        if TransmissionFlag.READ_ONLY in connection.info.flags and not self.read_only:
             raise BlockError("Permission denied", errno.EACCES)
-        if context != BASE_ALLOCATION and self._context < 0:
-            raise BlockError(f"requested x-dirty-bitmap {context} not found", errno.EINVAL)
+        if self._context_name != BASE_ALLOCATION and connection.context < 0:
+            raise BlockError(f"requested x-dirty-bitmap {self._context_name} not found",
+                             errno.EINVAL)
+
+    def _run(self, command: Command, flags: int, offset: int, length: int, *,
+             payload: Bytes = b"", into: memoryview | None = None) -> list[tuple[int, int]]:
+        """Do one request, over another connection if the first is lost meanwhile."""
+        while True:
+            connection = self._connection
+            try:
+                return connection.run(command, flags, offset, length, payload=payload, into=into)
+            except Disconnected as lost:
+                self._replace(connection, lost)
+
+    def _replace(self, dead: Connection, lost: Disconnected) -> None:
+        """Return with another connection in use than `dead`, or raise `lost`."""
+        from .nbd_redial import Redial
+
+        with self._lost_lock:
+            if self._connection is not dead:
+                return
+            if self._closed:
+                raise lost
+            redial = self._redial = self._redial or Redial(self._connect, self._reconnect_delay)
+        made = redial.wait()
+        if made is None:
+            raise lost
+        with self._lost_lock:
+            if self._redial is redial:
+                self._redial = None
+                self._use(made)
+                dead.close_when_unused()
 
     @property
     def size(self) -> int:
-        return self.info.size
+        return self._connection.info.size
 
     @property
     def connected_flags(self) -> TransmissionFlag:
@@ -95,16 +158,15 @@ class NbdDevice(BlockDevice):
     def _read_aligned(self, offset: int, buffer: memoryview) -> None:
         for at, step in self._pieces(0, len(buffer), self._max):
             part = buffer[at : at + step]
-            self._connection.run(Command.READ, 0, offset + at, step, into=part)
+            self._run(Command.READ, 0, offset + at, step, into=part)
 
     def layer_status(self, offset: int, length: int) -> Extent:
         align = self.request_alignment
         data = Extent(length, True, False, offset=offset, filename=self.filename)
-        if self._context < 0:
+        if self._connection.context < 0:
             return data
         start, end = self._padded(offset, min(length, _MAX_STATUS))
-        pairs = self._connection.run(Command.BLOCK_STATUS, CommandFlag.REQ_ONE, start, end - start,
-                                     context=self._context)
+        pairs = self._run(Command.BLOCK_STATUS, CommandFlag.REQ_ONE, start, end - start)
         if not pairs or not pairs[0][0]:
             raise BlockError("server sent no block status", errno.EIO)
         run, status = pairs[0]
@@ -130,7 +192,7 @@ class NbdDevice(BlockDevice):
         flags = self._fua_flag(wanted=fua)
         for at, step in self._pieces(0, len(view), self._max):
             part = view[at : at + step]
-            self._connection.run(Command.WRITE, flags, offset + at, step, payload=part)
+            self._run(Command.WRITE, flags, offset + at, step, payload=part)
         if fua and not flags:
             self.flush()
 
@@ -157,7 +219,7 @@ class NbdDevice(BlockDevice):
         flags = self._fua_flag(wanted=fua)
         kind = flags | (0 if may_unmap else CommandFlag.NO_HOLE)
         for at, step in self._pieces(start, end - start, self._max):
-            self._connection.run(Command.WRITE_ZEROES, kind, at, step)
+            self._run(Command.WRITE_ZEROES, kind, at, step)
         if fua and not flags:
             self.flush()
 
@@ -168,11 +230,11 @@ class NbdDevice(BlockDevice):
         align = self.request_alignment
         start, end = -(-offset // align) * align, (offset + length) // align * align
         for at, step in self._pieces(start, end - start, _MAX_STATUS):
-            self._connection.run(Command.TRIM, 0, at, step)
+            self._run(Command.TRIM, 0, at, step)
 
     def flush(self) -> None:
         if TransmissionFlag.SEND_FLUSH in self._flags:
-            self._connection.run(Command.FLUSH, 0, 0, 0)
+            self._run(Command.FLUSH, 0, 0, 0)
 
     def cache_range(self, offset: int, length: int) -> None:
         self.check_range(offset, length)
@@ -180,16 +242,20 @@ class NbdDevice(BlockDevice):
             return
         start, end = self._padded(offset, length)
         for at, step in self._pieces(start, end - start, self._max):
-            self._connection.run(Command.CACHE, 0, at, step)
+            self._run(Command.CACHE, 0, at, step)
 
     def truncate(self, size: int, *, preallocation: str = "off") -> None:
         if size != self.size:
             raise BlockError("Cannot resize NBD nodes", errno.ENOTSUP)
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._connection.close()
+        with self._lost_lock:
+            already, self._closed = self._closed, True
+        if already:
+            return
+        if self._redial is not None:
+            self._redial.cancel()
+        self._connection.close()
 
     # ---- arithmetic ----
 

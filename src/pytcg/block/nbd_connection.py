@@ -9,10 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from dataclasses import dataclass, field
 
 from .device import BlockError
 from .nbd_channel import Bytes, Channel, ConnectionLost
+from .nbd_handshake import ExportInfo
 from .nbd_protocol import (
     CHUNK_ERROR,
     CHUNK_ERROR_BIT,
@@ -35,13 +37,16 @@ _MAX_ERROR_CHUNK = 6 + 4096 + 8
 _LOST = "NBD server has disconnected"
 
 
+class Disconnected(BlockError):
+    """The connection is lost, through no fault in what the server said: another may serve."""
+
+
 @dataclass(eq=False)
 class Pending:
     """A request waiting for its reply."""
 
     request: Request
     into: memoryview | None = None
-    context: int = -1
     extents: list[tuple[int, int]] = field(default_factory=list)
     received: int = 0
     error: BlockError | None = None
@@ -49,9 +54,16 @@ class Pending:
 
 
 class Connection:
-    """Sends requests and matches replies. Raises BlockError."""
+    """Sends requests and matches replies. Raises BlockError.
 
-    def __init__(self, channel: Channel, *, structured: bool) -> None:
+    `info` is the export as the server described it; `context` the id of the metadata context
+    that BLOCK_STATUS tells of, negative if there is none.
+    """
+
+    def __init__(self, channel: Channel, info: ExportInfo, *, structured: bool, context: int
+                 ) -> None:
+        self.info = info
+        self.context = context
         self._channel = channel
         self._structured = structured
         self._send_lock = threading.Lock()
@@ -62,19 +74,22 @@ class Connection:
         self._lost: BlockError | None = None
 
     def run(self, command: Command, flags: int, offset: int, length: int, *,
-            payload: Bytes = b"", into: memoryview | None = None, context: int = -1
-            ) -> list[tuple[int, int]]:
+            payload: Bytes = b"", into: memoryview | None = None) -> list[tuple[int, int]]:
         """Do one request and wait for it; BLOCK_STATUS returns (length, status) pairs."""
         with self._state:
             self._cookie += 1
             request = Request(flags, command, self._cookie, offset, length)
-            pending = Pending(request, into, context)
+            pending = Pending(request, into)
             self._pending[request.cookie] = pending
         self._send(pending, payload)
         self._wait(pending)
         if pending.error is not None:
-            raise BlockError(str(pending.error), pending.error.errno)
+            raise type(pending.error)(str(pending.error), pending.error.errno)
         return pending.extents
+
+    def close_when_unused(self) -> None:
+        """Release the socket of a lost connection once the last of its requests has let go."""
+        weakref.finalize(self, self._channel.close)
 
     def close(self) -> None:
         """Take leave. Nobody may have a request under way."""
@@ -84,7 +99,7 @@ class Connection:
                 self._channel.finish()
             except ConnectionLost:
                 pass  # gone already, which is what we want
-        self._fail_all(BlockError(_LOST))
+        self._fail_all(Disconnected(_LOST))
         self._channel.close()
 
     def _send(self, pending: Pending, payload: Bytes) -> None:
@@ -93,7 +108,7 @@ class Connection:
                 if self._lost is None:
                     self._channel.send(pending.request.pack(), payload)
         except ConnectionLost as error:
-            self._fail_all(BlockError(f"{_LOST}: {error}"))
+            self._fail_all(Disconnected(f"{_LOST}: {error}"))
         if self._lost is not None:
             self._fail_all(self._lost)
 
@@ -106,7 +121,9 @@ class Connection:
                 self._receiving = True
             try:
                 self._receive_reply()
-            except (ConnectionLost, NbdError) as error:
+            except ConnectionLost as error:
+                self._fail_all(Disconnected(f"{_LOST}: {error}"))
+            except NbdError as error:
                 self._fail_all(BlockError(f"{_LOST}: {error}"))
             except BaseException as error:  # e.g. Ctrl-C amid a reply: the stream is lost
                 self._fail_all(BlockError(f"{_LOST}: {error!r}"))
@@ -212,7 +229,7 @@ class Connection:
         body = self._channel.receive(length)
         if pending.request.command != Command.BLOCK_STATUS:
             raise NbdError("protocol error: BLOCK_STATUS nobody asked for")
-        if U32.unpack_from(body)[0] == pending.context:
+        if U32.unpack_from(body)[0] == self.context:
             pending.extents.extend(EXTENT.iter_unpack(memoryview(body)[4:]))
             if len(pending.extents) > MAX_EXTENTS:
                 raise NbdError("protocol error: too many extents")

@@ -102,7 +102,8 @@ class Session:
         try:
             self.device = settings.open()
         except BlockError as error:
-            what = "can't open" if settings.name is None else f"can't open device {settings.name}"
+            named = settings.name is not None and not settings.image_opts
+            what = f"can't open device {settings.name}" if named else "can't open"
             raise LoudError(f"{TOOL}: {what}: {error}") from None
         self.settings = settings
         warn_if_probed(self.device, settings.name or "")
