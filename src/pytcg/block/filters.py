@@ -188,3 +188,10 @@ class Throttle(Filter):
                      fua: bool = False) -> None:
         self._wait("w", length)
         self.below.write_zeroes(offset, length, may_unmap=may_unmap, fua=fua)
+
+
+def zeroes_fast(device: BlockDevice) -> bool:
+    """Whether zeroing is more than writing zeroes, as far as the kind of device tells."""
+    while isinstance(device, Filter):
+        device = device.below
+    return type(device).write_zeroes is not BlockDevice.write_zeroes

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .device import BlockDevice, BlockError
-from .filters import Filter
+from .filters import zeroes_fast
 from .nbd_protocol import (
     ALLOCATION_DEPTH,
     BASE_ALLOCATION,
@@ -32,13 +32,6 @@ ALLOWED_FLAGS = {
     Command.WRITE_ZEROES: CommandFlag.FUA | CommandFlag.NO_HOLE | CommandFlag.FAST_ZERO,
     Command.BLOCK_STATUS: CommandFlag.FUA | CommandFlag.REQ_ONE,
 }
-
-
-def zeroes_fast(device: BlockDevice) -> bool:
-    """Whether zeroing is more than writing zeroes, as far as the kind of device tells."""
-    while isinstance(device, Filter):
-        device = device.below
-    return type(device).write_zeroes is not BlockDevice.write_zeroes
 
 
 @dataclass

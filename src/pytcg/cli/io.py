@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from pytcg import __version__
 from pytcg.block.device import BlockError
-from pytcg.block.nbd_tls import TlsError, add_object
 from pytcg.cli.block_tool import ToolError, UsageError, fail, parse_argv
 from pytcg.cli.io_commands import run_line
 from pytcg.cli.io_session import (
@@ -76,6 +75,15 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     return settings
 
 
+def _add_object(text: str) -> None:
+    from pytcg.block.nbd_tls import TlsError, add_object
+
+    try:
+        add_object(text)
+    except TlsError as error:
+        raise ToolError(error) from None
+
+
 def _take_option(settings: Settings, name: str, value: str) -> None:
     image = settings.image
     match name:
@@ -98,7 +106,7 @@ def _take_option(settings: Settings, name: str, value: str) -> None:
         case "--image-opts":
             image.image_opts = True
         case "--object":
-            add_object(value)
+            _add_object(value)
         case "-i" if value not in ("threads", "native", "io_uring"):
             raise ToolError(f"Invalid aio option: {value}")
         case "-C" | "-T":
@@ -161,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except UsageError as error:
         fail(TOOL, f"{error}\nTry '{TOOL} --help' for more information.")
-    except (ToolError, TlsError, BlockError) as error:
+    except (ToolError, BlockError) as error:
         fail(TOOL, error)
     except BrokenPipeError:
         sys.stderr.close()  # or the interpreter complains once more at exit

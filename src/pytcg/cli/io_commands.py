@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.nbd_client import NbdDevice
 from pytcg.block.qcow2 import Qcow2Device
 from pytcg.cli import io_read as io_read
 from pytcg.cli import io_write as io_write
@@ -82,8 +81,8 @@ def info(session: Session, words: list[str]) -> None:
     """Print the format and its parameters."""
     disk = unfiltered(session.disk)
     print(f"format name: {disk.format_name}")
-    if isinstance(disk.file, NbdDevice):  # a server tells nothing of its clusters
-        return
+    if disk.file is not None and disk.file.format_name == "nbd":
+        return  # a server tells nothing of its clusters
     print(f"cluster size: {size_text(disk.cluster_size)}")
     print(f"vm state offset: {size_text(_vm_state_offset(disk))}")
     lines = human_lines(describe(disk, disk.filename))

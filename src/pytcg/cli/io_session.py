@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import errno
 import os
 import sys
@@ -17,7 +16,10 @@ from pytcg.block.options import parse_keyval, parse_size
 from pytcg.cli.block_tool import UsageError, parse_argv, warn_if_probed
 from pytcg.cli.io_report import report_lines
 from pytcg.cli.program import program_name
-from pytcg.typed import Any
+from pytcg.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 TOOL = program_name("pytcg-io")
 MAX_LENGTH = (1 << 31) - 512
@@ -92,8 +94,8 @@ class Session:
         self.device: BlockDevice | None = None
         self.settings = OpenSettings()
         self.finished = False
-        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
-        self._in_flight: deque[concurrent.futures.Future[list[str]]] = deque()
+        self._executor: ThreadPoolExecutor | None = None
+        self._in_flight: deque[Future[list[str]]] = deque()
 
     def open(self, settings: OpenSettings) -> None:
         """Open an image. Raises LoudError."""
@@ -150,7 +152,9 @@ class Session:
     def submit(self, work: Callable[[], list[str]]) -> None:
         """Start a request beside the commands; its lines are printed when it is done."""
         if self._executor is None:
-            self._executor = concurrent.futures.ThreadPoolExecutor(16, "aio")
+            from concurrent.futures import ThreadPoolExecutor
+
+            self._executor = ThreadPoolExecutor(16, "aio")
         if len(self._in_flight) >= _MAX_IN_FLIGHT:
             self._print(self._in_flight.popleft())
         self._in_flight.append(self._executor.submit(work))
@@ -166,7 +170,7 @@ class Session:
             self._print(self._in_flight.popleft())
 
     @staticmethod
-    def _print(future: concurrent.futures.Future[list[str]]) -> None:
+    def _print(future: Future[list[str]]) -> None:
         for line in future.result():
             print(line)
 
