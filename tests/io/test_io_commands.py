@@ -372,11 +372,11 @@ def test_death_by_signal(tmp_path: Path) -> None:
     assert (tmp_path / "ours" / "d.img").read_bytes()[:1024] == b"\4" * 1024
 
 
-def test_help_names_every_command_of_qemu_io_but_the_listed_gaps(tmp_path: Path) -> None:
+def test_help_names_every_command_of_qemu_io(tmp_path: Path) -> None:
     theirs, ours = both(tmp_path, ["-c", "help"])
     names = [{line.split()[0] for line in said[1].splitlines() if " -- " in line}
              for said in (theirs, ours)]
-    assert names[0] - names[1] == {"break", "remove_break", "resume", "wait_break"}
+    assert names[0] == names[1]
     assert names[1] <= names[0]
     helps = commands("\n".join(f"help {name}" for name in sorted(names[1])))
     status, text, err = run([*OURS, *helps], tmp_path)

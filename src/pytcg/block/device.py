@@ -102,6 +102,8 @@ class BlockDevice(ABC):
     backing: BlockDevice | None = None
     has_zero_init: bool = False  # a freshly created image of this kind reads as zeroes
     supports_backing: bool = False
+    is_filter: bool = False  # a disk like the one below (``file``), with other behaviour
+    debugged: bool = False  # debug_event() does something
     backing_file: str | None = None  # as the image names it
     backing_format: str | None = None
 
@@ -167,6 +169,10 @@ class BlockDevice(ABC):
         """Hint that the range is read soon (NBD_CMD_CACHE)."""
         self.check_range(offset, length)
 
+    def debug_event(self, event: str) -> None:
+        """Tell a blkdebug node, if this is one, what the format above is about to do."""
+        return
+
     def bitmap_names(self) -> list[str]:
         """Names of the dirty bitmaps the image carries."""
         return []
@@ -187,6 +193,11 @@ class BlockDevice(ABC):
                 and (self.backing is None or self.backing.is_cached))
 
     # ---- built on the above ----
+
+    @property
+    def location(self) -> str:
+        """The lowest node's name, which relative names of other files start from."""
+        return self.filename if self.file is None else self.file.location
 
     def status_at(self, offset: int, length: int) -> Extent:
         """Status of a prefix of the range as the guest sees it, through the backing chain."""

@@ -18,9 +18,9 @@ class DirectFile(PosixFile):
     """A file read and written in aligned blocks through an aligned buffer."""
 
     def __init__(self, filename: str, *, read_only: bool = False, no_flush: bool = False,
-                 writethrough: bool = False) -> None:
+                 writethrough: bool = False, driver: str | None = None) -> None:
         super().__init__(filename, read_only=read_only, no_flush=no_flush,
-                         writethrough=writethrough)
+                         writethrough=writethrough, driver=driver)
         flags = os.O_DIRECT | os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if writethrough and not no_flush:
             flags |= os.O_DSYNC

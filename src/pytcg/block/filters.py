@@ -19,6 +19,8 @@ DETECT_ZEROES_MODES = ("off", "on", "unmap")
 class Filter(BlockDevice):
     """A disk that passes everything on to the disk below; filters override what they change."""
 
+    is_filter = True
+
     def __init__(self, below: BlockDevice) -> None:
         self.below = below
         self.file = below

@@ -10,7 +10,17 @@ from pytcg.typed import Any
 
 from . import locks
 from .device import BlockDevice, BlockError
-from .options import Options, parse_bool, parse_keyval, parse_name, parse_size, resolve_backing
+from .options import (
+    FILTERS,
+    Options,
+    parse_bool,
+    parse_keyval,
+    parse_name,
+    parse_size,
+    place_filename,
+    resolve_backing,
+)
+from .options import LEAVES as PROTOCOLS
 from .options import unflatten as unflatten
 from .posix import PosixFile
 from .probe import PROBE_SIZE, probe_format
@@ -26,7 +36,6 @@ FORMATS = {
     "vmdk": ("vmdk", "VmdkDevice"),
     "qed": ("qed", "QedDevice"),
 }
-PROTOCOLS = ("file", "host_device", "nbd")
 _COMMON = ("node-name", "locking", "aio", "auto-read-only", "x-check-cache-dropped")
 
 
@@ -87,9 +96,7 @@ def open_image(name: str | Mapping[str, Any], *, format: str | None = None,
     share the file with other writers; ``force_share`` (read-only) takes no locks.
     ``snapshot`` puts a throw-away overlay on top. Raises BlockError.
     """
-    options, shown = _options_of(name, image_opts=image_opts)
-    if format is not None and options.setdefault("driver", format) != format:
-        raise BlockError("Driver specified twice", errno.EINVAL)
+    options, shown = _options_of(name, format, image_opts=image_opts)
     if force_share and not read_only:
         raise BlockError("force-share=on can only be used with read-only images", errno.EINVAL)
     flags = OpenFlags(read_only=read_only or snapshot, cache=cache, force_share=force_share,
@@ -109,12 +116,26 @@ def open_image(name: str | Mapping[str, Any], *, format: str | None = None,
     return device
 
 
-def _options_of(name: str | Mapping[str, Any], *, image_opts: bool) -> tuple[Options, str]:
+def _options_of(name: str | Mapping[str, Any], format: str | None, *, image_opts: bool
+                ) -> tuple[Options, str]:
+    shown = ""
     if not isinstance(name, str):
-        return unflatten(name), ""
-    if image_opts:
-        return unflatten(parse_keyval(name)), ""
-    return parse_name(name), "" if name.startswith("json:") else name
+        options = unflatten(name)
+    elif image_opts:
+        options = unflatten(parse_keyval(name))
+    elif name.startswith("json:") or format is None or format in FORMATS:
+        options = parse_name(name)
+        shown = "" if name.startswith(("json:", "file:")) else name
+    else:
+        options = place_filename({"driver": format}, name)
+    if format is not None and options.setdefault("driver", format) != format:
+        raise BlockError("Driver specified twice", errno.EINVAL)
+    return options, shown
+
+
+def known_driver(name: str) -> bool:
+    """Whether images can be opened by this driver."""
+    return name in FORMATS or name in PROTOCOLS or name in FILTERS
 
 
 def open_node(options: Options, flags: OpenFlags, shown: str = "") -> BlockDevice:
@@ -122,11 +143,16 @@ def open_node(options: Options, flags: OpenFlags, shown: str = "") -> BlockDevic
     flags = flags.child(dict(options))
     _take_common(flags)
     driver = flags.take("driver")
-    if driver is not None and driver not in FORMATS and driver not in PROTOCOLS:
+    if driver is not None and not known_driver(driver):
         raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL)
     if driver in PROTOCOLS:
         return _as_disk(open_protocol(driver, flags), flags)
-    file = _open_file_child(flags)
+    if driver in FILTERS:
+        return _open_filter(driver, flags, protocol=False)
+    filename = flags.take("filename")
+    if filename is not None and "file" not in flags.options:
+        flags.options["file"] = parse_name(str(filename)).get("file")
+    file = open_child(flags, "file", protocol=True)
     try:
         return _open_format(driver, file, flags, shown or file.filename)
     except BaseException:
@@ -147,57 +173,84 @@ def _take_common(flags: OpenFlags) -> None:
 
 def _as_disk(file: BlockDevice, flags: OpenFlags) -> BlockDevice:
     """A protocol node used as a disk itself."""
-    if isinstance(file, PosixFile):
-        _lock(file, flags, "raw")
+    _lock(file, flags, "raw")
     _refuse_leftovers(file, flags)
     return file
 
 
-def _open_file_child(flags: OpenFlags) -> BlockDevice:
-    child = flags.take("file")
+def open_child(flags: OpenFlags, name: str, *, protocol: bool) -> BlockDevice:
+    """Open the node below that the option ``name`` describes.
+
+    ``protocol``: it holds a format's own bytes, so no format is guessed and locks are the format's.
+    """
+    child = flags.take(name)
     if child is None:
-        filename = flags.take("filename")
-        if filename is None:
-            raise BlockError("A block device must be specified for \"file\"", errno.EINVAL)
-        child = parse_name(str(filename)).get("file")
+        raise BlockError(f"A block device must be specified for \"{name}\"", errno.EINVAL)
     if isinstance(child, str):
-        raise BlockError(f"Cannot find device='' nor node-name='{child}'", errno.EINVAL)
+        raise BlockError(f"Cannot find device='{child}' nor node-name='{child}'", errno.EINVAL)
     if not isinstance(child, dict):
-        raise BlockError("Invalid options for \"file\"", errno.EINVAL)
+        raise BlockError(f"Invalid options for \"{name}\"", errno.EINVAL)
+    driver = child.get("driver")
+    if not protocol or driver in FORMATS:  # in a format e.g. raw windows of another image
+        return open_node(child, flags)
     below = flags.child(dict(child))
     _take_common(below)
-    driver = below.take("driver", None)
-    if driver is None:
-        driver = "file"
-    if driver in FORMATS:  # e.g. raw windows of another image
-        return open_node({"driver": driver, **below.options}, below)
-    return open_protocol(driver, below)
+    below.take("driver")
+    if driver in FILTERS:
+        return _open_filter(driver, below, protocol=True)
+    file = open_protocol(driver, below)
+    try:
+        _refuse_leftovers(file, below)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
-def open_protocol(driver: str, flags: OpenFlags) -> BlockDevice:
-    """Open a ``file`` or ``nbd`` node."""
+def _open_filter(driver: str, flags: OpenFlags, *, protocol: bool) -> BlockDevice:
+    if driver == "blkdebug":
+        from . import blkdebug as module
+    else:
+        from . import copy_on_read as module  # type: ignore[no-redef]
+    below = open_child(flags, FILTERS[driver], protocol=protocol)
+    try:
+        device = module.open_filter(below, flags)
+        _refuse_leftovers(device, flags)
+    except BaseException:
+        below.close()
+        raise
+    return device
+
+
+def open_protocol(driver: str | None, flags: OpenFlags) -> BlockDevice:
+    """Open a node that has none below; without a driver the file or the device it names."""
     if driver == "nbd":
         from .nbd_client import open_nbd
 
         options, flags.options = flags.options, {}
         remote: BlockDevice = open_nbd(options, read_only=flags.read_only)
         return remote
-    if driver not in ("file", "host_device"):
+    if driver in ("null-co", "null-aio"):
+        from .null import open_null
+
+        return open_null(driver, flags)
+    if driver is not None and driver not in PROTOCOLS:
         raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL)
     filename = flags.take("filename")
     if not isinstance(filename, str) or not filename:
-        raise BlockError("The 'file' block driver requires a file name", errno.EINVAL)
+        raise BlockError(f"The '{driver or 'file'}' block driver requires a file name",
+                         errno.EINVAL)
+    kind: type[PosixFile] = PosixFile
     if flags.direct:
-        from .direct import DirectFile
-
-        return DirectFile(filename, read_only=flags.read_only, no_flush=flags.no_flush,
-                          writethrough=flags.writethrough)
-    return PosixFile(filename, read_only=flags.read_only, no_flush=flags.no_flush,
-                     writethrough=flags.writethrough)
+        from .direct import DirectFile as kind
+    return kind(filename, read_only=flags.read_only, no_flush=flags.no_flush,
+                writethrough=flags.writethrough, driver=driver)
 
 
-def _lock(file: PosixFile, flags: OpenFlags, driver: str) -> None:
-    if flags.force_share:
+def _lock(file: BlockDevice | None, flags: OpenFlags, driver: str) -> None:
+    while file is not None and file.is_filter:
+        file = file.file
+    if flags.force_share or not isinstance(file, PosixFile):
         return
     perms, shared = locks.Perm.CONSISTENT_READ, locks.ALL
     if not flags.read_only:
@@ -219,10 +272,11 @@ def _open_format(driver: str | None, file: BlockDevice, flags: OpenFlags, shown:
         if driver not in FORMATS:
             raise BlockError(f"Image is in {driver} format, which is not supported",
                              errno.ENOTSUP)
-    if isinstance(file, PosixFile):
-        _lock(file, flags, driver)
+    _lock(file, flags, driver)
     device: BlockDevice = format_class(driver).open(file, flags)
     device.probed = probed
+    if file.filename.startswith("json:"):  # no plain name would open it again
+        shown = f'json:{{"driver": "{driver}", "file": {file.filename[len("json:") :]}}}'
     device.filename = shown
     try:
         backing = flags.take("backing", ...)
@@ -247,9 +301,10 @@ def format_class(driver: str) -> Any:
 
 def _refuse_leftovers(device: BlockDevice, flags: OpenFlags) -> None:
     for name in flags.options:
-        kind = "protocol" if device.format_name in PROTOCOLS else "format"
-        raise BlockError(f"Block {kind} '{device.format_name}' does not support the option "
-                         f"'{name}'", errno.EINVAL)
+        driver = device.format_name
+        what = (f"format '{driver}' does not" if driver in FORMATS
+                else f"protocol '{driver}' doesn't")
+        raise BlockError(f"Block {what} support the option '{name}'", errno.EINVAL)
 
 
 def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDevice | None:
@@ -262,8 +317,8 @@ def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDev
     else:
         if not device.backing_file:
             return None
-        name = resolve_backing(device.filename, device.backing_file)
-        above = flags.chain or (device.filename,)
+        name = resolve_backing(device.location, device.backing_file)
+        above = flags.chain or (device.location,)
         if name in above or len(flags.chain) >= MAX_CHAIN:
             raise BlockError(f"Backing file '{name}' creates an infinite loop.", errno.ELOOP)
         below.chain = (*above, name)

@@ -12,6 +12,8 @@ from .device import BlockError
 
 Options = dict[str, Any]  # nested: {"driver": "qcow2", "file": {"driver": "file", ...}}
 
+LEAVES = ("file", "host_device", "host_cdrom", "nbd", "null-co", "null-aio")
+FILTERS = {"blkdebug": "image", "copy-on-read": "file"}  # and what the node below is called
 _NBD_PROTOCOLS = ("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix")
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
              "e": 1 << 60}
@@ -117,10 +119,10 @@ def unflatten(flat: Mapping[str, Any]) -> Options:
 
 def parse_json_name(filename: str) -> Options:
     """The options behind a ``json:`` name."""
-    import json
+    from .json_name import parse_json_text
 
     try:
-        value = json.loads(filename[len("json:") :])
+        value = parse_json_text(filename[len("json:") :])
     except (ValueError, RecursionError) as error:
         raise _bad(f"Could not parse the JSON options: {error}") from None
     if not isinstance(value, dict):
@@ -141,13 +143,58 @@ def parse_name(filename: str) -> Options:
     if filename.startswith("json:"):
         return parse_json_name(filename)
     protocol = protocol_of(filename)
-    if protocol is None:
-        return {"file": {"driver": "file", "filename": filename}}
+    if protocol is None:  # a file or a device
+        return {"file": {"filename": filename}}
     if protocol == "file":
-        return {"file": {"driver": "file", "filename": filename[len("file:") :]}}
+        path = filename[len("file:") :]
+        return {"file": {"filename": path if protocol_of(path) is None else f"./{path}"}}
     if protocol in _NBD_PROTOCOLS:
         return {"file": {"driver": "nbd", "filename": filename}}
+    if protocol == "blkdebug":
+        return {"file": _parse_blkdebug(filename[len("blkdebug:") :])}
+    if filename in ("null-co://", "null-aio://"):
+        return {"file": {"driver": protocol}}
     raise BlockError(f"Unknown protocol '{protocol}'", errno.ENOENT)
+
+
+def _parse_blkdebug(rest: str) -> Options:
+    config, colon, image = rest.partition(":")
+    if not colon:
+        raise _bad("blkdebug requires both config file and image path")
+    below = {"driver": "blkdebug", "image": parse_name(image).get("file")}
+    return {**below, "config": config} if config else below
+
+
+def merge(over: Options, under: Options) -> Options:
+    """Both sets of options; where they differ, those of ``over``."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(value, dict) and isinstance(below, dict)
+        result[key] = merge(value, below) if both and below else value
+    return result
+
+
+def place_filename(options: Options, name: str, *, protocol: bool = False) -> Options:
+    """Options with the name that was given beside them, which belongs to the lowest node.
+
+    ``protocol``: these are the options of a format's file, where no format is guessed.
+    """
+    if name.startswith("json:"):
+        return merge(options, parse_json_name(name))
+    driver = options.get("driver")
+    if driver in LEAVES:
+        named = parse_name(name)["file"]
+        fits = named.get("driver", driver) == driver
+        return merge(options, named if fits else {"filename": name})
+    if driver is None and protocol:
+        return merge(options, parse_name(name)["file"])
+    child = FILTERS.get(str(driver), "file")
+    below = options.get(child, {})
+    if not isinstance(below, dict):
+        return options
+    at_protocol = protocol if driver in FILTERS else True
+    return {**options, child: place_filename(below, name, protocol=at_protocol)}
 
 
 def resolve_backing(overlay: str, backing: str) -> str:

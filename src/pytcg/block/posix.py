@@ -50,7 +50,8 @@ class PosixFile(BlockDevice):
     format_name = "file"
 
     def __init__(self, filename: str, *, read_only: bool = False, no_flush: bool = False,
-                 writethrough: bool = False) -> None:
+                 writethrough: bool = False, driver: str | None = None) -> None:
+        """``driver``: the kind of file that it must be; any kind without one."""
         self.filename = filename
         self.read_only = read_only
         self._no_flush = no_flush
@@ -62,8 +63,6 @@ class PosixFile(BlockDevice):
         try:
             self.fd = os.open(filename, flags)
             mode = os.fstat(self.fd).st_mode
-            if stat.S_ISDIR(mode):
-                raise OSError(errno.EISDIR, "")
         except OSError as error:
             self.close()
             raise BlockError.from_os(f"Could not open '{filename}'", error) from None
@@ -71,7 +70,22 @@ class PosixFile(BlockDevice):
             raise BlockError(f"Could not open '{filename}': No such file or directory",
                              errno.ENOENT) from None
         self.is_regular = stat.S_ISREG(mode)
+        if driver is not None or not self.is_regular:
+            self._require_kind(driver, is_device=stat.S_ISCHR(mode) or stat.S_ISBLK(mode))
         self.has_zero_init = self.is_regular
+
+    def _require_kind(self, driver: str | None, *, is_device: bool) -> None:
+        wanted = driver or ("host_device" if is_device else "file")
+        if wanted == "file" and not self.is_regular:
+            problem = "a regular file"
+        elif wanted != "file" and not is_device:
+            problem = "either a character or block device"
+        else:
+            self.format_name = wanted
+            return
+        self.close()
+        raise BlockError(f"'{wanted}' driver requires '{self.filename}' to be {problem}",
+                         errno.EINVAL)
 
     @classmethod
     def create(cls, filename: str, size: int = 0, *, preallocation: str = "off") -> PosixFile:

@@ -42,7 +42,8 @@ class Qcow2Device(Qcow2Flushing):
         self._size = header.size & -SECTOR
         # Entries that peek() can't read by themselves
         self._slow_map = bool(header.incompatible & (fmt.Incompatible.EXTENDED_L2
-                                                     | fmt.Incompatible.DATA_FILE))
+                                                     | fmt.Incompatible.DATA_FILE)
+                              or file.debugged)
         self.read_only = read_only
         self.backing_file = header.backing_file
         extension = header.extension(fmt.EXT_BACKING_FORMAT)

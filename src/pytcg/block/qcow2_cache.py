@@ -49,13 +49,18 @@ class TableCache:
     """Slices by host offset, the least recently used dropped first."""
 
     def __init__(self, file: BlockDevice, slice_bytes: int, typecode: str, capacity: int,
-                 clean: Callable[[], None]) -> None:
-        """``clean`` is called to write everything back when a dirty slice must go."""
+                 clean: Callable[[], None], *, load_event: str, update_event: str) -> None:
+        """``clean`` is called to write everything back when a dirty slice must go.
+
+        The events are those that blkdebug knows reading and writing a slice by.
+        """
         self._file = file
         self.slice_bytes = slice_bytes
         self._typecode = typecode
         self._capacity = max(4, capacity // slice_bytes)
         self._clean = clean
+        self._load_event = load_event
+        self._update_event = update_event
         self.slices: OrderedDict[int, Slice] = OrderedDict()
         self._dirty: dict[int, Slice] = {}
 
@@ -70,6 +75,7 @@ class TableCache:
         if found is not None:
             self.slices.move_to_end(offset)
             return found
+        self._file.debug_event(self._load_event)
         data = self._file.pread(offset, self.slice_bytes)
         return self._insert(Slice(offset, from_disk(data, self._typecode)))
 
@@ -103,6 +109,7 @@ class TableCache:
             part = self._dirty[offset]
             table = part.table
             changed = table[part.dirty_from : part.dirty_to]
+            self._file.debug_event(self._update_event)
             self._file.pwrite(offset + part.dirty_from * table.itemsize, to_disk(changed))
             part.dirty_from = part.dirty_to = 0
             del self._dirty[offset]

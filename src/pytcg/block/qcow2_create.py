@@ -131,7 +131,7 @@ def create_qcow2(file: BlockDevice, options: CreateOptions, *,
         from .qcow2_resize import preallocate
 
         preallocate(device, 0, options.size, options.preallocation)
-    if data_file is not None and (options.data_file_raw or options.preallocation != "off"):
+    if data_file is not None:
         data_file.truncate(options.size)
     device.flush()
     device.refcounts.write_back()

@@ -55,6 +55,7 @@ class Qcow2Flushing(Qcow2Reading):
             return
         self._frees = [entry for entry in self._frees if entry[0] >= oldest]
         self.decompressor.forget()
+        self.file.debug_event("cluster_free")
         for _, cluster, count in ready:
             self.refcounts.add(cluster, count, -1)
 
@@ -62,7 +63,9 @@ class Qcow2Flushing(Qcow2Reading):
         if self.read_only:
             return
         with self.lock:
+            self.file.debug_event("flush_to_os")
             self.write_metadata()
+            self.file.debug_event("flush_to_disk")
             self.file.flush()
             if self.data_file is not self.file:
                 self.data_file.flush()

@@ -58,7 +58,8 @@ class ClusterMap:
         self._l2_bits = self.l2_entries.bit_length() - 1
         self._slice_bits = self.slice_entries.bit_length() - 1
         self.table_span = self.l2_entries << self.cluster_bits  # guest bytes per L2 table
-        self.cache = TableCache(file, self.slice_bytes, "Q", capacity, clean)
+        self.cache = TableCache(file, self.slice_bytes, "Q", capacity, clean,
+                                load_event="l2_load", update_event="l2_update")
         self.l1_offset = header.l1_table_offset
         self.l1: array[int] = array("Q")
         self.dirty_l1: set[int] = set()
@@ -233,6 +234,7 @@ class ClusterMap:
 
     def _new_table(self, index: int) -> None:
         offset = self.allocate()
+        self._file.debug_event("l2_alloc_write")
         empty = array("Q", bytes(self.slice_bytes))
         for start in range(offset, offset + self.cluster_size, self.slice_bytes):
             self.cache.create(start, empty[:])
@@ -243,8 +245,10 @@ class ClusterMap:
         """A snapshot shares the table: take a copy."""
         old = self.l2_offset(index)
         offset = self.allocate()
+        self._file.debug_event("l2_alloc_cow_read")
         for start in range(0, self.cluster_size, self.slice_bytes):
             self.cache.create(offset + start, self.cache.get(old + start).table[:])
+        self._file.debug_event("l2_alloc_write")
         self.l1[index] = offset | fmt.COPIED
         self.dirty_l1.add(index)
         self.free(old)
@@ -292,5 +296,6 @@ class ClusterMap:
     def write_l1(self) -> None:
         """Write the changed L1 entries; their tables must be durable."""
         for index in sorted(self.dirty_l1):
+            self._file.debug_event("l1_update")
             self._file.pwrite(self.l1_offset + index * 8, to_disk(self.l1[index : index + 1]))
         self.dirty_l1.clear()

@@ -64,6 +64,7 @@ class Qcow2Reading(BlockDevice):
             token = self.begin()
         try:
             if run is not None and run.kind is Kind.DATA and run.length == length:
+                self.file.debug_event("read_aio")
                 return self.data_file.pread(run.host, length)
             buffer = bytearray(length)
             self.read_range(offset, memoryview(buffer))
@@ -96,14 +97,17 @@ class Qcow2Reading(BlockDevice):
                  ) -> None:
         """Fill ``part`` with what a run holds."""
         if run.kind is Kind.DATA:
+            self.file.debug_event("read_aio")
             self.data_file.read_into(run.host, part)
         elif run.kind is Kind.COMPRESSED:
             inside = offset & (self.cluster_size - 1)
+            self.file.debug_event("read_compressed")
             data = self.decompressor.cluster(run.host)
             part[:] = data[inside : inside + run.length]
         elif run.kind in (Kind.UNALLOCATED, Kind.UNALLOCATED_HOSTED) and self.backing:
             inside_backing = max(0, min(run.length, self.backing.size - offset))
             if inside_backing:
+                self.file.debug_event("read_backing_aio")
                 self.backing.read_into(offset, part[:inside_backing])
             if not cleared:
                 fill_zeroes(part[inside_backing:])

@@ -81,6 +81,7 @@ class Refcounts(RefcountTable):
 
     def allocate(self, count: int) -> int:
         """Host offset of ``count`` free contiguous clusters, now counted once each."""
+        self._file.debug_event("cluster_alloc")
         if 2 * count >= self._block_entries:
             return self._allocate_behind(count) << self.cluster_bits
         while True:
@@ -183,6 +184,8 @@ class Refcounts(RefcountTable):
         return cluster
 
     def _create_block(self, index: int, offset: int) -> None:
+        self._file.debug_event("refblock_alloc")
+        self._file.debug_event("refblock_alloc_write")
         empty = array(self._typecode, bytes(self._slice_bytes))
         for start in range(offset, offset + self.cluster_size, self._slice_bytes):
             self.cache.create(start, empty[:])
@@ -192,6 +195,7 @@ class Refcounts(RefcountTable):
 
     def _grow_table(self, needed: int, cluster: int) -> None:
         """Move the table to a larger one that starts at ``cluster`` (all free from there)."""
+        self._file.debug_event("reftable_grow")
         entries_per_cluster = self.cluster_size // 8
         wanted = max(needed, len(self.table) * 3 // 2)
         while True:
@@ -206,10 +210,13 @@ class Refcounts(RefcountTable):
         self.table.extend([0] * (clusters * entries_per_cluster - len(self.table)))
         self.table_offset = cluster << self.cluster_bits
         self._cover_own_area(cluster, clusters)
+        self._file.debug_event("refblock_alloc_write_blocks")
         self.cache.write_back()
+        self._file.debug_event("refblock_alloc_write_table")
         self._file.pwrite(self.table_offset, to_disk(self.table))
         self._dirty_table.clear()
         self._file.flush()
+        self._file.debug_event("refblock_alloc_switch_table")
         self._update_header(refcount_table_offset=self.table_offset,
                             refcount_table_clusters=clusters)
         self.own = self._own_clusters()
@@ -239,6 +246,7 @@ class Refcounts(RefcountTable):
             return
         self._file.flush()
         for index in sorted(self._dirty_table):
+            self._file.debug_event("refblock_alloc_hookup")
             self._file.pwrite(self.table_offset + index * 8,
                               self.table[index].to_bytes(8, "big"))
         self._dirty_table.clear()

@@ -29,9 +29,12 @@ class RefcountTable:
         self._typecode = _TYPECODES.get(self.bits, "B")
         self._slice_bytes = min(self.cluster_size, SLICE_BYTES)
         self._slice_entries = self._slice_bytes * 8 // self.bits
-        self.cache = TableCache(file, self._slice_bytes, self._typecode, capacity, clean)
+        self.cache = TableCache(file, self._slice_bytes, self._typecode, capacity, clean,
+                                load_event="refblock_load",
+                                update_event="refblock_update_part")
         self.table_offset = header.refcount_table_offset
         table_bytes = header.refcount_table_clusters << self.cluster_bits
+        file.debug_event("reftable_load")
         self.table: array[int] = from_disk(file.pread(self.table_offset, table_bytes))
         self.own = self._own_clusters()  # host clusters of the table and its blocks
         self._dirty_table: set[int] = set()

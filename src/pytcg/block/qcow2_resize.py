@@ -43,8 +43,7 @@ def resize(device: Qcow2Device, size: int, preallocation: str = "off") -> None:
         if size > old:
             _fill_growth(device, old, size, preallocation)
         device.flush()
-        if device.data_file is not device.file and (
-                device.data_file_is_raw or preallocation != "off"):
+        if device.data_file is not device.file:
             device.data_file.truncate(size)
 
 

@@ -137,6 +137,7 @@ class Writer:
         length = min(len(data), plan.end - offset)
         try:
             if plan.in_place:
+                device.file.debug_event("write_aio")
                 device.data_file.pwrite(plan.host, data[:length])
             else:
                 self._fill(plan, offset, data[:length])
@@ -181,9 +182,11 @@ class Writer:
             tail = self._surroundings(stop, high, blank=plan.blank)
             base = plan.host - plan.start
             if plan.blank and high - low > len(head) + len(data) + len(tail):
+                device.file.debug_event("cluster_alloc_space")
                 # Reserve what stays unwritten: a hole would cost a fragmented file later.
                 device.file.write_zeroes(base + low, high - low, may_unmap=False)
             whole = b"".join((head, data, tail)) if head or tail else data
+            device.file.debug_event("write_aio")
             device.data_file.pwrite(base + offset - len(head), whole)
         except BaseException:
             if plan.fresh and not self._external:
@@ -220,6 +223,7 @@ class Writer:
             return b""
         old = bytearray(end - start)
         if stop > start:
+            device.file.debug_event("cow_read")
             device.read_range(start, memoryview(old)[: stop - start])
         return bytes(old)
 
@@ -316,6 +320,7 @@ class Writer:
             host = self._allocate_packed(len(packed))
             sectors = (host + len(packed) - 1) // SECTOR - host // SECTOR
             word = fmt.COMPRESSED | sectors << descriptor_shift(self._bits) | host
+            device.file.debug_event("write_compressed")
             device.file.pwrite(host, packed)
             old = self._map.set_words(offset, [word])[0]
             if self._map.extended:

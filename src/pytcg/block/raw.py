@@ -44,6 +44,8 @@ class RawDevice(BlockDevice):
         """Open with the driver options ``offset`` and ``size``."""
         offset = flags.take_size("offset", 0)
         size = flags.take_size("size", -1)
+        if file.debugged:
+            from .blkdebug import EventfulRaw as cls
         return cls(file, offset=offset, size=None if size < 0 else size)
 
     @property
@@ -90,6 +92,7 @@ class RawDevice(BlockDevice):
         return extent if extent.length <= length else extent._replace(length=length)
 
     def flush(self) -> None:
+        self.file.debug_event("flush_to_disk")
         self.file.flush()
 
     def truncate(self, size: int, *, preallocation: str = "off") -> None:

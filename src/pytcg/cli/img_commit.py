@@ -47,7 +47,7 @@ def _open_chain(layers: list[BlockDevice], wanted: str | None, cache: str) -> Bl
             raise Failure(f"Did not find '{wanted}' in the backing chain of "
                           f"'{layers[0].filename}'")
         try:
-            full = resolve_backing(above.filename, above.backing_file)
+            full = resolve_backing(above.location, above.backing_file)
             is_base = wanted in (None, full, above.backing_file)
             below = open_image(full, format=above.backing_format, read_only=not is_base,
                                cache=cache, no_backing=not is_base)

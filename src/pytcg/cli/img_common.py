@@ -156,9 +156,9 @@ def open_disk(
 ) -> BlockDevice:
     """Open an image named on the command line; Failure in QEMU's words."""
     if format is not None:
-        from pytcg.block.open import FORMATS
+        from pytcg.block.open import known_driver
 
-        if format not in FORMATS:
+        if not known_driver(format):
             raise Failure(f"Could not open '{name}': Unknown driver '{format}'", code)
     try:
         device = open_image(

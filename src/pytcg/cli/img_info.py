@@ -64,7 +64,7 @@ def describe(device: BlockDevice, name: str) -> dict[str, Any]:
         info["format-specific"] = {"type": device.format_name, "data": specific}
     if device.backing_file:
         with suppress(BlockError):  # a relative name beside a json: image has no full form
-            info["full-backing-filename"] = resolve_backing(device.filename, device.backing_file)
+            info["full-backing-filename"] = resolve_backing(device.location, device.backing_file)
         info["backing-filename"] = device.backing_file
     dirty = isinstance(device, Qcow2Device) and bool(
         device.header.incompatible & Incompatible.DIRTY

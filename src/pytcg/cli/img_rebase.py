@@ -51,7 +51,7 @@ def _copy_differences(device: Qcow2Device, new_name: str, new_format: str | None
     old = device.backing
     new: BlockDevice | None = None
     if new_name:
-        full = resolve_backing(device.filename, new_name)
+        full = resolve_backing(device.location, new_name)
         try:
             new = open_image(full, format=new_format, read_only=True)
         except BlockError as error:

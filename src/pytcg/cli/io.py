@@ -41,6 +41,7 @@ Read, write and inspect a disk image by commands; without -c they come from stdi
   -s, --snapshot         keep writes in a temporary overlay
   -n, --nocache          same as -t none
   -t, --cache MODE       none, writeback, writethrough, directsync, unsafe
+  -C, --copy-on-read     keep what is read from the backing file
   -d, --discard MODE     ignore, unmap (the default here)
   -i, --aio MODE         threads, native, io_uring (no difference here)
   -k, --native-aio       same as -i native
@@ -109,7 +110,9 @@ def _take_option(settings: Settings, name: str, value: str) -> None:
             _add_object(value)
         case "-i" if value not in ("threads", "native", "io_uring"):
             raise ToolError(f"Invalid aio option: {value}")
-        case "-C" | "-T":
+        case "-C":
+            image.copy_on_read = True
+        case "-T":
             raise ToolError(f"{name} is not supported")
         case "-h" | "-V":
             print(_HELP if name == "-h" else f"{TOOL} {__version__}")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.qcow2 import Qcow2Device
+from pytcg.cli import io_debug as io_debug
 from pytcg.cli import io_read as io_read
 from pytcg.cli import io_write as io_write
 from pytcg.cli.block_tool import unfiltered
@@ -134,7 +135,7 @@ def _open_flag(settings: OpenSettings, letter: str, value: str) -> None:
         case "o":
             settings.extra.update(options_of(value))
         case "C":
-            raise LoudError(f"{TOOL}: copy-on-read is not supported")
+            settings.copy_on_read = True
         case "i" if value not in ("threads", "native", "io_uring"):
             raise LoudError(f"{TOOL}: Invalid aio option: {value}")
 
@@ -144,7 +145,8 @@ def _open_flag(settings: OpenSettings, letter: str, value: str) -> None:
          name="open")
 def open_command(session: Session, words: list[str]) -> None:
     """Open an image: -r read-only, -s with a temporary overlay, -n without the host's cache,
-    -U beside other users, -t and -d with a cache and a discard mode, -o with driver options."""
+    -U beside other users, -C keeping what is read from the backing file,
+    -t and -d with a cache and a discard mode, -o with driver options."""
     arguments = read_arguments("open", words, "rsCnkUi:t:d:o:")
     settings = OpenSettings()
     for letter in sorted(arguments.flags):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import CACHE_MODES, open_image
-from pytcg.block.options import parse_keyval, parse_size
+from pytcg.block.options import parse_keyval, parse_size, place_filename, unflatten
 from pytcg.cli.block_tool import UsageError, parse_argv, warn_if_probed
 from pytcg.cli.io_report import report_lines
 from pytcg.cli.program import program_name
@@ -51,26 +51,36 @@ class OpenSettings:
     discard: str = "unmap"
     force_share: bool = False
     image_opts: bool = False
+    copy_on_read: bool = False
     extra: dict[str, str] = field(default_factory=dict)
 
     def open(self) -> BlockDevice:
         """Open the image. Raises BlockError."""
         name: str | dict[str, Any] | None = self.name
-        if self.extra and name is None:
-            name = dict(self.extra)
-        elif self.extra:
-            name = dict(self.extra)
-            layered = name.get("driver", "raw") not in ("file", "host_device", "nbd")
-            name["file.filename" if layered else "filename"] = self.name or ""
-            if layered and "file.driver" not in name:
-                name["file.driver"] = "file"
+        if self.extra:
+            name = unflatten(self.extra)
+            if self.name is not None:
+                name = place_filename(name, self.name)
         if name is None or name == {}:
             raise BlockError("Must specify either driver or file", errno.EINVAL)
-        return open_image(
+        device = open_image(
             name, format=self.image_format, read_only=self.read_only, snapshot=self.snapshot,
             cache=self.cache, discard=self.discard, force_share=self.force_share,
             image_opts=self.image_opts,
         )
+        if self.copy_on_read:
+            return self._copying(device)
+        return device
+
+    @staticmethod
+    def _copying(device: BlockDevice) -> BlockDevice:
+        from pytcg.block.copy_on_read import CopyOnRead
+
+        try:
+            return CopyOnRead(device)
+        except BlockError:
+            device.close()
+            raise
 
 
 def check_cache(mode: str) -> str:

@@ -1,0 +1,157 @@
+"""blkdebug, null and copy-on-read nodes, and what is opened by which name: beside qemu-io."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_io_commands import both, commands
+
+DEBUGGED = "{{'driver':'qcow2','file':{{'driver':'blkdebug','image.filename':'q.qcow2',{}}}}}"
+
+OPENED = [
+    "open blkdebug::q.qcow2",
+    "open -o driver=qcow2,file.align=4k blkdebug::q.qcow2",
+    "open -o driver=qcow2,file.align=3 blkdebug::q.qcow2",
+    "open -o driver=qcow2,file.align=4k,file.max-transfer=6k blkdebug::q.qcow2",
+    "open -o driver=qcow2,file.foo=1 blkdebug::q.qcow2",
+    "open blkdebug:q.qcow2",
+    "open blkdebug:nothere:q.qcow2",
+    "open blkdebug:pattern:q.qcow2",
+    "open -o driver=qcow2 json:{'driver':'raw','file.filename':'q.qcow2'}",
+    "open json:{'driver':'qcow2','file':{'driver':'file','filename':\"q.qcow2\"},'backing':null}",
+    "open json:{'driver':'qcow2','file':{'driver':'blkdebug'}}",
+    "open json:{'driver':'blkdebug','image':{'driver':'qcow2','file.filename':'q.qcow2'}}",
+    "open json:{'driver':nope}",
+    "open json:['driver']",
+    "open json:",
+    "open json:{}{}",
+    "open json:" + DEBUGGED.format("'inject-error':[{'event':'l2_load'}]"),
+    "open json:" + DEBUGGED.format("'inject-error':[{'event':'l2_lode'}]"),
+    "open json:" + DEBUGGED.format("'inject-error':[{'errno':1}]"),
+    "open json:" + DEBUGGED.format("'inject-error':[{'event':'none','iotype':'flush'}]"),
+    "open json:" + DEBUGGED.format("'set-state':[{'event':'none','new':3}]"),
+    "open -o driver=null-co,size=64k",
+    "open -o driver=null-aio,read-zeroes=on",
+    "open null-co://",
+    "open -o driver=null-co,read=1",
+    "open -o driver=copy-on-read,file.driver=qcow2 q.qcow2",
+    "open -r -o driver=copy-on-read,file.driver=qcow2 q.qcow2",
+    "open -C q.qcow2",
+    "open -r -o driver=file,filename=.",
+    "open -o driver=file,filename=.",
+    "open -o driver=file,filename=/dev/null",
+    "open -r -o driver=host_device,filename=d.img",
+    "open -r -o driver=host_cdrom,filename=.",
+]
+
+
+@pytest.mark.parametrize("line", OPENED)
+def test_opening(tmp_path: Path, line: str) -> None:
+    theirs, ours = both(tmp_path, commands(f"{line}\nread 0 1k\nmap"))
+    assert ours == theirs
+
+
+RULES = {
+    "a read that fails once": "'inject-error':[{'event':'read_aio','once':true,'errno':28}]",
+    "the second write": "'set-state':[{'event':'write_aio','new_state':2}],"
+                        "'inject-error':[{'event':'write_aio','state':2,'errno':5}]",
+    "a state that is not reached": "'inject-error':[{'event':'write_aio','state':2}]",
+    "loading tables": "'inject-error':[{'event':'l2_load','once':'on'}]",
+    "a transfer at most": "'align':512,'max-transfer':1024",
+    "zeroes in large units": "'opt-write-zero':4096,'max-write-zero':8192,'max-discard':65536",
+}
+
+
+@pytest.mark.parametrize("rules", RULES.values(), ids=RULES)
+def test_rules(tmp_path: Path, rules: str) -> None:
+    theirs, ours = both(tmp_path, commands(f"""
+        open json:{DEBUGGED.format(rules)}
+        read 0 64k
+        write -P 3 4k 1k
+        write -P 4 5k 3k
+        read -P 3 4k 1k
+        write -z 512 3k
+        discard 64k 64k
+        read 0 256k"""))
+    assert ours[1] == theirs[1]
+
+
+def test_an_error_at_a_sector(tmp_path: Path) -> None:
+    rule = "{'event':'none','sector':9,'iotype':'write','immediately':true}"
+    theirs, ours = both(tmp_path, commands(f"""
+        open json:{{'driver':'raw','file':{{'driver':'blkdebug','image.filename':'d.img',\
+            'inject-error':[{rule}]}}}}
+        write 4k 512
+        read 4k 1k
+        write 4k 513
+        write 5k 1k""".replace("\\\n            ", "")))
+    assert ours == theirs
+
+
+def test_rules_of_a_file(tmp_path: Path) -> None:
+    config = tmp_path / "rules"
+    config.write_text('# twice\n[set-state]\nevent = "read_aio"\nstate = "1"\nnew_state = "2"\n'
+                      '[inject-error "a"]\n  event = "read_aio"\n  state ="2"\n  once = "on"\n')
+    theirs, ours = both(tmp_path, commands(f"""
+        open blkdebug:{config}:q.qcow2
+        write 0 64k
+        read 0 1k
+        read 0 1k
+        read 0 1k"""))
+    assert ours == theirs
+
+
+def test_requests_stop_at_breakpoints(tmp_path: Path) -> None:
+    """Another request that touches the same new cluster waits for the first."""
+    theirs, ours = both(tmp_path, commands("""
+        open blkdebug::q.qcow2
+        break l2_lode A
+        break write_aio A
+        aio_write -P 10 0x8000 0x2000
+        wait_break A
+        aio_write -P 11 0x2000 0x2000
+        resume B
+        resume A
+        aio_flush
+        read -P 10 0x8000 0x2000
+        read -P 11 0x2000 0x2000
+        read -P 1 0xa000 0x2000
+        remove_break A
+        break flush_to_os A
+        remove_break A
+        flush"""))
+    assert ours == theirs
+
+
+def test_breakpoints_need_a_node(tmp_path: Path) -> None:
+    theirs, ours = both(tmp_path, [*commands("break none A\nresume A\nremove_break A\nbreak"),
+                                   "q.qcow2"])
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("opened", ["-C", "-o driver=copy-on-read,file.driver=qcow2"])
+def test_copy_on_read_keeps_whole_clusters(tmp_path: Path, opened: str) -> None:
+    theirs, ours = both(tmp_path, commands(f"""
+        open {opened} q.qcow2
+        write -z 192k 64k
+        read -P 1 70k 1k
+        read 190k 70k
+        read 512k 0
+        read -P 0 700k 100k
+        close
+        open q.qcow2
+        map"""))
+    assert ours == theirs
+
+
+def test_small_writes_under_a_large_alignment_keep_their_surroundings(tmp_path: Path) -> None:
+    theirs, ours = both(tmp_path, commands("""
+        open -o driver=raw,file.align=4k blkdebug::d.img
+        write -P 7 100 50
+        write -P 8 4000 5000
+        write -z 4050 100
+        read -v 0 200
+        read -v 3990 200
+        read -v 8990 40"""))
+    assert ours == theirs
