@@ -269,6 +269,8 @@ def _first_zero(table: array[int], start: int) -> int:
 
     By bytes.find: array.index makes an int object of every entry it passes.
     """
+    if table[start] == 0:  # as it is behind the last allocation
+        return start
     size = table.itemsize
     data, zero = table.tobytes(), bytes(size)
     position = data.find(zero, start * size)

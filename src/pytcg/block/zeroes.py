@@ -30,7 +30,7 @@ def is_zero(data: Buffer, start: int, stop: int) -> bool:
 def split_zeroes(data: Buffer, offset: int, unit: int, length: int
                  ) -> Iterator[tuple[int, int, bool]]:
     """(start, stop, has data) runs of data[:length] at disk ``offset``, in aligned units."""
-    zero_unit = bytes(unit)
+    zero_unit = ZERO_BLOCK if unit == len(ZERO_BLOCK) else bytes(unit)
     start = position = 0
     while position < length:
         zero, stop = _next_zero_run(data, offset, position, length, zero_unit)
