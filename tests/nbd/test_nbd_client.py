@@ -205,7 +205,7 @@ def test_any_name_is_understood_or_refused(text: str) -> None:
         ({}, "NBD server address missing"),
         ({"host": "h", "path": "/p"}, "path and host"),
         ({"server": {"type": "foo"}}, "does not accept value 'foo'"),
-        ({"server": {"type": "inet", "host": "h"}}, "server.port"),
+        ({"server": {"type": "inet", "host": "h"}}, "Parameter 'port'"),
         ({"host": "h", "foo": "1"}, "foo"),
         ({"host": "h", "tls-creds": "nosuch"}, "No TLS credentials with id 'nosuch'"),
     ],

@@ -211,7 +211,7 @@ class BlockDevice(ABC):
             backing = layer.backing
             if backing is None or offset >= backing.size:
                 known = layer.supports_backing
-                return extent._replace(depth=depth, zero=known, present=False)
+                return Extent(length, data=False, zero=known, present=False, depth=depth)
             if offset + length > backing.size:
                 length = backing.size - offset
             layer, depth = backing, depth + 1

@@ -37,6 +37,13 @@ class NbdAddress:
         """How messages name the server."""
         return self.path if self.path is not None else f"{self.host}:{self.port}"
 
+    @property
+    def name(self) -> str:
+        """The name an image on it goes by, spelt (and not escaped) as QEMU does."""
+        if self.path is None:
+            return f"nbd://{self.server}" + (f"/{self.export}" if self.export else "")
+        return f"nbd+unix://{f'/{self.export}' if self.export else ''}?socket={self.path}"
+
     def connect(self) -> socket.socket:
         """A connected stream socket. Raises BlockError in QEMU's words."""
         if self.path is not None:
@@ -184,7 +191,7 @@ def _socket_address(server: Mapping[str, Any]) -> NbdAddress:
         raise _invalid(f"Parameter 'type' does not accept value '{kind}'")
     for name in needed:
         if name not in server:
-            raise _invalid(f"Parameter 'server.{name}' is missing")
+            raise _invalid(f"Parameter '{name}' is missing")
     if kind == "unix":
         return NbdAddress(path=str(server["path"]))
     host = str(server["host"])

@@ -14,12 +14,14 @@ from .nbd_channel import Bytes
 from .nbd_connection import Connection, Disconnected
 from .nbd_handshake import ClientHandshake
 from .nbd_protocol import (
+    ALLOCATION_DEPTH,
     BASE_ALLOCATION,
     MAX_PAYLOAD,
     AllocationState,
     Command,
     CommandFlag,
     TransmissionFlag,
+    whole_blocks,
 )
 
 if TYPE_CHECKING:
@@ -35,11 +37,10 @@ def open_nbd(options: Mapping[str, Any], *, read_only: bool = False) -> NbdDevic
     Raises BlockError that says what is wrong; whose image it was, the caller says.
     """
     left = dict(options)
-    filename = str(left.get("filename", ""))
     context = str(left.pop("x-dirty-bitmap", BASE_ALLOCATION))
     open_timeout = take_seconds(left, "open-timeout")
     reconnect_delay = take_seconds(left, "reconnect-delay")
-    return NbdDevice(parse_options(left), filename=filename, read_only=read_only, context=context,
+    return NbdDevice(parse_options(left), read_only=read_only, context=context,
                      open_timeout=open_timeout, reconnect_delay=reconnect_delay)
 
 
@@ -52,11 +53,11 @@ class NbdDevice(BlockDevice):
 
     format_name = "nbd"
 
-    def __init__(self, address: NbdAddress, *, filename: str = "", read_only: bool = False,
+    def __init__(self, address: NbdAddress, *, read_only: bool = False,
                  context: str = BASE_ALLOCATION, open_timeout: int = 0, reconnect_delay: int = 0
                  ) -> None:
         self._address = address
-        self.filename = filename or f"nbd://{address.server}/{address.export}"
+        self.filename = address.name
         self.read_only = read_only
         self._context_name = context
         self._reconnect_delay = reconnect_delay
@@ -170,9 +171,11 @@ class NbdDevice(BlockDevice):
         if not pairs or not pairs[0][0]:
             raise BlockError("server sent no block status", errno.EIO)
         run, status = pairs[0]
+        if start + run < self.size:  # servers have been known to break their own alignment
+            run, status = whole_blocks(run, status, align)
         run = min(start + run, offset + length) - offset
-        if run <= 0 or (run < length and (offset + run) % align):
-            return data  # a server that breaks its own alignment; data is the safe reading
+        if self._context_name == ALLOCATION_DEPTH:
+            status = min(status, 2)  # QEMU's reading: 0 data, 1 unallocated, 2 any backing file
         hole = bool(status & AllocationState.HOLE)
         zero = bool(status & AllocationState.ZERO)
         return Extent(run, not hole, zero, offset=offset, filename=self.filename)

@@ -17,6 +17,7 @@ from .nbd_protocol import (
     Command,
     CommandFlag,
     TransmissionFlag,
+    whole_blocks,
 )
 
 _STEP = 1 << 20
@@ -57,6 +58,11 @@ class Export:
         missing = set(self.bitmaps) - set(self.device.bitmap_names())
         if missing:
             raise BlockError(f"Bitmap '{min(missing)}' is not found", errno.ENOENT)
+
+    @property
+    def min_block(self) -> int:
+        """What requests should be multiples of, and block status is."""
+        return self.device.request_alignment
 
     def flags(self, *, structured: bool) -> TransmissionFlag:
         """The transmission flags of a connection."""
@@ -151,7 +157,8 @@ class Export:
             if context == 0:
                 status = 0 if extent.data else AllocationState.HOLE
                 status |= AllocationState.ZERO if extent.zero else 0
+                step, status = whole_blocks(extent.length, status, self.min_block)
             else:
-                status = extent.depth + 1 if extent.present else 0
-            yield extent.length, int(status)
-            offset += extent.length
+                step, status = extent.length, extent.depth + 1 if extent.present else 0
+            yield step, int(status)
+            offset += step

@@ -200,7 +200,8 @@ class Handshake:
         if Info.DESCRIPTION in wanted and export.description:
             text = U16.pack(Info.DESCRIPTION) + export.description.encode()
             self._reply(option, Reply.INFO, text)
-        sizes = INFO_BLOCK_SIZE.pack(Info.BLOCK_SIZE, 1, PREFERRED_BLOCK, MAX_PAYLOAD)
+        least = export.min_block if option == Option.INFO or Info.BLOCK_SIZE in wanted else 1
+        sizes = INFO_BLOCK_SIZE.pack(Info.BLOCK_SIZE, least, PREFERRED_BLOCK, MAX_PAYLOAD)
         self._reply(option, Reply.INFO, sizes)
         flags = export.flags(structured=self._structured)
         self._reply(option, Reply.INFO, INFO_EXPORT.pack(Info.EXPORT, export.size, flags))

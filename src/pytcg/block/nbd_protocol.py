@@ -190,6 +190,13 @@ class AllocationState(enum.IntFlag):
     ZERO = 1 << 1
 
 
+def whole_blocks(length: int, status: int, block: int) -> tuple[int, int]:
+    """A run of base:allocation cut to whole blocks; a block of several kinds counts as data."""
+    if length % block == 0:
+        return length, status
+    return (length // block * block, status) if length > block else (block, 0)
+
+
 # Errors on the wire are numbered as Linux numbers them, whatever the host's own numbers.
 _WIRE_FROM_ERRNO = {
     errno.EPERM: 1,

@@ -268,15 +268,19 @@ def _open_format(driver: str | None, file: BlockDevice, flags: OpenFlags, shown:
                  ) -> BlockDevice:
     probed = driver is None
     if driver is None:
-        driver = probe_format(file.pread(0, PROBE_SIZE), file.filename)
+        driver = probe_format(_head_of(file), file.filename)
         if driver not in FORMATS:
             raise BlockError(f"Image is in {driver} format, which is not supported",
                              errno.ENOTSUP)
     _lock(file, flags, driver)
     device: BlockDevice = format_class(driver).open(file, flags)
     device.probed = probed
+    if probed and driver == "raw":  # what is asked of block 0 must be whole to be judged
+        device.request_alignment = 512
     if file.filename.startswith("json:"):  # no plain name would open it again
         shown = f'json:{{"driver": "{driver}", "file": {file.filename[len("json:") :]}}}'
+    elif not isinstance(file, PosixFile):  # protocols spell their names in a way of their own
+        shown = file.filename
     device.filename = shown
     try:
         backing = flags.take("backing", ...)
@@ -288,6 +292,12 @@ def _open_format(driver: str | None, file: BlockDevice, flags: OpenFlags, shown:
         device.close()
         raise
     return device
+
+
+def _head_of(file: BlockDevice) -> bytes:
+    # A host file reads as zeroes beyond its end, an export doesn't.
+    length = PROBE_SIZE if isinstance(file, PosixFile) else min(PROBE_SIZE, file.size)
+    return file.pread(0, length)
 
 
 def format_class(driver: str) -> Any:
