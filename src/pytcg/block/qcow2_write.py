@@ -55,6 +55,7 @@ class Writer:
     def tables_changed(self) -> None:
         """Snapshots came or went: find out anew which clusters hold tables."""
         self._metadata = self._find_metadata()
+        self._packed_at = 0  # the cluster being filled may have been a snapshot's alone
 
     # ---- allocation ----
 
