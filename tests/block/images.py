@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block.create import create_image, parse_options
+from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockDevice
 from pytcg.block.open import open_image
 
@@ -36,8 +36,10 @@ QCOW2_OPTIONS = [
 
 def make(path: Path, size: int, options: str = "", driver: str = "qcow2") -> None:
     """Create an image with ``-o`` options."""
-    given = dict(item.split("=", 1) for item in options.split(",") if item)
-    create_image(str(path), driver, {**parse_options(driver, given), "size": size})
+    values = new_values(driver, str(path))
+    values.parse(options)
+    values.set("size", str(size))
+    create_image(str(path), driver, values)
 
 
 def make_open(path: Path, size: int, options: str = "", driver: str = "qcow2") -> BlockDevice:

@@ -27,12 +27,14 @@ MIB = 1 << 20
 
 @pytest.mark.parametrize(("text", "value"), [
     ("0", 0), ("512", 512), ("1k", 1024), ("1K", 1024), ("1.5G", 3 << 29), ("0x200", 512),
-    ("2T", 2 << 40), ("1E", 1 << 60), ("7b", 7)])
+    ("2T", 2 << 40), ("1E", 1 << 60), ("7b", 7),
+    ("1.k", 1024), ("1.0", 1), (" +1.0009765625k", 1025)])
 def test_sizes(text: str, value: int) -> None:
     assert parse_size(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "k", "1Q", "-1", "1.5", "1e3", "1 M", "0xg", "1.k"])
+@pytest.mark.parametrize("text", ["", "k", "1Q", "-1", "1.5", "1e3", "1 M", "0xg", ".5k", "1k ",
+                                  "0x1.8k"])
 def test_wrong_sizes(text: str) -> None:
     with pytest.raises(ValueError):
         parse_size(text)

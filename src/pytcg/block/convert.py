@@ -72,7 +72,8 @@ class Concatenation(BlockDevice):
 class CopyOptions(NamedTuple):
     """How to copy."""
 
-    min_sparse: int = 4096  # zeroes of at least this many bytes become holes; 0 keeps them
+    min_sparse: int = 4096  # zeroes of at least this many bytes become holes; 0 looks for none
+    fill_zeroes: bool = False  # write what the source says is zero as data
     target_is_zero: bool = False
     keep_backing: bool = False  # leave out what the source's own layer lacks
     backing_size: int = 0  # of the target's backing file, with keep_backing
@@ -82,6 +83,7 @@ class CopyOptions(NamedTuple):
     salvage: bool = False
     copy_range: bool = False
     rate: int = 0  # bytes a second, 0 for no limit
+    count_data: bool = False  # report progress as a share of the data, not of the disk
 
 
 class _Task(NamedTuple):
@@ -89,6 +91,13 @@ class _Task(NamedTuple):
     length: int
     data: bool  # else it is to be zeroed
     packed: bool = False  # the source holds it compressed
+
+
+class _Packed(NamedTuple):
+    offset: int
+    data: memoryview
+    packed: bytes | None  # None when the data don't get smaller
+    zero: bool = False
 
 
 class Copier:
@@ -111,17 +120,23 @@ class Copier:
 
     def run(self) -> None:
         """Copy everything. The target is not flushed."""
-        if self.options.compressed and not isinstance(self.target, Qcow2Device):
-            raise BlockError("Compression not supported for this file format")
         limit = _RateLimit(self.options.rate)
+        counted = self.options.count_data
+        total = sum(task.length for task in self._tasks() if task.data) if counted else self.size
         done = 0
 
-        def finish(task: _Task, result: Any) -> None:
+        def report(task: _Task, result: object) -> None:
             nonlocal done
+            if not counted:
+                self.progress(task.offset + task.length, total)
+            elif task.data:
+                done += task.length
+                self.progress(done, total)
+
+        def finish(task: _Task, result: Any) -> None:
             self._store(task, result)
-            done = task.offset + task.length
             limit.wait(task.length)
-            self.progress(done, self.size)
+            report(task, result)
 
         workers = min(self.options.workers, 4 if self.options.compressed else 2)
         if self.size <= self.chunk * 2 or self.options.rate:
@@ -137,8 +152,7 @@ class Copier:
             def whole(task: _Task) -> None:
                 self._store(task, self._load(task))
 
-            run_ordered(self._tasks(), whole, lambda task, result: self.progress(
-                task.offset + task.length, self.size), workers, worthwhile)
+            run_ordered(self._tasks(), whole, report, workers, worthwhile)
         else:
             run_ordered(self._tasks(), self._load, finish, workers, worthwhile)
 
@@ -180,10 +194,13 @@ class Copier:
 
     def _zero_tasks(self, offset: int, length: int) -> Iterator[_Task]:
         options = self.options
-        shows_backing = options.keep_backing and offset < options.backing_size
-        if options.min_sparse == 0 and not options.keep_backing:
+        if options.keep_backing:  # beyond its end zeroes show as it is
+            length = min(length, options.backing_size - offset)
+        if length <= 0:
+            return
+        if options.fill_zeroes:
             yield from self._chunks(offset, length)
-        elif shows_backing or not options.target_is_zero:
+        elif not options.target_is_zero:
             yield _Task(offset, length, False)
 
     def _chunks(self, offset: int, length: int, *, packed: bool = False) -> Iterator[_Task]:
@@ -209,13 +226,18 @@ class Copier:
             self._salvage(task, buffer)
         if not self.options.compressed:
             return buffer
+        return self._pack(task, buffer)
+
+    def _pack(self, task: _Task, buffer: mmap.mmap) -> list[_Packed]:
         assert isinstance(self.target, Qcow2Device)
         packed = []
         for start in range(0, task.length, self.unit):
             stop = min(start + self.unit, task.length)
-            if not is_zero(buffer, start, stop):
-                data = memoryview(buffer)[start:stop]
-                packed.append((task.offset + start, data, self.target.pack(data)))
+            data = memoryview(buffer)[start:stop]
+            if not self.options.min_sparse or not is_zero(buffer, start, stop):
+                packed.append(_Packed(task.offset + start, data, self.target.pack(data)))
+            elif not self.options.target_is_zero:
+                packed.append(_Packed(task.offset + start, data, None, zero=True))
         return packed
 
     def _buffer(self) -> mmap.mmap:
@@ -248,8 +270,10 @@ class Copier:
                 self._store_data(task, loaded)
                 self._spare.append(loaded)
             else:
-                for offset, data, packed in loaded:
-                    if packed is None:
+                for offset, data, packed, zero in loaded:
+                    if zero:
+                        target.write_zeroes(offset, len(data))
+                    elif packed is None:
                         target.pwrite(offset, data)
                     else:
                         assert isinstance(target, Qcow2Device)
@@ -263,7 +287,7 @@ class Copier:
         if self.options.min_sparse == 0:
             self.target.pwrite(offset, view[: task.length])
             return
-        blank = self.options.target_is_zero and not self.options.keep_backing
+        blank = self.options.target_is_zero
         for start, stop, has_data in split_zeroes(data, offset, self.unit, task.length):
             if has_data:
                 self.target.pwrite(offset + start, view[start:stop])

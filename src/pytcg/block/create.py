@@ -3,44 +3,48 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
-from pytcg.typed import Any, NamedTuple
+from pytcg.typed import Any
 
+from .create_values import FILE_OPTIONS, NBD_OPTIONS, SIZE, CreateValues, Option
 from .device import BlockDevice, BlockError
-from .open import FORMATS, open_image
-from .options import parse_bool, parse_size, protocol_of, resolve_backing
+from .open import FORMATS, OpenFlags, open_image, open_node
+from .options import NBD_PROTOCOLS, parse_name, protocol_of, resolve_backing
 from .posix import PosixFile
 
 SECTOR = 512
+PREALLOCATION_MODES = ("off", "metadata", "falloc", "full")
 
-
-class Option(NamedTuple):
-    """One create option: its type (str, size, num, bool), default and help."""
-
-    kind: str
-    help: str
-    default: Any = None
-
-
-_SIZE = Option("size", "Virtual disk size")
 _BACKING = {
     "backing_file": Option("str", "File name of a base image"),
     "backing_fmt": Option("str", "Image format of the base image"),
 }
-_PREALLOCATION = Option("str", "Preallocation mode (allowed values: off, metadata, falloc, full)")
-_RAW_PREALLOCATION = Option("str", "Preallocation mode (allowed values: off, falloc, full)")
+_ENCRYPTION = {
+    "encryption": Option("bool", "Encrypt the image with format 'aes'. (Deprecated in favor of "
+                         "encrypt.format=aes)"),
+    "encrypt.format": Option("str", "Encrypt the image, format choices: 'aes', 'luks'"),
+    "encrypt.key-secret": Option("str", "ID of secret providing qcow AES key or LUKS passphrase"),
+    "encrypt.cipher-alg": Option("str", "Name of encryption cipher algorithm"),
+    "encrypt.cipher-mode": Option("str", "Name of encryption cipher mode"),
+    "encrypt.ivgen-alg": Option("str", "Name of IV generator algorithm"),
+    "encrypt.ivgen-hash-alg": Option("str", "Name of IV generator hash algorithm"),
+    "encrypt.hash-alg": Option("str", "Name of encryption hash algorithm"),
+    "encrypt.iter-time": Option("num", "Time to spend in PBKDF in milliseconds"),
+}
 
 # In the order in which create prints them.
 OPTIONS: dict[str, dict[str, Option]] = {
-    "raw": {"size": _SIZE, "preallocation": _RAW_PREALLOCATION},
+    "raw": {"size": SIZE},
     "qcow2": {
+        **_ENCRYPTION,
         "cluster_size": Option("size", "qcow2 cluster size", 65536),
         "extended_l2": Option("bool", "Extended L2 tables", False),
-        "preallocation": _PREALLOCATION,
+        "preallocation": Option("str", "Preallocation mode (allowed values: off, metadata, falloc, "
+                                "full)"),
         "compression_type": Option("str", "Compression method used for image cluster "
                                    "compression", "zlib"),
-        "size": _SIZE,
+        "size": SIZE,
         "compat": Option("str", "Compatibility level (v2 [0.10] or v3 [1.1])"),
         **_BACKING,
         "data_file": Option("str", "File name of an external data file"),
@@ -48,55 +52,23 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "lazy_refcounts": Option("bool", "Postpone refcount updates", False),
         "refcount_bits": Option("num", "Width of a reference count entry in bits", 16),
     },
-    "vdi": {"size": _SIZE,
+    "vdi": {"size": SIZE,
             "static": Option("bool", "VDI static (pre-allocated) image", False)},
     "vpc": {
-        "size": _SIZE,
+        "size": SIZE,
         "subformat": Option("str", "Type of virtual hard disk format. Supported formats are "
                             "{dynamic (default) | fixed} "),
         "force_size": Option("bool", "Force disk size calculation to use the actual size "
                              "specified, rather than using the nearest CHS-based calculation"),
     },
     "vmdk": {
-        "size": _SIZE,
+        "size": SIZE,
         "subformat": Option("str", "VMDK flat extent format, can be one of {monolithicSparse "
                             "(default) | monolithicFlat | streamOptimized} "),
         "adapter_type": Option("str", "Virtual adapter type, can be one of ide (default), "
                                "lsilogic, buslogic or legacyESX"),
     },
 }
-
-
-def parse_options(driver: str, given: dict[str, str]) -> dict[str, Any]:
-    """Typed values of ``-o`` options, defaults filled in; BlockError for what isn't known."""
-    known = options_of(driver)
-    values = {name: option.default for name, option in known.items()
-              if option.default is not None}
-    for name, text in given.items():
-        if name not in known:
-            raise BlockError(f"Invalid parameter '{name}'", errno.EINVAL)
-        values[name] = _parse_value(name, text, known[name].kind)
-    return {name: values[name] for name in known if name in values}
-
-
-def _parse_value(name: str, text: str, kind: str) -> Any:
-    if kind == "bool":
-        return parse_bool(name, text)
-    if kind == "str":
-        return text
-    try:
-        value = parse_size(text) if kind == "size" else int(text, 0)
-        if not 0 <= value < 1 << 64:
-            raise ValueError
-        return value
-    except ValueError:
-        what = "a non-negative number below 2^64" if kind == "size" else "a number"
-        hint = SIZE_HINT if kind == "size" else ""
-        raise BlockError(f"Parameter '{name}' expects {what}{hint}", errno.EINVAL) from None
-
-
-SIZE_HINT = ("\nOptional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
-             "and exabytes, respectively.")
 
 
 def options_of(driver: str) -> dict[str, Option]:
@@ -109,57 +81,83 @@ def options_of(driver: str) -> dict[str, Option]:
     return OPTIONS[driver]
 
 
-def describe_options(values: dict[str, Any]) -> str:
-    """``name=value`` pairs as create prints them."""
-    shown = []
-    for name, value in values.items():
-        if isinstance(value, bool):
-            value = "on" if value else "off"
-        shown.append(f"{name}={str(value).replace(',', ',,')}")
-    return " ".join(shown)
+def new_values(driver: str, filename: str) -> CreateValues:
+    """Values to fill in for an image of a format under this name; BlockError if it can't be."""
+    if driver not in FORMATS:
+        raise BlockError(f"Unknown file format '{driver}'", errno.EINVAL)
+    below = protocol_options(filename)
+    return CreateValues({**options_of(driver), **{name: option for name, option in below.items()
+                                                  if name not in OPTIONS[driver]}})
 
 
-def backing_size(filename: str, values: dict[str, Any], *, check: bool) -> int | None:
+def protocol_options(filename: str) -> dict[str, Option]:
+    """The create options of what holds the image."""
+    protocol = protocol_of(filename)
+    if protocol in (None, "file"):
+        return FILE_OPTIONS
+    if protocol in NBD_PROTOCOLS:
+        return NBD_OPTIONS
+    raise BlockError(f"Unknown protocol '{protocol}'", errno.ENOENT)
+
+
+def set_backing(values: CreateValues, driver: str, file: str | None, format: str | None) -> None:
+    """What -b (or -B) and -F add to the options."""
+    for name, value, what in (("backing_file", file, "file"), ("backing_fmt", format,
+                                                               "file format")):
+        if value is None:
+            continue
+        if name not in OPTIONS[driver]:
+            raise BlockError(f"Backing {what} not supported for file format '{driver}'",
+                             errno.EINVAL)
+        values.set(name, value)
+
+
+def check_backing(filename: str, values: CreateValues, *, open_it: bool) -> int | None:
     """The size of a new image's backing file; also refuses one that can't be used."""
-    name = values.get("backing_file")
-    if not name:
+    name, driver = values.get("backing_file"), values.get("backing_fmt")
+    if name is None:
         return None
-    if resolve_backing(filename, name) == filename:
+    if not name:
+        raise BlockError("Expected backing file name, got empty string", errno.EINVAL)
+    full = resolve_backing(filename, name)
+    if full == filename:
         raise BlockError("Error: Trying to create an image with the same filename as the backing "
                          "file", errno.EINVAL)
-    driver = values.get("backing_fmt")
-    if driver is not None and driver not in FORMATS:
-        raise BlockError(f"Unknown backing file format '{driver}'", errno.EINVAL)
-    if not check:
+    if not open_it:
+        if driver is None:
+            raise BlockError("Backing file specified without backing format", errno.EINVAL)
         return None
-    full = resolve_backing(filename, name)
     try:
-        with open_image(full, format=driver, read_only=True) as backing:
-            if driver is None:
-                raise BlockError("Backing file specified without backing format\n"
-                                 f"Detected format of {backing.format_name}.", errno.EINVAL)
-            return backing.size
+        backing = open_image(full, format=driver, read_only=True, force_share=True)
     except BlockError as error:
-        if driver is None and "without backing format" in str(error):
-            raise
         raise BlockError(f"{error}\nCould not open backing image.", error.errno) from None
+    with backing:
+        if driver is None:
+            raise BlockError("Backing file specified without backing format\n"
+                             f"Detected format of {backing.format_name}.", errno.EINVAL)
+        return backing.size
 
 
-def create_image(filename: str, driver: str, values: dict[str, Any]) -> None:
-    """Make the image; ``values`` as from parse_options, with a ``size``."""
+def create_image(filename: str, driver: str, given: CreateValues) -> None:
+    """Make the image; ``given`` includes a ``size``."""
+    values = given.as_dict()
     size = -(-int(values["size"]) // SECTOR) * SECTOR
     if size >> 63:
         raise BlockError("Image size must be less than 8 EiB!", errno.EINVAL)
-    path = _local_path(filename)
+    if given.get("nocow") or given.get("extent_size_hint"):
+        from .file_hints import give_hints
+
+        give_hints(_local_path(filename), nocow=bool(given.get("nocow")),
+                   extent_size=given.get("extent_size_hint") or 0)
     creators: dict[str, Callable[[str, int, dict[str, Any]], None]] = {
         "raw": _create_raw, "qcow2": _create_qcow2}
     creator = creators.get(driver)
-    if creator is None:
-        from .open import format_class
+    if creator is not None:
+        creator(filename, size, values)
+        return
+    from .open import format_class
 
-        creator = format_class(driver).create_image
-    assert creator is not None
-    creator(path, size, values)
+    format_class(driver).create_image(_local_path(filename), size, values)
 
 
 def _local_path(filename: str) -> str:
@@ -167,39 +165,75 @@ def _local_path(filename: str) -> str:
         return filename
     if filename.startswith("file:"):
         return filename.removeprefix("file:")
-    raise BlockError(f"Protocol driver '{protocol_of(filename)}' does not support image creation, "
-                     "and opening the image failed", errno.ENOTSUP)
+    raise BlockError(f"Images of this format can't be made in '{filename}'", errno.ENOTSUP)
 
 
-def _create_raw(path: str, size: int, values: dict[str, Any]) -> None:
+def _create_file(filename: str, size: int = 0, *, preallocation: str = "off") -> BlockDevice:
+    """What holds a new image, opened: a new file, or an export that has room for it."""
+    if protocol_of(filename) not in NBD_PROTOCOLS:
+        return PosixFile.create(_local_path(filename), size, preallocation=preallocation)
+    if preallocation != "off":
+        raise BlockError(f"Unsupported preallocation mode '{preallocation}'", errno.ENOTSUP)
+    export = open_node({"driver": "raw", **parse_name(filename)}, OpenFlags())
+    try:
+        if export.size < size:
+            raise BlockError("Cannot grow device files", errno.ENOTSUP)
+        export.write_zeroes(0, min(SECTOR, export.size))  # nothing that looks like an old image
+    except BlockError:
+        export.close()
+        raise
+    return export
+
+
+def _create_raw(filename: str, size: int, values: dict[str, Any]) -> None:
     mode = values.get("preallocation", "off")
-    if mode not in ("off", "falloc", "full"):
-        raise BlockError(f"Unsupported preallocation mode '{mode}'", errno.EINVAL)
-    PosixFile.create(path, size, preallocation=mode).close()
+    if mode not in PREALLOCATION_MODES:
+        raise BlockError(f"invalid parameter value: {mode}", errno.EINVAL)
+    if mode == "metadata":
+        raise BlockError(f"Unsupported preallocation mode: {mode}", errno.ENOTSUP)
+    _create_file(filename, size, preallocation=mode).close()
 
 
 _COMPAT = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}
 
 
-def _create_qcow2(path: str, size: int, values: dict[str, Any]) -> None:
+def _create_qcow2(filename: str, size: int, values: dict[str, Any]) -> None:
     from .qcow2_create import CreateOptions, create_qcow2
 
-    compat = values.get("compat", "1.1")
-    if compat not in _COMPAT:
-        raise BlockError(f"Invalid parameter '{compat}'", errno.EINVAL)
+    _check_qcow2_values(values)
     names = ("cluster_size", "extended_l2", "compression_type", "backing_file", "data_file",
              "data_file_raw", "lazy_refcounts", "refcount_bits", "preallocation")
-    options = CreateOptions(size, version=_COMPAT[compat],
+    options = CreateOptions(size, version=_COMPAT[values.get("compat", "1.1")],
                             backing_format=values.get("backing_fmt"),
                             **{name: values[name] for name in names if name in values})
     options.check()
     data_file: BlockDevice | None = None
     if options.data_file:
-        data_file = PosixFile.create(options.data_file)
-    file = PosixFile.create(path)
+        data_file = _create_file(options.data_file)
+    file = _create_file(filename)
     try:
         create_qcow2(file, options, data_file=data_file)
     finally:
         file.close()
         if data_file is not None:
             data_file.close()
+
+
+def _check_qcow2_values(values: dict[str, Any]) -> None:
+    """BlockError for words that aren't values of their options, in the order QEMU finds them."""
+    if values.get("encryption") or any(name.startswith("encrypt.") for name in values):
+        raise BlockError("Encryption is not supported", errno.ENOTSUP)
+    words: tuple[tuple[str, str, Container[str]], ...] = (
+        ("compat", "version", _COMPAT), ("preallocation", "preallocation", PREALLOCATION_MODES),
+        ("compression_type", "compression-type", ("zlib", "zstd")))
+    for name, shown, allowed in words:
+        if name in values and values[name] not in allowed:
+            raise BlockError(f"Parameter '{shown}' does not accept value '{values[name]}'",
+                             errno.EINVAL)
+    backing_format = values.get("backing_fmt")
+    if backing_format is not None:
+        from .driver_names import DRIVER_NAMES
+
+        if backing_format not in DRIVER_NAMES:
+            raise BlockError(f"Parameter 'backing-fmt' does not accept value '{backing_format}'",
+                             errno.EINVAL)

@@ -104,6 +104,7 @@ class BlockDevice(ABC):
     supports_backing: bool = False
     is_filter: bool = False  # a disk like the one below (``file``), with other behaviour
     debugged: bool = False  # debug_event() does something
+    can_compress: bool = False
     backing_file: str | None = None  # as the image names it
     backing_format: str | None = None
 

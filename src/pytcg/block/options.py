@@ -14,33 +14,52 @@ Options = dict[str, Any]  # nested: {"driver": "qcow2", "file": {"driver": "file
 
 LEAVES = ("file", "host_device", "host_cdrom", "nbd", "null-co", "null-aio")
 FILTERS = {"blkdebug": "image", "copy-on-read": "file"}  # and what the node below is called
-_NBD_PROTOCOLS = ("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix")
+NBD_PROTOCOLS = ("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix")
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
              "e": 1 << 60}
+_DIGITS = "0123456789"
+_HEX_DIGITS = _DIGITS + "abcdefABCDEF"
 
 
 def _bad(message: str) -> BlockError:
     return BlockError(message, errno.EINVAL)
 
 
+SIZE_HINT = ("\nOptional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"
+             "and exabytes, respectively.")
+
+
 def parse_size(text: str, *, unit: str = "b") -> int:
-    """Bytes of ``64``, ``1k``, ``1.5G``, ``0x10``; ValueError if it is none of these."""
-    text = text.strip()
-    suffix = ""
-    if text[:2].lower() == "0x":
-        return int(text, 16)
-    if text and text[-1].lower() in _SUFFIXES:
-        text, suffix = text[:-1], text[-1].lower()
-    factor = _SUFFIXES[suffix or unit]
-    whole, dot, fraction = text.partition(".")
-    if not whole.isascii() or not whole.isdigit() or (dot and not fraction.isdigit()):
+    """Bytes of ``64``, ``1k``, ``1.5G``, ``0x10``; ValueError if it is none of these.
+
+    The value is not bounded: what is too large for its use has its own message there.
+    """
+    text = text.lstrip(" \t\n\v\f\r").removeprefix("+")
+    hexadecimal = text[:2].lower() == "0x"
+    whole, rest = _leading(text[2:] if hexadecimal else text,
+                           _HEX_DIGITS if hexadecimal else _DIGITS)
+    value, fraction = int(whole, 16 if hexadecimal else 10), ""
+    if rest.startswith(".") and not hexadecimal:
+        rest = rest[1:]
+        if rest[:1].isdigit():
+            fraction, rest = _leading(rest, _DIGITS)
+    if len(rest) > 1 or (rest and rest.lower() not in _SUFFIXES):
         raise ValueError(f"not a size: {text!r}")
-    value = int(whole) * factor
-    if fraction:
-        if factor == 1:
-            raise ValueError("a fraction of a byte")
-        value += int(fraction) * factor // 10 ** len(fraction)
-    return value
+    factor = _SUFFIXES[rest.lower() or unit]
+    if not fraction.strip("0"):
+        return value * factor
+    if factor == 1:
+        raise ValueError("a fraction of a byte")
+    scale: int = 10 ** len(fraction)
+    return value * factor + (2 * int(fraction) * factor + scale) // (2 * scale)
+
+
+def _leading(text: str, digits: str) -> tuple[str, str]:
+    """The digits that ``text`` begins with, at least one, and what follows."""
+    rest = text.lstrip(digits)
+    if rest == text:
+        raise ValueError(f"no digits: {text!r}")
+    return text[: len(text) - len(rest)], rest
 
 
 def parse_bool(name: str, value: object) -> bool:
@@ -148,7 +167,7 @@ def parse_name(filename: str) -> Options:
     if protocol == "file":
         path = filename[len("file:") :]
         return {"file": {"filename": path if protocol_of(path) is None else f"./{path}"}}
-    if protocol in _NBD_PROTOCOLS:
+    if protocol in NBD_PROTOCOLS:
         return {"file": {"driver": "nbd", "filename": filename}}
     if protocol == "blkdebug":
         return {"file": _parse_blkdebug(filename[len("blkdebug:") :])}

@@ -31,6 +31,7 @@ class Qcow2Device(Qcow2Flushing):
 
     format_name = "qcow2"
     supports_backing = True
+    can_compress = True
 
     def __init__(self, file: BlockDevice, header: fmt.Header, *, data_file: BlockDevice | None,
                  read_only: bool, lazy_refcounts: bool | None = None,

@@ -18,7 +18,7 @@ _COMPAT = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}
 
 
 def amend(device: Qcow2Device, values: dict[str, Any]) -> None:
-    """Apply amended options (as from parse_options); BlockError for what can't be changed."""
+    """Apply amended options (typed as in CreateValues); BlockError for what can't be changed."""
     header = device.header
     version = header.version
     if "compat" in values:
@@ -31,9 +31,10 @@ def amend(device: Qcow2Device, values: dict[str, Any]) -> None:
         _upgrade(device)
     if "refcount_bits" in values and values["refcount_bits"] != device.refcounts.bits:
         change_refcount_width(device, values["refcount_bits"])
-    if "backing_file" in values or "backing_fmt" in values:
-        device.change_backing_file(values.get("backing_file", device.backing_file),
-                                   values.get("backing_fmt", device.backing_format))
+    backing = values.get("backing_file"), values.get("backing_fmt")
+    if backing != (None, None) and backing != (device.backing_file, device.backing_format):
+        raise BlockError("Cannot amend the backing file\n"
+                         "You can use 'qemu-img rebase' instead.", errno.EINVAL)
     if "lazy_refcounts" in values:
         _set_lazy(device, on=values["lazy_refcounts"])
     if "size" in values:

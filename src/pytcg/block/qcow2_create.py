@@ -36,44 +36,39 @@ class CreateOptions(NamedTuple):
         def refuse(message: str) -> None:
             raise BlockError(message, errno.EINVAL)
 
+        modern = "compatibility level 1.1 and above (use version=v3 or greater)"
+        if self.extended_l2 and self.version < 3:
+            refuse(f"Extended L2 entries are only supported with {modern}")
         size = self.cluster_size
         if size & (size - 1) or not 512 <= size <= 1 << 21:
             refuse("Cluster size must be a power of two between 512 and 2048k")
         if self.extended_l2 and size < 16384:
             refuse("Extended L2 entries are only supported with cluster sizes of at least "
                    "16384 bytes")
+        if self.backing_file and self.preallocation != "off" and not self.extended_l2:
+            refuse("Backing file and preallocation can only be used at the same time if "
+                   "extended_l2 is on")
+        if self.backing_format and not self.backing_file:
+            refuse("Backing format cannot be used without backing file")
+        if self.version < 3 and self.lazy_refcounts:
+            refuse(f"Lazy refcounts only supported with {modern}")
         bits = self.refcount_bits
         if bits & (bits - 1) or not 1 <= bits <= 64:
             refuse("Refcount width must be a power of two and may not exceed 64 bits")
-        if self.version < 3:
-            if bits != 16:
-                refuse("Different refcount widths than 16 bits require compatibility level 1.1 "
-                       "or above (use version=v3 or greater)")
-            if self.lazy_refcounts:
-                refuse("Lazy refcounts only supported with compatibility level 1.1 and above "
-                       "(use version=v3 or greater)")
-            if self.extended_l2:
-                refuse("Extended L2 entries are only supported with compatibility level 1.1 and "
-                       "above (use version=v3 or greater)")
-            if self.data_file:
-                refuse("External data files are only supported with compatibility level 1.1 and "
-                       "above (use version=v3 or greater)")
-            if self.compression_type != "zlib":
-                refuse("Non-zlib compression type is only supported with compatibility level "
-                       "1.1 and above (use version=v3 or greater)")
-        if self.compression_type not in fmt.COMPRESSION_TYPES:
-            refuse(f"Invalid parameter '{self.compression_type}'")
+        if self.version < 3 and bits != 16:
+            refuse("Different refcount widths than 16 bits require compatibility level 1.1 "
+                   "or above (use version=v3 or greater)")
         if self.data_file_raw and not self.data_file:
             refuse("data-file-raw requires data-file")
         if self.data_file_raw and self.backing_file:
             refuse("Backing file and data-file-raw cannot be used at the same time")
-        if self.backing_file and self.preallocation != "off" and not self.extended_l2:
-            refuse("Backing file and preallocation can only be used at the same time if "
-                   "extended_l2 is enabled")
-        if self.preallocation not in ("off", "metadata", "falloc", "full"):
-            refuse(f"Invalid parameter '{self.preallocation}'")
+        if self.version < 3 and self.data_file:
+            refuse(f"External data files are only supported with {modern}")
+        if self.version < 3 and self.compression_type != "zlib":
+            refuse(f"Non-zlib compression type is only supported with {modern}")
         if l1_entries(self) * 8 > fmt.MAX_L1_BYTES or self.size >> 63:
-            refuse("Image size too large for file format (try using a larger cluster size)")
+            raise BlockError("Could not resize image: Failed to grow the L1 table: File too large",
+                             errno.EFBIG)
 
 
 def l1_entries(options: CreateOptions) -> int:

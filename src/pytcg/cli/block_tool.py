@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import getopt
 import sys
 from collections.abc import Sequence
 
 from pytcg.block.device import BlockDevice
 from pytcg.block.filters import Filter
 from pytcg.typed import NoReturn
+
+from . import getopt_long
 
 
 class ToolError(Exception):
@@ -21,28 +22,29 @@ class UsageError(ToolError):
 
 def parse_argv(argv: Sequence[str], short: str, long: Sequence[str]
                ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Options as (name, value), with the long ones unabbreviated, and the other arguments.
+    """Options as (name, value) with their dashes, long ones unabbreviated, and the other words.
 
-    `short` and `long` are written as for the standard getopt module.
+    ``short`` is ``ab:c``, a colon after what takes a value; ``long`` likewise ``("all=", "help")``.
     """
+    wanted = {letter: short[index + 1 : index + 2] == ":"
+              for index, letter in enumerate(short) if letter != ":"}
+    wanted |= {name.removesuffix("="): name.endswith("=") for name in long}
     try:
-        return getopt.gnu_getopt(list(argv), short, list(long))
-    except getopt.GetoptError as error:
+        given, words = getopt_long.parse(argv, wanted)
+    except getopt_long.OptionError as error:
         raise UsageError(_in_glibc_words(error)) from None
+    return [(f"--{name}" if len(name) > 1 else f"-{name}", value) for name, value in given], words
 
 
-def _in_glibc_words(error: getopt.GetoptError) -> str:
-    name = error.opt
-    shown = f"'--{name}'" if len(name) > 1 else f"-- '{name}'"
-    if "requires argument" in error.msg:
-        if len(name) > 1:
-            return f"option {shown} requires an argument"
-        return f"option requires an argument {shown}"
-    if "must not have" in error.msg:
-        return f"option {shown} doesn't allow an argument"
-    if "unique prefix" in error.msg:
-        return f"option {shown} is ambiguous"
-    return f"unrecognized option {shown}" if len(name) > 1 else f"invalid option {shown}"
+def _in_glibc_words(error: getopt_long.OptionError) -> str:
+    if len(error.name) == 1:
+        what = "option requires an argument" if error.what == error.MISSING else "invalid option"
+        return f"{what} -- '{error.name}'"
+    shown = f"'--{error.name}'"
+    return {error.MISSING: f"option {shown} requires an argument",
+            error.EXTRA: f"option {shown} doesn't allow an argument",
+            error.AMBIGUOUS: f"option {shown} is ambiguous",
+            }.get(error.what, f"unrecognized option {shown}")
 
 
 def fail(tool: str, message: object) -> NoReturn:

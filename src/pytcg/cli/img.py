@@ -12,7 +12,7 @@ from pytcg import __version__
 from pytcg.block.device import BlockError
 from pytcg.lazy import load
 
-from .img_common import PROGRAM, TRY_HELP, Failure
+from .img_common import PROGRAM, TRY_HELP, Failure, HelpWanted
 
 # command: (module, function, synopsis); a module is imported when its command is run.
 COMMANDS = {
@@ -108,7 +108,7 @@ def dispatch(argv: list[str]) -> int:
     if not argv:
         raise Failure(f"Not enough arguments\n{TRY_HELP}")
     command, rest = argv[0], argv[1:]
-    if command in ("-h", "--help") or (command in COMMANDS and rest[:1] in (["-h"], ["--help"])):
+    if command in ("-h", "--help"):
         print_help()
         return 0
     if command in ("-V", "--version"):
@@ -118,7 +118,11 @@ def dispatch(argv: list[str]) -> int:
         raise Failure(f"Command not found: {command}\n{TRY_HELP}")
     module, function, _ = COMMANDS[command]
     run: Callable[[list[str]], int] = load(f"pytcg.cli.{module}", function)
-    return run(rest)
+    try:
+        return run(rest)
+    except HelpWanted:
+        print_help()
+        return 0
 
 
 def main() -> None:

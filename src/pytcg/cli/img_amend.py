@@ -2,49 +2,94 @@
 
 from __future__ import annotations
 
-from pytcg.block.create import options_of, parse_options
+from contextlib import suppress
+
+from pytcg.block.create import OPTIONS, options_of
+from pytcg.block.create_values import CreateValues, Option
 from pytcg.block.device import BlockError
+from pytcg.block.open import FORMATS
 from pytcg.block.qcow2 import Qcow2Device
 
 from .img_common import Failure, Progress, cache_mode, open_disk, parse, usage
-from .img_create import option_map, print_option_help
+from .img_create import help_wanted, option_texts, print_options
 
-AMENDABLE = ["backing_file", "backing_fmt", "compat", "data_file", "data_file_raw",
-             "lazy_refcounts", "refcount_bits", "size"]
+_FROM_CREATE = ("size", "compat", "backing_file", "backing_fmt", "data_file", "data_file_raw",
+                "lazy_refcounts", "refcount_bits")
+AMENDABLE = {
+    "encrypt.state": Option("str", "Select new state of affected keyslots (active/inactive)"),
+    "encrypt.keyslot": Option("num", "Select a single keyslot to modify explicitly"),
+    "encrypt.old-secret": Option("str", "Select all keyslots that match this password"),
+    "encrypt.new-secret": Option("str", "New secret to set in the matching keyslots. Empty string "
+                                 "to erase"),
+    "encrypt.iter-time": OPTIONS["qcow2"]["encrypt.iter-time"],
+    **{name: OPTIONS["qcow2"][name] for name in _FROM_CREATE},
+}
 
 
 def run(argv: list[str]) -> int:
     """Change options of an existing image."""
     arguments = parse(argv, "h f: t: p q o: help object: image-opts force")
-    given = option_map(arguments)
+    texts = option_texts(arguments)
     driver = arguments.get("f")
-    if "help" in given or "?" in given:
-        if (driver or "qcow2") != "qcow2":
-            raise Failure(f"Format driver '{driver}' does not support option amendment")
-        print_option_help("qcow2", "Amend options for 'qcow2'", AMENDABLE)
-        return 0
-    if not given:
+    if not texts:
         usage("Must specify options (-o)")
+    wanted = help_wanted(texts)
+    if wanted and driver is not None:
+        return _print_help(driver)
     if len(arguments.words) != 1:
-        usage("Expecting one image file name")
+        raise Failure("Expecting one image file name")
+    cache = cache_mode(arguments, "t", "writeback")
     progress = Progress(enabled="p" in arguments and "q" not in arguments)
-    with open_disk(arguments.words[0], arguments, format=driver, read_only=False,
-                   cache=cache_mode(arguments, "t", "writeback")) as device:
+    with progress, open_disk(arguments.words[0], arguments, format=driver, read_only=False,
+                             cache=cache) as device:
+        if wanted:
+            return _print_help(device.format_name)
         if not isinstance(device, Qcow2Device):
-            raise Failure(f"Format driver '{device.format_name}' does not support option "
-                          "amendment")
-        for name in given:
-            if name not in options_of("qcow2"):
-                raise Failure(f"Invalid parameter '{name}'")
-            if name not in AMENDABLE:
-                raise Failure(f"Invalid parameter '{name}'\n"
-                              "This option is only supported for image creation")
-        try:
-            from pytcg.block.qcow2_amend import amend
-
-            values = parse_options("qcow2", given)
-            amend(device, {name: values[name] for name in given})
-        except BlockError as error:
-            raise Failure(str(error)) from None
-    progress.finish()
+            raise _not_amendable(device.format_name)
+        _amend(device, _parse(texts), progress)
     return 0
+
+
+def _amend(device: Qcow2Device, values: CreateValues, progress: Progress) -> None:
+    from pytcg.block.qcow2_amend import amend
+
+    progress(0, 1)
+    try:
+        for name in AMENDABLE:
+            if name.startswith("encrypt.") and name in values:
+                raise BlockError("Can't amend encryption options - encryption not present")
+        amend(device, {name: values.get(name) for name in AMENDABLE if name in values})
+    except BlockError as error:
+        raise Failure(str(error)) from None
+    finally:
+        progress(1, 1)
+
+
+def _parse(texts: list[str]) -> CreateValues:
+    values = CreateValues(AMENDABLE)
+    try:
+        for text in texts:
+            values.parse(text)
+    except BlockError as error:
+        hint = ""
+        with suppress(BlockError):
+            creation = CreateValues({**AMENDABLE, **options_of("qcow2")})
+            for text in texts:
+                creation.parse(text)
+            hint = "\nThis option is only supported for image creation"
+        raise Failure(f"{error}{hint}") from None
+    return values
+
+
+def _print_help(driver: str) -> int:
+    if driver not in FORMATS:
+        raise Failure(f"Unknown file format '{driver}'")
+    if driver != "qcow2":
+        raise _not_amendable(driver)
+    print(f"Amend options for '{driver}':")
+    print_options(AMENDABLE)
+    return 0
+
+
+def _not_amendable(driver: str) -> Failure:
+    return Failure(f"Format driver '{driver}' does not support option amendment")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 
 from pytcg.block.device import BlockError
 from pytcg.block.open import open_image
 from pytcg.typed import TYPE_CHECKING, NoReturn
 
+from . import getopt_long
 from .program import program_name
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ class Failure(Exception):
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+class HelpWanted(Exception):
+    """-h among a command's options."""
 
 
 def usage(message: str) -> NoReturn:
@@ -56,62 +60,20 @@ class Arguments:
 
 
 def parse(argv: Sequence[str], spec: str) -> Arguments:
-    """Parse as getopt_long does, options and words mixed.
+    """Parse options and words; ``--help`` or ``-h`` is all the help there is.
 
     ``spec`` lists the options: ``q f: image-opts output:``; a colon says it takes a value.
     """
     wanted = {item.rstrip(":"): item.endswith(":") for item in spec.split()}
-    given: list[tuple[str, str]] = []
-    words: list[str] = []
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
-        if word == "--":
-            words += rest
-            break
-        if word.startswith("--"):
-            _parse_long(word[2:], wanted, rest, given)
-        elif word.startswith("-") and len(word) > 1:
-            _parse_short(word[1:], wanted, rest, given)
-        else:
-            words.append(word)
+    try:
+        given, words = getopt_long.parse(argv, wanted)
+    except getopt_long.OptionError as error:
+        if error.what == error.MISSING:
+            usage(f"missing argument for option '{error.word}'")
+        usage(f"unrecognized option '{error.word}'")
+    if any(name in ("h", "help") for name, _ in given):
+        raise HelpWanted
     return Arguments(given, words)
-
-
-def _parse_long(
-    text: str, wanted: dict[str, bool], rest: list[str], given: list[tuple[str, str]]
-) -> None:
-    name, equals, value = text.partition("=")
-    found = [option for option in wanted if len(option) > 1 and option.startswith(name)]
-    if name in found:
-        found = [name]
-    if not found:
-        usage(f"unrecognized option '--{name}'")
-    if len(found) > 1:
-        usage(f"option '--{name}' is ambiguous")
-    name = found[0]
-    if wanted[name] and not equals:
-        if not rest:
-            usage(f"option '--{name}' requires an argument")
-        value = rest.pop(0)
-    elif equals and not wanted[name]:
-        usage(f"option '--{name}' doesn't allow an argument")
-    given.append((name, value))
-
-
-def _parse_short(
-    text: str, wanted: dict[str, bool], rest: list[str], given: list[tuple[str, str]]
-) -> None:
-    while text:
-        name, text = text[0], text[1:]
-        if name not in wanted:
-            usage(f"invalid option -- '{name}'")
-        value = ""
-        if wanted[name]:
-            if not text and not rest:
-                usage(f"option requires an argument -- '{name}'")
-            value, text = (text, "") if text else (rest.pop(0), "")
-        given.append((name, value))
 
 
 def one_word(arguments: Arguments, what: str = "Expecting one image file name") -> str:
@@ -184,7 +146,7 @@ def open_disk(
     return device
 
 
-def size_argument(text: str, what: str) -> int:
+def size_argument(text: str, what: str, *, lowest: int = 0, highest: int = (1 << 63) - 1) -> int:
     """A size in bytes, k, M, G, T, P or E."""
     from pytcg.block.options import parse_size
 
@@ -196,31 +158,43 @@ def size_argument(text: str, what: str) -> int:
             f"{PROGRAM}: kilobytes, megabytes, gigabytes, terabytes, petabytes and "
             "exabytes."
         ) from None
-    if value >> 63:
-        raise Failure(f"Invalid {what} specified. Must be between 0 and {(1 << 63) - 1}.")
+    if not lowest <= value <= highest:
+        raise Failure(f"Invalid {what} specified. Must be between {lowest} and {highest}.")
     return value
 
 
 class Progress:
-    """The ``(12.34/100%)`` display of -p."""
+    """The ``(12.34/100%)`` display of -p; without it SIGUSR1 asks for one on standard error."""
 
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
-        self._last = 0.0
-        if enabled:
-            self._show(0.0)
+    def __init__(self, *, enabled: bool, step: float = 1.0) -> None:
+        self.enabled = enabled
+        self._step = step
+        self._shown = 0.0
+        self._asked = False
+        if not enabled:
+            import signal
 
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._enabled and now - self._last > 0.1:
-            self._last = now
-            self._show(100.0 * done / total if total else 100.0)
+            signal.signal(signal.SIGUSR1, self._ask)
 
-    def finish(self) -> None:
-        """Show 100 % and end the line."""
-        if self._enabled:
-            self._show(100.0)
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.enabled:
             print()
 
+    def _ask(self, number: int, frame: object) -> None:
+        self._asked = True
+
+    def __call__(self, done: int, total: int) -> None:
+        percent = 100.0 * done / total if total else 100.0
+        if abs(percent - self._shown) > self._step or percent in (0.0, 100.0):
+            self._shown = percent
+            self._show(percent)
+
     def _show(self, percent: float) -> None:
-        print(f"    ({percent:3.2f}/100%)\r", end="", flush=True)
+        if self.enabled:
+            print(f"    ({percent:3.2f}/100%)\r", end="", flush=True)
+        elif self._asked:
+            self._asked = False
+            print(f"    ({percent:3.2f}/100%)", file=sys.stderr)

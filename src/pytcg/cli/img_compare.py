@@ -18,28 +18,32 @@ class Different(Exception):
 def run(argv: list[str]) -> int:
     """Compare: 0 the same, 1 different, more than 1 for an error."""
     arguments = parse(argv, "h f: F: T: p q s U help object: image-opts force-share")
-    cache = cache_mode(arguments, "T", "writeback")
     if len(arguments.words) != 2:
         usage("Expecting two image file names")
     one, two = arguments.words
+    with Progress(enabled="p" in arguments and "q" not in arguments, step=2.0) as progress:
+        progress(0, 1)
+        return _compare_named(one, two, arguments, progress)
+
+
+def _compare_named(one: str, two: str, arguments: Arguments, progress: Progress) -> int:
+    cache = cache_mode(arguments, "T", "writeback")
     with open_disk(one, arguments, format=arguments.get("f"), cache=cache, code=2) as first, \
             open_disk(two, arguments, format=arguments.get("F"), cache=cache, code=2) as second:
-        return _compare(first, second, arguments)
+        return _compare(first, second, progress, quiet="q" in arguments,
+                        strict="s" in arguments)
 
 
-def _compare(first: BlockDevice, second: BlockDevice, arguments: Arguments) -> int:
-    quiet = "q" in arguments
-    progress = Progress(enabled="p" in arguments and not quiet)
+def _compare(first: BlockDevice, second: BlockDevice, progress: Progress, *, quiet: bool,
+             strict: bool) -> int:
     try:
-        _compare_common(first, second, strict="s" in arguments, quiet=quiet, progress=progress)
+        _compare_common(first, second, strict=strict, quiet=quiet, progress=progress)
     except Different as difference:
-        progress.finish()
         if not quiet:
             print(difference)
         return 1
     except BlockError as error:
         raise Failure(str(error), 4) from None
-    progress.finish()
     if not quiet:
         print("Images are identical.")
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 
 from pytcg.block.convert import Concatenation, Copier, CopyOptions
-from pytcg.block.create import backing_size, create_image, options_of, parse_options
+from pytcg.block.create import create_image, new_values, set_backing
+from pytcg.block.create_values import CreateValues
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.open import FORMATS, open_image
+from pytcg.block.open import format_class, open_image
 from pytcg.block.options import parse_keyval
 from pytcg.block.qcow2 import Qcow2Device
-from pytcg.typed import Any
 
 from .img_common import (
     PROGRAM,
@@ -21,9 +21,11 @@ from .img_common import (
     open_disk,
     parse,
     size_argument,
+    warn,
 )
-from .img_create import option_map, print_option_help
+from .img_create import help_wanted, option_texts, print_create_help
 
+MAX_BUFFER = 16 << 20
 _OPTIONS = ("h f: O: B: F: C c e 6 o: l: S: p t: T: q n m: W U r: help object: image-opts "
             "source-image-opts: target-image-opts target-is-zero salvage bitmaps "
             "skip-broken-bitmaps force-share")
@@ -32,44 +34,70 @@ _OPTIONS = ("h f: O: B: F: C c e 6 o: l: S: p t: T: q n m: W U r: help object: i
 def run(argv: list[str]) -> int:
     """Copy images into a new one."""
     arguments = parse(argv, _OPTIONS)
-    given = option_map(arguments)
-    driver = arguments.get("O")
-    if "help" in given or "?" in given:
-        print_option_help(driver or "raw", f"Supported {driver or 'raw'} options")
-        return 0
-    _check_combinations(arguments, driver)
-    *inputs, output = arguments.words
-    source = _open_sources(inputs, arguments)
-    try:
-        _convert(source, output, driver or "raw", given, arguments)
-    finally:
-        source.close()
+    texts = option_texts(arguments)
+    rules = _copy_rules(arguments)
+    _check_combinations(arguments, texts)
+    *inputs, output = arguments.words or [""]
+    if help_wanted(texts):
+        if "target-image-opts" in arguments:
+            raise Failure("Option help requires a format be specified")
+        return print_create_help(arguments.get("O", "raw") or "", output if inputs else None)
+    if not inputs:
+        raise Failure("Must specify image file name")
+    cache_mode(arguments, "T", "writeback")
+    with Progress(enabled="p" in arguments and "q" not in arguments) as progress:
+        progress(0, 1)
+        source = _open_sources(inputs, arguments)
+        try:
+            _convert(source, output, texts, rules, arguments, progress)
+        finally:
+            source.close()
     return 0
 
 
-def _check_combinations(arguments: Arguments, driver: str | None) -> None:
-    if len(arguments.words) < 2:
-        raise Failure("Must specify image file name" if arguments.words else
-                      "Expecting image file name")
-    if "target-image-opts" in arguments and "n" not in arguments:
-        raise Failure("--target-image-opts requires use of -n flag")
-    if "target-image-opts" in arguments and driver is not None:
-        raise Failure("-O and --target-image-opts are mutually exclusive")
-    if "target-is-zero" in arguments and "n" not in arguments:
-        raise Failure("--target-is-zero requires use of -n flag")
-    if "n" in arguments and "o" in arguments:
-        raise Failure("-o has no effect when skipping image creation")
-    if "C" in arguments and "S" in arguments:
-        raise Failure("Cannot enable copy offloading when -S is used")
-    if "C" in arguments and "c" in arguments:
-        raise Failure("Cannot enable copy offloading when compression is used")
-    if driver is not None and driver not in FORMATS:
-        raise Failure(f"Unknown file format '{driver}'")
-    if driver is not None and "n" not in arguments:
-        try:
-            options_of(driver)
-        except BlockError as error:
-            raise Failure(str(error)) from None
+def _copy_rules(arguments: Arguments) -> CopyOptions:
+    """What the command line alone says about the copy."""
+    text = arguments.get("S")
+    min_sparse = size_argument(text, "buffer size for sparse output") if text else 4096
+    if min_sparse % 512 or min_sparse > MAX_BUFFER:
+        raise Failure("Invalid buffer size for sparse output specified. Valid sizes are multiples "
+                      f"of 512 up to {MAX_BUFFER}. Select 0 to disable sparse detection (fully "
+                      "allocates output).")
+    workers = _number(arguments.get("m", "8") or "")
+    if not 1 <= workers <= 16:
+        raise Failure("Invalid number of coroutines. Allowed number of coroutines is between 1 "
+                      "and 16")
+    rate = arguments.get("r")
+    return CopyOptions(
+        min_sparse=min_sparse, fill_zeroes=min_sparse == 0, compressed="c" in arguments,
+        workers=workers, out_of_order="W" in arguments, salvage="salvage" in arguments,
+        copy_range="C" in arguments, rate=size_argument(rate, "rate limit") if rate else 0,
+        count_data="p" in arguments and "q" not in arguments)
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        return -1
+
+
+def _check_combinations(arguments: Arguments, texts: list[str]) -> None:
+    create = "n" not in arguments
+    rules = (
+        ("skip-broken-bitmaps" in arguments and "bitmaps" not in arguments,
+         "Use of --skip-broken-bitmaps requires --bitmaps"),
+        ("C" in arguments and "c" in arguments, "Cannot enable copy offloading when -c is used"),
+        ("C" in arguments and "S" in arguments, "Cannot enable copy offloading when -S is used"),
+        ("C" in arguments and "salvage" in arguments,
+         "Cannot use copy offloading in salvaging mode"),
+        ("target-image-opts" in arguments and create,
+         "--target-image-opts requires use of -n flag"),
+        (bool(texts) and not create, "-o has no effect when skipping image creation"),
+        ("target-is-zero" in arguments and create, "--target-is-zero requires use of -n flag"))
+    for wrong, message in rules:
+        if wrong:
+            raise Failure(message)
 
 
 def _open_sources(inputs: list[str], arguments: Arguments) -> BlockDevice:
@@ -111,103 +139,115 @@ def select_snapshot(device: BlockDevice, parameter: str) -> None:
         raise Failure(f"Failed to load snapshot: {reason}") from None
 
 
-def _convert(source: BlockDevice, output: str, driver: str, given: dict[str, str],
-             arguments: Arguments) -> None:
-    backing = arguments.get("B") or given.get("backing_file")
+def _convert(source: BlockDevice, output: str, texts: list[str], rules: CopyOptions,
+             arguments: Arguments, progress: Progress) -> None:
     create = "n" not in arguments
-    if create:
-        _create_target(source, output, driver, given, arguments, backing)
-    target = _open_target(output, driver, arguments)
-    with target:
-        if target.size < source.size:
-            raise Failure("output file is smaller than input file")
-        options = _copy_options(source, target, arguments, created=create, backing=backing)
-        progress = Progress(enabled="p" in arguments and "q" not in arguments)
-        copier = Copier(source, target, options, progress)
+    driver = None if "target-image-opts" in arguments else arguments.get("O", "raw") or ""
+    values = _target_values(source, output, driver, texts, arguments) if create else None
+    backing = arguments.get("B") or (values.get("backing_file") if values else None)
+    if backing is not None and "target-is-zero" in arguments:
+        raise Failure("Cannot use --target-is-zero when the destination image has a backing file")
+    if backing is not None and isinstance(source, Concatenation):
+        raise Failure("Having a backing file for the target makes no sense when concatenating "
+                      "multiple input images")
+    if values is not None:
+        _check_values(values)
+    if "bitmaps" in arguments:
+        _check_bitmaps(source, skip_broken="skip-broken-bitmaps" in arguments)
+    if values is not None:
+        assert driver is not None
         try:
-            copier.run()
+            create_image(output, driver, values)
+        except BlockError as error:
+            raise Failure(f"{output}: error while converting {driver}: {error}") from None
+    with _open_target(output, driver, arguments) as target:
+        _check_target(source, target, arguments)
+        below = target.backing if create else None
+        rules = rules._replace(
+            target_is_zero="target-is-zero" in arguments or (
+                create and bool(rules.min_sparse) and backing is None and target.has_zero_init),
+            keep_backing=backing is not None,
+            backing_size=target.size if below is None else below.size)
+        try:
+            Copier(source, target, rules, progress).run()
             if "bitmaps" in arguments:
-                _copy_bitmaps(source, target, skip_broken="skip-broken-bitmaps" in arguments)
+                _copy_bitmaps(source, target)
             target.flush()
         except BlockError as error:
             raise Failure(str(error)) from None
-        progress.finish()
+        progress(1, 1)
 
 
-def _create_target(source: BlockDevice, output: str, driver: str, given: dict[str, str],
-                   arguments: Arguments, backing: str | None) -> None:
-    known = options_of(driver)
+def _target_values(source: BlockDevice, output: str, driver: str | None, texts: list[str],
+                   arguments: Arguments) -> CreateValues:
     try:
-        for option, key in (("B", "backing_file"), ("F", "backing_fmt")):
-            value = arguments.get(option)
-            if value is not None:
-                if key not in known:
-                    raise BlockError(f"Backing file not supported for file format '{driver}'")
-                given[key] = value
-        values: dict[str, Any] = parse_options(driver, given)
-        values.setdefault("size", source.size)
-        if backing is not None:
-            if "backing_fmt" not in values:
-                raise Failure("Backing file specified without backing format")
-            backing_size(output, values, check=True)
-        if "c" in arguments and values.get("preallocation", "off") != "off":
-            raise Failure("Compression and preallocation not supported at the same time")
+        values = new_values(driver or "", output)
+        for text in texts:
+            values.parse(text)
+        values.set("size", str(source.size))
+        set_backing(values, driver or "", arguments.get("B"), arguments.get("F"))
     except BlockError as error:
         raise Failure(str(error)) from None
-    try:
-        create_image(output, driver, values)
-    except BlockError as error:
-        raise Failure(f"{output}: error while converting {driver}: {error}") from None
+    if "c" in arguments:
+        _check_compression(values, driver or "")
+    return values
 
 
-def _open_target(output: str, driver: str, arguments: Arguments) -> BlockDevice:
+def _check_values(values: CreateValues) -> None:
+    if "backing_file" in values and "backing_fmt" not in values:
+        raise Failure("Use of backing file requires explicit backing format")
+
+
+def _check_compression(values: CreateValues, driver: str) -> None:
+    if not format_class(driver).can_compress:
+        raise Failure("Compression not supported for this file format")
+    if values.get("encryption") or values.get("encrypt.format") is not None:
+        raise Failure("Compression and encryption not supported at the same time")
+    if values.get("preallocation") not in (None, "off"):
+        raise Failure("Compression and preallocation not supported at the same time")
+
+
+def _open_target(output: str, driver: str | None, arguments: Arguments) -> BlockDevice:
     cache = cache_mode(arguments, "t", "unsafe")
-    as_options = "target-image-opts" in arguments
     try:
-        return open_image(output, format=None if as_options else driver, cache=cache,
-                          image_opts=as_options)
+        return open_image(output, format=driver, cache=cache, image_opts=driver is None)
     except BlockError as error:
         raise Failure(f"Could not open '{output}': {error}") from None
 
 
-def _copy_options(source: BlockDevice, target: BlockDevice, arguments: Arguments, *,
-                  created: bool, backing: str | None) -> CopyOptions:
-    text = arguments.get("S")
-    min_sparse = size_argument(text, "buffer size for sparse output") if text else 4096
-    if text and (min_sparse % 512 or min_sparse > 1 << 31):
-        raise Failure("Invalid buffer size for sparse output specified. Valid sizes are multiples "
-                      "of 512 up to 2147483136. Select 0 to disable sparse detection (fully "
-                      "allocates output).")
-    if text == "0":
-        min_sparse = 0
-    workers = arguments.get("m", "8") or ""
-    if not workers.isdigit() or not 1 <= int(workers) <= 16:
-        raise Failure("Invalid number of coroutines. Allowed number of coroutines is between 1 "
-                      "and 16")
-    rate = arguments.get("r")
-    return CopyOptions(
-        min_sparse=min_sparse,
-        target_is_zero="target-is-zero" in arguments or (created and target.has_zero_init)
-        or (created and backing is not None),
-        keep_backing=backing is not None,
-        backing_size=target.backing.size if target.backing is not None else 0,
-        compressed="c" in arguments, workers=int(workers), out_of_order="W" in arguments,
-        salvage="salvage" in arguments, copy_range="C" in arguments,
-        rate=size_argument(rate, "rate limit") if rate else 0)
+def _check_target(source: BlockDevice, target: BlockDevice, arguments: Arguments) -> None:
+    if "bitmaps" in arguments and not isinstance(target, Qcow2Device):
+        raise Failure(f"Format driver '{target.format_name}' does not support bitmaps")
+    if "c" in arguments and not target.can_compress:
+        raise Failure("Compression not supported for this file format")
+    if target.size < source.size:
+        raise Failure("output file is smaller than input file")
 
 
-def _copy_bitmaps(source: BlockDevice, target: BlockDevice, *, skip_broken: bool) -> None:
-    if not isinstance(source, Qcow2Device) or not source.has_bitmaps:
+def _check_bitmaps(source: BlockDevice, *, skip_broken: bool) -> None:
+    if isinstance(source, Concatenation):
+        raise Failure("Copying bitmaps only possible with single source")
+    if not isinstance(source, Qcow2Device):
+        raise Failure("Source lacks bitmap support")
+    if not source.has_bitmaps or skip_broken:
         return
-    if not isinstance(target, Qcow2Device):
-        raise BlockError("Format driver does not support persistent bitmaps")
     for bitmap in source.bitmaps.bitmaps:
+        if bitmap.in_use:
+            raise Failure(f"Cannot copy inconsistent bitmap '{bitmap.entry.name}'\n"
+                          f"Try --skip-broken-bitmaps, or use '{PROGRAM} bitmap --remove' to "
+                          "delete it")
+
+
+def _copy_bitmaps(source: BlockDevice, target: BlockDevice) -> None:
+    assert isinstance(source, Qcow2Device) and isinstance(target, Qcow2Device)
+    for bitmap in source.bitmaps.bitmaps if source.has_bitmaps else ():
         entry = bitmap.entry
         if bitmap.in_use:
-            if skip_broken:
-                continue
-            raise BlockError(f"Cannot copy inconsistent bitmap '{entry.name}'\nTry "
-                             f"--skip-broken-bitmaps, or use '{PROGRAM} bitmap --remove'")
-        target.bitmaps.add(entry.name, 1 << entry.granularity_bits)
+            warn(f"Skipping inconsistent bitmap '{entry.name}'")
+            continue
+        try:
+            target.bitmaps.add(entry.name, 1 << entry.granularity_bits)
+        except BlockError as error:
+            raise Failure(f"Failed to create bitmap {entry.name}: {error}") from None
         target.bitmaps.merge(entry.name, source.bitmaps.load(bitmap), entry.granularity_bits)
         target.bitmaps.enable(entry.name, on=bitmap.enabled)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pytcg.block.create import create_image, options_of, parse_options
+from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.memory import page_aligned
 from pytcg.block.open import FORMATS, open_image
 from pytcg.block.options import parse_size
-from pytcg.typed import Any
 
 from .img_common import Failure, open_disk, parse
 
@@ -54,12 +53,14 @@ def _number(values: dict[str, str], key: str, default: int) -> int:
 def _copy(source: BlockDevice, start: int, length: int, output: str, driver: str, block: int
           ) -> None:
     try:
-        options_of(driver)
-        made: dict[str, Any] = {**parse_options(driver, {}), "size": length}
-        create_image(output, driver, made)
+        values = new_values(driver, output)
     except BlockError as error:
-        raise Failure(f"{output}: error while creating output image of type {driver}: "
-                      f"{error}") from None
+        raise Failure(str(error)) from None
+    try:
+        values.set("size", str(length))
+        create_image(output, driver, values)
+    except BlockError as error:
+        raise Failure(f"{output}: error while creating output image: {error}") from None
     try:
         with open_image(output, format=driver) as target:
             buffer = page_aligned(min(block, 1 << 24))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pytcg.block.create import options_of, parse_options
+from pytcg.block.create import new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.measure import Measurement, measure
 from pytcg.block.qcow2_create import CreateOptions
-from pytcg.typed import Any
 
-from .img_common import Arguments, Failure, open_disk, output_format, parse, size_argument
+from .img_common import PROGRAM, Arguments, Failure, open_disk, output_format, parse, size_argument
 from .img_convert import select_snapshot
-from .img_create import option_map
+from .img_create import option_texts
 
 
 def run(argv: list[str]) -> int:
@@ -18,15 +17,16 @@ def run(argv: list[str]) -> int:
     arguments = parse(argv, "h f: l: o: O: U help object: image-opts output: size: force-share")
     as_json = output_format(arguments) == "json"
     text = arguments.get("size")
+    size = size_argument(text, "image size") if text is not None else None
     if len(arguments.words) > 1:
         raise Failure("At most one filename argument is allowed.")
-    if arguments.words and text is not None:
-        raise Failure("--size N cannot be used together with a filename.")
-    if not arguments.words and text is None:
-        raise Failure("Either --size N or one filename must be specified.")
     if not arguments.words and ("image-opts" in arguments or "f" in arguments
                                 or "l" in arguments):
-        raise Failure("--image-opts, -f, and -l can only be used with a filename argument.")
+        raise Failure("--image-opts, -f, and -l require a filename argument.")
+    if arguments.words and size is not None:
+        raise Failure("--size N cannot be used together with a filename.")
+    if not arguments.words and size is None:
+        raise Failure("Either --size N or one filename must be specified.")
     source: BlockDevice | None = None
     if arguments.words:
         source = open_disk(arguments.words[0], arguments, format=arguments.get("f"))
@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
         snapshot = arguments.get("l")
         if source is not None and snapshot is not None:
             select_snapshot(source, snapshot)
-        result = _measure(arguments, source, size_argument(text, "image size") if text else 0)
+        result = _measure(arguments, source, size)
     except BlockError as error:
         raise Failure(str(error)) from None
     finally:
@@ -44,10 +44,17 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _measure(arguments: Arguments, source: BlockDevice | None, size: int) -> Measurement:
+def _measure(arguments: Arguments, source: BlockDevice | None, size: int | None
+             ) -> Measurement:
     driver = arguments.get("O", "raw") or ""
-    options_of(driver)
-    values: dict[str, Any] = parse_options(driver, option_map(arguments))
+    given = new_values(driver, "")
+    try:
+        for option in option_texts(arguments):
+            given.parse(option)
+    except BlockError as error:
+        raise Failure(f"{error}\n{PROGRAM}: Invalid options for file format '{driver}'") from None
+    values = given.as_dict()
+    size = size if size is not None else int(values.get("size", 0))
     names = ("cluster_size", "extended_l2", "refcount_bits", "preallocation")
     version = 2 if values.get("compat") in ("0.10", "v2") else 3
     options = CreateOptions(size, version=version,

@@ -2,58 +2,82 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from pytcg.block.convert import CHUNK
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.open import FORMATS, open_image
+from pytcg.block.driver_names import DRIVER_NAMES
+from pytcg.block.open import open_image
 from pytcg.block.options import resolve_backing
 from pytcg.block.qcow2 import Qcow2Device
 
-from .img_common import Failure, Progress, cache_mode, one_word, open_disk, parse, usage
+from .img_common import (
+    Arguments,
+    Failure,
+    Progress,
+    cache_mode,
+    one_word,
+    open_disk,
+    parse,
+    usage,
+)
 
-GRANULE = 4096
+GRANULE = 512
 
 
 def run(argv: list[str]) -> int:
     """Rebase; safely (copying what differs) unless -u."""
     arguments = parse(argv, "h f: F: b: u p q t: T: U help object: image-opts force-share")
-    name = one_word(arguments, "Expecting one image file name")
-    new_name = arguments.get("b")
+    name = one_word(arguments)
     unsafe = "u" in arguments
-    if new_name is None and not unsafe:
+    if arguments.get("b") is None and not unsafe:
         usage("Must specify backing file (-b) or use unsafe mode (-u)")
-    new_format = arguments.get("F")
-    if new_format is not None and new_format not in FORMATS:
-        raise Failure(f"Invalid format name: '{new_format}'")
-    progress = Progress(enabled="p" in arguments and "q" not in arguments)
-    cache = cache_mode(arguments, "t", "writeback")
-    with open_disk(name, arguments, format=arguments.get("f"), read_only=False, cache=cache,
-                   no_backing=unsafe) as device:
-        if not isinstance(device, Qcow2Device):
-            raise Failure(f"Could not change the backing file to '{new_name or ''}': Operation "
-                          "not supported")
-        try:
-            if not unsafe:
-                _copy_differences(device, new_name or "", new_format, progress)
-            if new_name and not new_format:
-                raise Failure(f"Could not change the backing file to '{new_name}': backing format "
-                              "must be specified")
-            device.change_backing_file(new_name or None, new_format)
-            device.flush()
-        except BlockError as error:
-            raise Failure(f"Could not change the backing file to '{new_name or ''}': "
-                          f"{error}") from None
-    progress.finish()
+    with Progress(enabled="p" in arguments and "q" not in arguments, step=2.0) as progress:
+        progress(0, 1)
+        cache = cache_mode(arguments, "t", "writeback")
+        cache_mode(arguments, "T", "writeback")
+        # -U is for the backing files; the image itself is written.
+        own = Arguments([item for item in arguments.given if item[0] == "image-opts"], [])
+        with open_disk(name, own, format=arguments.get("f"), read_only=False, cache=cache,
+                       no_backing=unsafe) as device:
+            _rebase(device, arguments, progress)
     return 0
 
 
-def _copy_differences(device: Qcow2Device, new_name: str, new_format: str | None,
+def _rebase(device: BlockDevice, arguments: Arguments, progress: Progress) -> None:
+    new_name, new_format = arguments.get("b"), arguments.get("F")
+    if new_format is not None and new_format not in DRIVER_NAMES:
+        raise Failure(f"Invalid format name: '{new_format}'")
+    if "u" not in arguments:
+        _copy_differences(device, new_name or "", arguments, progress)
+    failed = f"Could not change the backing file to '{new_name or '(null)'}'"
+    try:
+        if not isinstance(device, Qcow2Device):
+            raise BlockError(os.strerror(errno.ENOTSUP), errno.ENOTSUP)
+        if new_name and not new_format:
+            raise BlockError("backing format must be specified", errno.EINVAL)
+        device.change_backing_file(new_name or None, new_format if new_name else None)
+        device.flush()
+    except BlockError as error:
+        reason = "No space left in the file header" if error.errno == errno.ENOSPC else error
+        raise Failure(f"{failed}: {reason}") from None
+    finally:
+        progress(1, 1)
+
+
+def _copy_differences(device: BlockDevice, new_name: str, arguments: Arguments,
                       progress: Progress) -> None:
     old = device.backing
     new: BlockDevice | None = None
     if new_name:
-        full = resolve_backing(device.location, new_name)
         try:
-            new = open_image(full, format=new_format, read_only=True)
+            full = resolve_backing(device.location, new_name)
+        except BlockError as error:
+            raise Failure(f"Could not resolve backing filename: {error}") from None
+        try:
+            new = open_image(full, format=arguments.get("F"), read_only=True,
+                             force_share="U" in arguments or "force-share" in arguments)
         except BlockError as error:
             raise Failure(f"Could not open new backing file '{new_name}': {error}") from None
     try:
@@ -65,12 +89,14 @@ def _copy_differences(device: Qcow2Device, new_name: str, new_format: str | None
             offset += extent.length
             progress(offset, device.size)
         device.flush()
+    except BlockError as error:
+        raise Failure(f"Error while writing to COW image: {os.strerror(error.errno)}") from None
     finally:
         if new is not None:
             new.close()
 
 
-def _copy_run(device: Qcow2Device, old: BlockDevice | None, new: BlockDevice | None, offset: int,
+def _copy_run(device: BlockDevice, old: BlockDevice | None, new: BlockDevice | None, offset: int,
               length: int) -> None:
     """Store what reads differently through the new backing file."""
     before, after = _read(old, offset, length), _read(new, offset, length)
@@ -82,7 +108,11 @@ def _copy_run(device: Qcow2Device, old: BlockDevice | None, new: BlockDevice | N
         if differs and start is None:
             start = position
         elif not differs and start is not None:
-            device.pwrite(offset + start, before[start : min(position, length)])
+            stop = min(position, length)
+            if old is None or offset + start >= old.size:
+                device.write_zeroes(offset + start, stop - start)
+            else:
+                device.pwrite(offset + start, before[start:stop])
             start = None
 
 
