@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from pytcg.block.options import parse_keyval, parse_name, parse_size, resolve_ba
 from pytcg.block.probe import probe_format
 from pytcg.block.qcow2 import Qcow2Device
 
-from .images import assert_clean, make, make_open, needs_qemu, run
+from .images import QCOW2_OPTIONS, assert_clean, make, make_open, needs_qemu, run
 
 MIB = 1 << 20
 
@@ -267,6 +269,34 @@ def test_threads_write_one_disk(tmp_path: Path) -> None:
         model = b"".join(bytes([number + 1]) * 1000 for _ in range(100) for number in range(8))
         assert disk.pread(0, len(model)) == model
         assert isinstance(disk, Qcow2Device) and disk.check().clean
+
+
+@pytest.mark.parametrize("options", QCOW2_OPTIONS)
+def test_zeroes_beside_a_write_under_way_spare_it(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str) -> None:
+    stored, go_on = threading.Event(), threading.Event()
+    with make_open(tmp_path / "a.qcow2", 4 * MIB, options) as disk, \
+            ThreadPoolExecutor(3) as pool:
+        assert isinstance(disk, Qcow2Device)
+        pwrite = disk.data_file.pwrite
+
+        def slow(offset: int, data: bytes, *, fua: bool = False) -> None:
+            pwrite(offset, data, fua=fua)
+            if bytes(data).find(b"written") >= 0:
+                stored.set()
+                assert go_on.wait(20)
+
+        monkeypatch.setattr(disk.data_file, "pwrite", slow)
+        write = pool.submit(disk.pwrite, MIB + 100, b"written")
+        assert stored.wait(20)
+        before = pool.submit(disk.write_zeroes, MIB - 100, 200)
+        after = pool.submit(disk.write_zeroes, MIB + 107, MIB)
+        time.sleep(0.05)  # for them to have looked
+        go_on.set()
+        for done in (write, before, after):
+            done.result(20)
+        assert disk.pread(MIB, 200) == b"written".rjust(107, b"\0").ljust(200, b"\0")
+        assert disk.check().clean
 
 
 def test_asynchronous_requests_overlap(tmp_path: Path) -> None:

@@ -48,12 +48,15 @@ class Clearer:
         sub = 1 << self._map.sub_bits
         low, high = start & -sub, -(-end // sub) * sub
         bound = min(high, self._device.size)
-        run = self._map.lookup(start, 1)
-        if (run.kind is not Kind.DATA and self._writer.reads_zero(low, start)
-                and self._writer.reads_zero(end, bound)):
-            self._each_slice(low, high, lambda a, b: self._zero_slice(a, b, True))
-        else:
-            self._write_plain_zeroes(start, end)
+        with self._device.lock:  # until it is done: the rest could be written to meanwhile
+            while self._writer.wait_for(low, high):
+                pass
+            run = self._map.lookup(start, 1)
+            if (run.kind is not Kind.DATA and self._writer.reads_zero(low, start)
+                    and self._writer.reads_zero(end, bound)):
+                self._each_slice(low, high, lambda a, b: self._zero_slice(a, b, True))
+                return
+        self._write_plain_zeroes(start, end)
 
     def _write_plain_zeroes(self, start: int, end: int) -> None:
         zeroes = memoryview(bytes(min(end - start, 1 << 20)))
