@@ -229,7 +229,6 @@ class Copier:
         return self._pack(task, buffer)
 
     def _pack(self, task: _Task, buffer: mmap.mmap) -> list[_Packed]:
-        assert isinstance(self.target, Qcow2Device)
         packed = []
         for start in range(0, task.length, self.unit):
             stop = min(start + self.unit, task.length)
@@ -276,7 +275,6 @@ class Copier:
                     elif packed is None:
                         target.pwrite(offset, data)
                     else:
-                        assert isinstance(target, Qcow2Device)
                         target.write_compressed(offset, data, packed)
         except BlockError as error:
             raise BlockError(f"error while writing at byte {task.offset}: {error}",

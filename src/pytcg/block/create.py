@@ -63,10 +63,18 @@ OPTIONS: dict[str, dict[str, Option]] = {
     },
     "vmdk": {
         "size": SIZE,
-        "subformat": Option("str", "VMDK flat extent format, can be one of {monolithicSparse "
-                            "(default) | monolithicFlat | streamOptimized} "),
         "adapter_type": Option("str", "Virtual adapter type, can be one of ide (default), "
                                "lsilogic, buslogic or legacyESX"),
+        "backing_file": Option("str", "File name of a base image"),
+        "backing_fmt": Option("str", "Must be 'vmdk' if present"),
+        "compat6": Option("bool", "VMDK version 6 image", False),
+        "hwversion": Option("str", "VMDK hardware version", "undefined"),
+        "toolsversion": Option("str", "VMware guest tools version"),
+        "subformat": Option("str", "VMDK flat extent format, can be one of {monolithicSparse "
+                            "(default) | monolithicFlat | twoGbMaxExtentSparse | "
+                            "twoGbMaxExtentFlat | streamOptimized} "),
+        "zeroed_grain": Option("bool", "Enable efficient zero writes using the zeroed-grain GTE "
+                               "feature"),
     },
 }
 

@@ -101,10 +101,11 @@ class BlockDevice(ABC):
     file: BlockDevice | None = None
     backing: BlockDevice | None = None
     has_zero_init: bool = False  # a freshly created image of this kind reads as zeroes
+    can_compress: bool = False  # pack and write_compressed are there
+    needs_compressed_writes = False  # the image holds nothing else (convert turns to -c)
     supports_backing: bool = False
     is_filter: bool = False  # a disk like the one below (``file``), with other behaviour
     debugged: bool = False  # debug_event() does something
-    can_compress: bool = False
     backing_file: str | None = None  # as the image names it
     backing_format: str | None = None
 
@@ -155,6 +156,15 @@ class BlockDevice(ABC):
     def discard(self, offset: int, length: int) -> None:
         """Hint that the range is not needed; it reads as anything or as zeroes after."""
         self.check_range(offset, length, write=True)
+
+    def pack(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """The compressed form of a cluster for write_compressed; None if it won't shrink."""
+        raise NotSupported("Compression not supported for this file format")
+
+    def write_compressed(self, offset: int, data: bytes | bytearray | memoryview,
+                         packed: bytes | None = None) -> None:
+        """Store one whole cluster (or the shorter last one) compressed, if that is smaller."""
+        raise NotSupported("Compression not supported for this file format")
 
     def truncate(self, size: int, *, preallocation: str = "off") -> None:
         """Resize the disk; new bytes read as zeroes."""

@@ -162,6 +162,8 @@ class MappedImage(BlockDevice):
                 block = self.block(index)
                 if block.data and block.load is None:
                     self.host_file(index).pwrite(block.host + inside, part)
+                elif len(part) == self.block_size:
+                    self.allocate(index, bytes(part))
                 else:
                     whole = bytearray(self.block_size)
                     inside_disk = min(self.block_size, self._size - (offset - inside))

@@ -30,8 +30,8 @@ class Qcow2Device(Qcow2Flushing):
     """A qcow2 image, version 2 or 3."""
 
     format_name = "qcow2"
-    supports_backing = True
     can_compress = True
+    supports_backing = True
 
     def __init__(self, file: BlockDevice, header: fmt.Header, *, data_file: BlockDevice | None,
                  read_only: bool, lazy_refcounts: bool | None = None,

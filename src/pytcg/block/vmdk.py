@@ -1,177 +1,37 @@
 """VMDK, VMware's format: a text descriptor and extents, flat or sparse, perhaps compressed.
 
-Reference: VMware's "Virtual Disk Format 5.0". Integers are little-endian.
+Reference: VMware's "Virtual Disk Format 5.0". The sparse extents are in vmdk_sparse.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-import struct
+import sys
 import zlib
-from array import array
+from collections.abc import Callable
 
-from pytcg.typed import TYPE_CHECKING, Any, NamedTuple
+from pytcg.typed import TYPE_CHECKING, Any
 
 from .device import BlockDevice, BlockError, Extent, ImageFormatError, NotSupported
-from .mapped import ABSENT, SECTOR, ZERO, Block, MappedImage, TableLru, read_table
+from .mapped import SECTOR
 from .options import resolve_backing
 from .posix import PosixFile
 from .raw import RawDevice
+from .vmdk_descriptor import (
+    MAX_DESCRIPTOR,
+    ExtentLine,
+    check_create_type,
+    parse_descriptor,
+    renew_cid,
+)
+from .vmdk_sparse import MAGIC, MAGIC_COWD, SparseExtent
 
 if TYPE_CHECKING:
+    from .check_result import CheckResult
     from .open import OpenFlags
 
-MAGIC = b"KDMV"
-FLAG_NEWLINE, FLAG_REDUNDANT, FLAG_ZERO_GRAIN = 1, 2, 4
-FLAG_COMPRESSED, FLAG_MARKERS = 1 << 16, 1 << 17
-AT_END = (1 << 64) - 1  # the grain directory's place when a footer knows it
-MAX_DESCRIPTOR = 1 << 20
-MAX_GRAIN = 16 << 20
-MAX_DISK = 64 << 40
-GRAIN_SECTORS = 128
-GT_ENTRIES = 512
-NO_PARENT = 0xFFFFFFFF
-_HEADER = struct.Struct("<4sIIQQQQIQQQBccccH")
-_EXTENT = re.compile(r'^(RW|RDONLY|NOACCESS) ([0-9]+) (\w+)(?: "([^"\n]*)")?(?: ([0-9]+))?\s*$')
-
-
-class SparseHeader(NamedTuple):
-    """The header of a sparse extent."""
-
-    magic: bytes
-    version: int
-    flags: int
-    capacity: int
-    grain: int
-    descriptor_at: int
-    descriptor_sectors: int
-    gt_entries: int
-    redundant_at: int
-    directory_at: int
-    overhead: int
-
-
-def parse_sparse_header(data: bytes) -> SparseHeader:
-    """Read a header (or footer) and check what it claims."""
-    header = SparseHeader(*_HEADER.unpack_from(data)[:11])
-    if header.magic != MAGIC:
-        raise ImageFormatError("Image not in VMDK format")
-    if header.version > 3:
-        raise NotSupported(f"Unsupported VMDK version {header.version}")
-    if not 1 <= header.grain <= MAX_GRAIN // SECTOR or header.grain & (header.grain - 1):
-        raise ImageFormatError("Invalid granularity, image may be corrupt")
-    if not 1 <= header.gt_entries <= 512:
-        raise ImageFormatError("L2 table size too big")
-    return header
-
-
-class SparseExtent(MappedImage):
-    """A sparse extent: a grain directory of grain tables."""
-
-    format_name = "vmdk"
-    writable_format = True
-
-    def __init__(self, file: BlockDevice) -> None:
-        header = parse_sparse_header(file.pread(0, SECTOR))
-        if header.directory_at == AT_END:
-            # The footer is followed by the end-of-stream marker.
-            header = parse_sparse_header(file.pread(max(0, file.size - 2 * SECTOR), SECTOR))
-        self.header = header
-        self._compressed = bool(header.flags & FLAG_COMPRESSED)
-        if self._compressed and not file.read_only:
-            raise BlockError("Compressed VMDK images can only be read", errno.EROFS)
-        super().__init__(file, header.capacity * SECTOR, header.grain * SECTOR)
-        span = header.gt_entries * header.grain
-        entries = -(-header.capacity // span)
-        self._directory = read_table(file, header.directory_at * SECTOR, entries, "I",
-                                     what="L1 table")
-        self._tables = TableLru(self._load_table)
-        self._last: tuple[int, bytes] | None = None
-
-    def _load_table(self, sector: int) -> array[int]:
-        return read_table(self.file, sector * SECTOR, self.header.gt_entries, "I",
-                          what="L2 table")
-
-    def block(self, index: int) -> Block:
-        first, second = divmod(index, self.header.gt_entries)
-        table = self._directory[first]
-        if not table:
-            return ABSENT
-        sector = self._tables.get(table)[second]
-        if sector == 0:
-            return ABSENT
-        if sector == 1 and self.header.flags & FLAG_ZERO_GRAIN:
-            return ZERO
-        if self._compressed:
-            return Block(True, False, 0, lambda: self._inflate(sector))
-        return Block(True, False, sector * SECTOR)
-
-    def _inflate(self, sector: int) -> bytes:
-        last = self._last
-        if last is not None and last[0] == sector:
-            return last[1]
-        at = sector * SECTOR
-        length = int.from_bytes(self.file.pread(at + 8, 4), "little")
-        if length > 2 * self.block_size + SECTOR:
-            raise BlockError("Compressed grain is too long", errno.EINVAL)
-        try:
-            plain = zlib.decompressobj().decompress(self.file.pread(at + 12, length),
-                                                    self.block_size)
-        except zlib.error as error:
-            raise BlockError(f"Could not decompress a grain: {error}") from None
-        plain = plain.ljust(self.block_size, b"\0")
-        self._last = (sector, plain)
-        return plain
-
-    def allocate(self, index: int, content: bytes) -> None:
-        first, second = divmod(index, self.header.gt_entries)
-        at = -(-self.file.size // SECTOR)
-        self.file.pwrite(at * SECTOR, content)
-        sector = self._directory[first]
-        if not sector:
-            raise ImageFormatError("VMDK image lacks a grain table")
-        self._tables.get(sector)[second] = at
-        self.file.pwrite(sector * SECTOR + 4 * second, at.to_bytes(4, "little"))
-        if self.header.flags & FLAG_REDUNDANT:
-            copy_at = self.header.redundant_at * SECTOR + 4 * first
-            copy = int.from_bytes(self.file.pread(copy_at, 4), "little")
-            self.file.pwrite(copy * SECTOR + 4 * second, at.to_bytes(4, "little"))
-
-
-class Descriptor(NamedTuple):
-    """The text that says what the disk is made of."""
-
-    values: dict[str, str]
-    extents: list[tuple[int, str, str, int]]  # sectors, type, file name, offset in sectors
-
-    @property
-    def create_type(self) -> str:
-        """monolithicSparse and so on."""
-        return self.values.get("createType", "")
-
-    def cid(self, key: str) -> int:
-        """CID or parentCID."""
-        try:
-            return int(self.values.get(key, "ffffffff"), 16)
-        except ValueError:
-            raise ImageFormatError(f"Invalid {key} in VMDK descriptor") from None
-
-
-def parse_descriptor(text: str) -> Descriptor:
-    """Read a descriptor."""
-    values: dict[str, str] = {}
-    extents = []
-    for line in text.split("\0")[0].splitlines():
-        found = _EXTENT.match(line.strip())
-        if found:
-            _, sectors, kind, name, offset = found.groups()
-            extents.append((int(sectors), kind, name or "", int(offset or 0)))
-        elif "=" in line and not line.startswith("#"):
-            key, _, value = line.partition("=")
-            values[key.strip()] = value.strip().strip('"')
-    return Descriptor(values, extents)
+MAX_EXTENTS = 1 << 15
 
 
 class VmdkDevice(BlockDevice):
@@ -179,61 +39,67 @@ class VmdkDevice(BlockDevice):
 
     format_name = "vmdk"
     supports_backing = True
-    has_zero_init = True
+    can_compress = True
 
     def __init__(self, file: BlockDevice) -> None:
         self.file: BlockDevice = file
         self.filename = file.filename
         self.read_only = file.read_only
         self._opened: list[BlockDevice] = []
+        self._parent: BlockDevice | None = None  # the backing file the extents know
+        self._renew_cid = True
         self.parts: list[BlockDevice] = []
+        self._place = (0, 0)  # the descriptor's offset and length
         try:
             self._open_parts(file)
         except BaseException:
             self._close_extents()
             raise
-        self._starts = [sum(part.size for part in self.parts[:index])
-                        for index in range(len(self.parts))]
-        self._size = sum(part.size for part in self.parts)
+        self._starts = []
+        self._size = 0
+        for part in self.parts:
+            self._starts.append(self._size)
+            self._size += part.size
         self.cluster_size = max(part.cluster_size for part in self.parts)
-        parent = self.descriptor.cid("parentCID")
-        if parent != NO_PARENT:
-            if len(self.parts) > 1:
-                raise NotSupported("VMDK images of several extents can't have a backing file")
-            self.backing_file = self.descriptor.values.get("parentFileNameHint")
-            self.backing_format = "vmdk"
+        self.has_zero_init = all(part.has_zero_init for part in self.parts)
+        self.needs_compressed_writes = any(
+            isinstance(part, SparseExtent) and part.compressed for part in self.parts)
+        self.backing_file = self.descriptor.values.get("parentFileNameHint")
+        self.backing_format = "vmdk" if self.backing_file is not None else None
 
     def _open_parts(self, file: BlockDevice) -> None:
-        if file.pread(0, 4) == MAGIC:
+        if file.pread(0, 4) in (MAGIC, MAGIC_COWD):
             extent = SparseExtent(file)
             header = extent.header
-            text = b""
-            if header.descriptor_at:
-                length = min(header.descriptor_sectors * SECTOR, MAX_DESCRIPTOR)
-                text = file.pread(header.descriptor_at * SECTOR, length)
-            self.descriptor = parse_descriptor(text.decode(errors="replace"))
+            length = min(header.descriptor_sectors * SECTOR, MAX_DESCRIPTOR)
+            if header.descriptor_at and header.descriptor_at * SECTOR < file.size:
+                self._place = (header.descriptor_at * SECTOR, length)
+            self.descriptor = parse_descriptor(file.pread(*self._place))
             self.parts = [extent]
             return
-        if file.size > MAX_DESCRIPTOR:
-            raise ImageFormatError("VMDK descriptor is too large")
-        text = file.pread(0, file.size)
-        if b"# Disk DescriptorFile" not in text:
-            raise ImageFormatError("Image not in VMDK format")
-        self.descriptor = parse_descriptor(text.decode(errors="replace"))
-        for sectors, kind, name, offset in self.descriptor.extents:
-            self.parts.append(self._open_extent(sectors, kind, name, offset))
-        if not self.parts:
+        if file.size < 4:
+            raise ImageFormatError("File is too small, not a valid image")
+        self._place = (0, min(file.size, MAX_DESCRIPTOR))
+        self.descriptor = parse_descriptor(file.pread(*self._place))
+        check_create_type(self.descriptor)
+        if not 0 < len(self.descriptor.extents) <= MAX_EXTENTS:
             raise ImageFormatError("VMDK descriptor names no extents")
+        for line in self.descriptor.extents:
+            self.parts.append(self._open_extent(line))
 
-    def _open_extent(self, sectors: int, kind: str, name: str, offset: int) -> BlockDevice:
-        if kind not in ("FLAT", "SPARSE"):
-            raise NotSupported(f"Unsupported extent type '{kind}'")
-        path = resolve_backing(self.filename, name)
+    def _open_extent(self, line: ExtentLine) -> BlockDevice:
+        if line.type == "SESPARSE":
+            raise NotSupported(f"Unsupported extent type '{line.type}'")
+        try:
+            path = resolve_backing(self.filename, line.name)
+        except BlockError:
+            raise BlockError("Cannot use relative paths with VMDK descriptor file "
+                             f"'{self.filename}'", errno.EINVAL) from None
         opened = PosixFile(path, read_only=self.read_only)
         self._opened.append(opened)
-        if kind == "SPARSE":
+        if line.type in ("SPARSE", "VMFSSPARSE"):
             return SparseExtent(opened)
-        return RawDevice(opened, offset=offset * SECTOR, size=sectors * SECTOR)
+        return RawDevice(opened, offset=line.offset * SECTOR, size=line.sectors * SECTOR)
 
     @classmethod
     def open(cls, file: BlockDevice, flags: OpenFlags) -> VmdkDevice:
@@ -242,28 +108,52 @@ class VmdkDevice(BlockDevice):
 
     def format_specific(self) -> dict[str, Any]:
         """What info shows."""
-        extents = []
-        for index, part in enumerate(self.parts):
-            found: dict[str, Any] = {"virtual-size": part.size, "filename": part.filename}
-            if part.cluster_size:
-                found["cluster-size"] = part.cluster_size
-            kinds = self.descriptor.extents
-            flat = isinstance(part, RawDevice)
-            shown = kinds[index][1] if part.filename != self.filename and kinds else ""
-            extents.append(found | {"format": "FLAT" if flat else shown})
+        kind = self.descriptor.create_type
+        if self.parts[0].file is self.file:
+            kind = "streamOptimized" if self.needs_compressed_writes else kind
+            kind = kind or "monolithicSparse"
         return {"cid": self.descriptor.cid("CID"), "parent-cid": self.descriptor.cid("parentCID"),
-                "create-type": self.descriptor.create_type, "extents": extents}
+                "create-type": kind,
+                "extents": [self._describe_extent(index) for index in range(len(self.parts))]}
+
+    def _describe_extent(self, index: int) -> dict[str, Any]:
+        part = self.parts[index]
+        found: dict[str, Any] = {}
+        if isinstance(part, SparseExtent) and part.compressed:
+            found["compressed"] = True
+        found |= {"virtual-size": part.size, "filename": part.filename}
+        if part.cluster_size:
+            found["cluster-size"] = part.cluster_size
+        named = part.file is not self.file
+        return found | {"format": self.descriptor.extents[index].type if named else ""}
 
     @property
     def size(self) -> int:
         return self._size
 
+    @property
+    def allocated_size(self) -> int | None:
+        sizes = [file.allocated_size or 0 for file in (self.file, *self._opened)]
+        return sum(sizes)
+
     def _at(self, offset: int) -> tuple[BlockDevice, int]:
-        index = next(index for index in range(len(self.parts) - 1, -1, -1)
-                     if self._starts[index] <= offset)
-        part = self.parts[index]
-        part.backing = self.backing  # only a single extent has one: offsets agree
-        return part, offset - self._starts[index]
+        from bisect import bisect_right
+
+        if self.backing is not self._parent:
+            self._adopt(self.backing)
+        index = bisect_right(self._starts, offset) - 1
+        return self.parts[index], offset - self._starts[index]
+
+    def _adopt(self, backing: BlockDevice | None) -> None:
+        """Show each extent its part of the backing file, if that is still the one it overlays."""
+        if isinstance(backing, VmdkDevice) and (
+                backing.descriptor.cid("CID") != self.descriptor.cid("parentCID")):
+            raise BlockError(os.strerror(errno.EINVAL), errno.EINVAL)
+        for part, start in zip(self.parts, self._starts, strict=True):
+            part.backing = backing
+            if start and backing is not None:
+                part.backing = RawDevice(backing, offset=min(start, backing.size))
+        self._parent = backing
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         self.check_range(offset, len(buffer))
@@ -280,8 +170,63 @@ class VmdkDevice(BlockDevice):
         while rest:
             part, inside = self._at(offset)
             step = min(len(rest), part.size - inside)
+            self._check_whole_grains(part, inside, step)
             part.pwrite(inside, rest[:step])
+            self._content_changed()
             offset, rest = offset + step, rest[step:]
+        if fua:
+            self.flush()
+
+    @staticmethod
+    def _check_whole_grains(part: BlockDevice, inside: int, length: int) -> None:
+        """A compressed grain can't be filled in later: only whole ones are written."""
+        if isinstance(part, SparseExtent) and part.compressed and (
+                inside % part.block_size
+                or (length % part.block_size and inside + length != part.size)):
+            raise BlockError(os.strerror(errno.EINVAL), errno.EINVAL)
+
+    def _content_changed(self) -> None:
+        if self._renew_cid:
+            self._renew_cid = False
+            renew_cid(self.file, *self._place)
+
+    def pack(self, data: bytes | bytearray | memoryview) -> bytes:
+        """The form in which a compressed extent stores a grain."""
+        return zlib.compress(data)
+
+    def write_compressed(self, offset: int, data: bytes | bytearray | memoryview,
+                         packed: bytes | None = None) -> None:
+        """Store whole grains, compressed in the extents that are."""
+        self.check_range(offset, len(data), write=True)
+        part, inside = self._at(offset)
+        if (packed is None or not isinstance(part, SparseExtent) or not part.compressed
+                or len(data) > part.block_size):
+            self.pwrite(offset, data)
+            return
+        self._check_whole_grains(part, inside, len(data))
+        part.store_packed(inside // part.block_size, packed)
+        self._content_changed()
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
+                     fua: bool = False) -> None:
+        self.check_range(offset, length, write=True)
+        end = offset + length
+        while offset < end:
+            part, inside = self._at(offset)
+            step = min(end - offset, part.size - inside)
+            if isinstance(part, SparseExtent) and part.has_zero_grain:
+                step = min(step, part.block_size - inside % part.block_size)
+                if step == part.block_size:
+                    part.make_zero(inside // part.block_size)
+                    self._content_changed()
+                else:
+                    self.pwrite(offset, bytes(step))
+            elif isinstance(part, SparseExtent):
+                super().write_zeroes(offset, step)
+            else:
+                part.write_zeroes(inside, step, may_unmap=may_unmap)
+                self._content_changed()
+            offset += step
         if fua:
             self.flush()
 
@@ -292,6 +237,25 @@ class VmdkDevice(BlockDevice):
     def flush(self) -> None:
         for part in self.parts:
             part.flush()
+        if self._opened:
+            self.file.flush()
+
+    def check(self, *, repair: str | None = None,
+              report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+              ) -> CheckResult:
+        """Look at every grain's place; nothing can be repaired."""
+        from .check_result import CheckResult
+
+        if repair is not None:
+            raise NotSupported("This image format does not support checks")
+        for part in self.parts:
+            if isinstance(part, SparseExtent):
+                try:
+                    part.check()
+                except BlockError as error:
+                    report(str(error))
+                    raise BlockError(os.strerror(error.errno), error.errno) from None
+        return CheckResult()
 
     def _close_extents(self) -> None:
         for opened in self._opened:
@@ -304,56 +268,6 @@ class VmdkDevice(BlockDevice):
     @staticmethod
     def create_image(path: str, size: int, values: dict[str, Any]) -> None:
         """Make an image."""
-        if size > MAX_DISK:
-            raise BlockError("VMDK disks can have at most 64 TiB", errno.EFBIG)
-        kind = values.get("subformat", "monolithicSparse")
-        if kind == "monolithicFlat":
-            base = path.removesuffix(".vmdk")
-            flat = base + "-flat.vmdk"
-            PosixFile.create(flat, size).close()
-            extent = f'RW {size // SECTOR} FLAT "{os.path.basename(flat)}" 0'
-            with PosixFile.create(path) as file:
-                file.pwrite(0, _descriptor_text(kind, extent, size, values).encode())
-            return
-        if kind != "monolithicSparse":
-            raise BlockError(f"Making VMDK images of subformat '{kind}' is not supported",
-                             errno.ENOTSUP)
-        extent = f'RW {size // SECTOR} SPARSE "{os.path.basename(path)}"'
-        with PosixFile.create(path) as file:
-            _write_sparse(file, size, _descriptor_text(kind, extent, size, values).encode())
+        from .vmdk_create import create_vmdk
 
-
-def _descriptor_text(kind: str, extent: str, size: int, values: dict[str, Any]) -> str:
-    adapter = values.get("adapter_type", "ide")
-    if adapter not in ("ide", "buslogic", "lsilogic", "legacyESX"):
-        raise BlockError(f"Unknown adapter type: {adapter}", errno.EINVAL)
-    heads = 16 if adapter == "ide" else 255
-    cid = int.from_bytes(os.urandom(4), "little")
-    return (f"# Disk DescriptorFile\nversion=1\nCID={cid:x}\nparentCID=ffffffff\n"
-            f'createType="{kind}"\n\n# Extent description\n{extent}\n\n# The Disk Data Base\n'
-            '#DDB\n\nddb.virtualHWVersion = "4"\n'
-            f'ddb.geometry.cylinders = "{size // (63 * heads * SECTOR)}"\n'
-            f'ddb.geometry.heads = "{heads}"\nddb.geometry.sectors = "63"\n'
-            f'ddb.adapterType = "{adapter}"\nddb.toolsVersion = "2147483647"\n')
-
-
-def _write_sparse(file: PosixFile, size: int, text: bytes) -> None:
-    """Header, descriptor, and two sets of grain directory and (empty) grain tables."""
-    capacity = size // SECTOR
-    tables = -(-capacity // (GT_ENTRIES * GRAIN_SECTORS))
-    table_sectors = GT_ENTRIES * 4 // SECTOR
-    directory_sectors = -(-tables * 4 // SECTOR)
-    descriptor_sectors = 20
-    redundant_at = 1 + descriptor_sectors
-    directory_at = redundant_at + directory_sectors + tables * table_sectors
-    overhead = directory_at + directory_sectors + tables * table_sectors
-    overhead = -(-overhead // GRAIN_SECTORS) * GRAIN_SECTORS
-    header = _HEADER.pack(MAGIC, 1, FLAG_NEWLINE | FLAG_REDUNDANT, capacity, GRAIN_SECTORS, 1,
-                          descriptor_sectors, GT_ENTRIES, redundant_at, directory_at, overhead, 0,
-                          b"\n", b" ", b"\r", b"\n", 0)
-    file.pwrite(0, header.ljust(SECTOR, b"\0") + text)
-    for at in (redundant_at, directory_at):
-        first = at + directory_sectors
-        directory = array("I", [first + index * table_sectors for index in range(tables)])
-        file.pwrite(at * SECTOR, struct.pack(f"<{tables}I", *directory))
-    file.truncate(overhead * SECTOR)
+        create_vmdk(path, size, values)

@@ -164,6 +164,7 @@ def _convert(source: BlockDevice, output: str, texts: list[str], rules: CopyOpti
         _check_target(source, target, arguments)
         below = target.backing if create else None
         rules = rules._replace(
+            compressed=rules.compressed or target.needs_compressed_writes,
             target_is_zero="target-is-zero" in arguments or (
                 create and bool(rules.min_sparse) and backing is None and target.has_zero_init),
             keep_backing=backing is not None,

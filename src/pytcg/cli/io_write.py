@@ -110,9 +110,8 @@ def _zeroing(disk: BlockDevice, offset: int, length: int, flags: set[str]
 
 def _compressed(disk: BlockDevice, offset: int, data: bytes) -> Callable[[], list[str]]:
     def work() -> list[str]:
-        # Formats that compress have it; that it writes is why a filter must not hide it.
-        store = getattr(unfiltered(disk), "write_compressed", None)
-        if store is None:
+        image = unfiltered(disk)
+        if not image.can_compress:
             raise NotSupported("no compression")
         check_in_range(disk, offset, len(data))
         cluster = disk.cluster_size
@@ -122,7 +121,7 @@ def _compressed(disk: BlockDevice, offset: int, data: bytes) -> Callable[[], lis
         for at in range(0, len(data), cluster):
             if disk.layer_status(offset + at, min(cluster, len(data) - at)).data:
                 raise BlockError("compressed writes don't overwrite", errno.EIO)
-            store(offset + at, memoryview(data)[at : at + cluster])
+            image.write_compressed(offset + at, memoryview(data)[at : at + cluster])
         return []
 
     return work
