@@ -23,7 +23,9 @@ FORMATS = [
     ("qed", ""), ("qed", "cluster_size=4k,table_size=4"),
 ]
 WRITABLE = [("vdi", ""), ("vdi", "static=on"), ("vpc", ""), ("vpc", "subformat=fixed"),
-            ("vpc", "force_size=on"), ("vmdk", ""), ("vmdk", "subformat=monolithicFlat")]
+            ("vpc", "force_size=on"), ("vmdk", ""), ("vmdk", "subformat=monolithicFlat"),
+            ("vmdk", "subformat=twoGbMaxExtentSparse"), ("vmdk", "zeroed_grain=on"),
+            ("vhdx", ""), ("vhdx", "subformat=fixed")]
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_qemu_reads_what_we_wrote(driver: str, options: str, tmp_path: Path) -> 
     with open_image(str(path), format=driver) as disk:
         assert disk.pread(0, disk.size) == model
     assert_same_content(path, driver, bytes(model))
-    if driver in ("vdi", "vmdk"):
+    if driver in ("vdi", "vmdk", "vhdx"):
         assert run("qemu-img", "check", path).returncode == 0
 
 

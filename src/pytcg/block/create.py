@@ -61,6 +61,17 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "force_size": Option("bool", "Force disk size calculation to use the actual size "
                              "specified, rather than using the nearest CHS-based calculation"),
     },
+    "vhdx": {
+        "size": Option("size", "Virtual disk size; max of 64TB."),
+        "log_size": Option("size", "Log size; min 1MB.", 1 << 20),
+        "block_size": Option("size", "Block Size; min 1MB, max 256MB. 0 means auto-calculate "
+                             "based on image size.", 0),
+        "subformat": Option("str", "VHDX format type, can be either 'dynamic' or 'fixed'. Default "
+                            "is 'dynamic'."),
+        "block_state_zero": Option("bool", "Force use of payload blocks of type 'ZERO'. "
+                                   "Non-standard, but default.  Do not set to 'off' when using "
+                                   "'qemu-img convert' with subformat=dynamic."),
+    },
     "vmdk": {
         "size": SIZE,
         "adapter_type": Option("str", "Virtual adapter type, can be one of ide (default), "

@@ -101,6 +101,18 @@ class MappedImage(BlockDevice):
         """Give block ``index`` a place and this content (formats that can be written)."""
         raise BlockError(os.strerror(errno.EROFS), errno.EROFS)
 
+    def fill(self, index: int, inside: int, part: memoryview) -> None:
+        """Write a part of block ``index``, which has no place yet."""
+        if len(part) == self.block_size:
+            self.allocate(index, bytes(part))
+            return
+        whole = bytearray(self.block_size)
+        start = index * self.block_size
+        inside_disk = min(self.block_size, self._size - start)
+        self.read_into(start, memoryview(whole)[:inside_disk])
+        whole[inside : inside + len(part)] = part
+        self.allocate(index, bytes(whole))
+
     @property
     def size(self) -> int:
         return self._size
@@ -162,14 +174,8 @@ class MappedImage(BlockDevice):
                 block = self.block(index)
                 if block.data and block.load is None:
                     self.host_file(index).pwrite(block.host + inside, part)
-                elif len(part) == self.block_size:
-                    self.allocate(index, bytes(part))
                 else:
-                    whole = bytearray(self.block_size)
-                    inside_disk = min(self.block_size, self._size - (offset - inside))
-                    self.read_into(offset - inside, memoryview(whole)[:inside_disk])
-                    whole[inside : inside + len(part)] = part
-                    self.allocate(index, bytes(whole))
+                    self.fill(index, inside, part)
             offset, rest = offset + len(part), rest[len(part) :]
         if fua:
             self.flush()

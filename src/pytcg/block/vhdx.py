@@ -1,100 +1,47 @@
-"""VHDX, Hyper-V's format: regions, metadata items and a block allocation table (reading).
+"""VHDX, Hyper-V's format: regions, metadata items, a block allocation table and a log for both.
 
 Reference: Microsoft's [MS-VHDX]. Integers are little-endian.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
-import uuid
+import sys
+from collections.abc import Callable
 
-from pytcg.typed import TYPE_CHECKING
+from pytcg.typed import TYPE_CHECKING, Any
 
-from .device import BlockDevice, ImageFormatError, NotSupported
+from .device import BlockDevice, BlockError, ImageFormatError, NotSupported
 from .mapped import ABSENT, ZERO, Block, MappedImage, read_table
+from .vhdx_format import (
+    BAT,
+    FILE_PARAMETERS,
+    LOGICAL_SECTOR_SIZE,
+    MAX_DISK,
+    METADATA,
+    MIB,
+    NO_LOG,
+    PARAMETER_HAS_PARENT,
+    STATE_FULLY_PRESENT,
+    STATE_NOT_PRESENT,
+    STATE_UNDEFINED,
+    STATE_UNMAPPED,
+    STATE_ZERO,
+    VIRTUAL_DISK_SIZE,
+    read_header,
+    read_metadata,
+    read_regions,
+)
 
 if TYPE_CHECKING:
+    from .check_result import CheckResult
     from .open import OpenFlags
-
-HEADERS_AT = (64 << 10, 128 << 10)
-REGIONS_AT = (192 << 10, 256 << 10)
-BAT = uuid.UUID("2dc27766-f623-4200-9d64-115e9bfd4a08")
-METADATA = uuid.UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e")
-FILE_PARAMETERS = uuid.UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b")
-VIRTUAL_DISK_SIZE = uuid.UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8")
-LOGICAL_SECTOR_SIZE = uuid.UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
-PARAMETER_HAS_PARENT = 2
-STATE_NOT_PRESENT, STATE_UNDEFINED, STATE_ZERO, STATE_UNMAPPED = 0, 1, 2, 3
-STATE_FULLY_PRESENT = 6
-MAX_DISK = 64 << 40
+    from .vhdx_log import Log
 
 
-def crc32c(data: bytes) -> int:
-    """The Castagnoli CRC."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC_TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-def _crc_entry(value: int) -> int:
-    for _ in range(8):
-        value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-    return value
-
-
-_CRC_TABLE = tuple(_crc_entry(value) for value in range(256))
-
-
-def _valid(block: bytes, signature: bytes) -> bool:
-    """Signature and checksum (bytes 4 to 8, taken as zero) are right."""
-    stored = int.from_bytes(block[4:8], "little")
-    return block[:4] == signature and crc32c(block[:4] + bytes(4) + block[8:]) == stored
-
-
-def _current_header(file: BlockDevice) -> bytes:
-    """The valid header of the higher sequence number."""
-    headers = [file.pread(offset, 4096) for offset in HEADERS_AT]
-    valid = [header for header in headers if _valid(header, b"head")]
-    if not valid:
-        raise ImageFormatError("No valid VHDX header found")
-    return max(valid, key=lambda header: int.from_bytes(header[8:16], "little"))
-
-
-def _regions(file: BlockDevice) -> dict[uuid.UUID, tuple[int, int]]:
-    """(offset, length) of each region."""
-    for offset in REGIONS_AT:
-        table = file.pread(offset, 65536)
-        if _valid(table, b"regi"):
-            break
-    else:
-        raise ImageFormatError("No valid VHDX region table found")
-    count = int.from_bytes(table[8:12], "little")
-    if count > 2047:
-        raise ImageFormatError("VHDX region table is invalid")
-    found = {}
-    for index in range(count):
-        ident, start, length, _ = struct.unpack_from("<16sQII", table, 16 + 32 * index)
-        found[uuid.UUID(bytes_le=ident)] = (start, length)
-    if BAT not in found or METADATA not in found:
-        raise ImageFormatError("VHDX image lacks its BAT or metadata region")
-    return found
-
-
-def _metadata(file: BlockDevice, start: int) -> dict[uuid.UUID, bytes]:
-    """The metadata items."""
-    table = file.pread(start, 65536)
-    if table[:8] != b"metadata":
-        raise ImageFormatError("VHDX metadata table is invalid")
-    count = int.from_bytes(table[10:12], "little")
-    found = {}
-    for index in range(min(count, 2047)):
-        ident, offset, length = struct.unpack_from("<16sII", table, 32 + 32 * index)
-        found[uuid.UUID(bytes_le=ident)] = file.pread(start + offset, min(length, 4096))
-    return found
-
-
-def _item(items: dict[uuid.UUID, bytes], ident: uuid.UUID, length: int) -> bytes:
+def _item(items: dict[bytes, bytes], ident: bytes, length: int) -> bytes:
     data = items.get(ident, b"")
     if len(data) < length:
         raise ImageFormatError("VHDX image lacks a metadata item")
@@ -105,15 +52,16 @@ class VhdxDevice(MappedImage):
     """A VHDX image."""
 
     format_name = "vhdx"
+    writable_format = True
 
-    def __init__(self, file: BlockDevice) -> None:
+    def __init__(self, file: BlockDevice, *, check: bool = False) -> None:
         if file.pread(0, 8) != b"vhdxfile":
             raise ImageFormatError("Image not in VHDX format")
-        header = _current_header(file)
-        if any(header[48:64]):  # the log's GUID
-            raise NotSupported("The VHDX image contains a log that needs to be replayed")
-        regions = _regions(file)
-        items = _metadata(file, regions[METADATA][0])
+        self._header = read_header(file)
+        self._log: Log | None = None
+        self.replayed = self._replay(file)
+        regions = read_regions(file)
+        items = read_metadata(file, regions[METADATA][0])
         block_size, flags = struct.unpack_from("<II", _item(items, FILE_PARAMETERS, 8))
         size = int.from_bytes(_item(items, VIRTUAL_DISK_SIZE, 8)[:8], "little")
         sector = int.from_bytes(_item(items, LOGICAL_SECTOR_SIZE, 4)[:4], "little")
@@ -124,22 +72,39 @@ class VhdxDevice(MappedImage):
         if sector not in (512, 4096) or size % sector or size > MAX_DISK:
             raise ImageFormatError("VHDX disk size is invalid")
         super().__init__(file, size, block_size)
-        self._chunk_ratio = (sector << 23) // block_size
+        self._chunk_ratio: int = (sector << 23) // block_size
         blocks = -(-size // block_size)
         entries = blocks + max(0, blocks - 1) // self._chunk_ratio
-        bat_at, bat_length = regions[BAT]
+        self._bat_at, bat_length = regions[BAT]
         if entries * 8 > bat_length:
             raise ImageFormatError("VHDX block allocation table is too small")
-        self._bat = read_table(file, bat_at, entries, "Q", what="VHDX BAT")
+        self._bat = read_table(file, self._bat_at, entries, "Q", what="VHDX BAT")
+        self._regions = [*regions.values(), (0, MIB),
+                         (self._header.log_offset, self._header.log_length)]
+        if not check:
+            for problem in self._problems():
+                raise ImageFormatError(problem)
 
     @classmethod
     def open(cls, file: BlockDevice, flags: OpenFlags) -> VhdxDevice:
         """Open an image."""
-        return cls(file)
+        return cls(file, check=flags.check)
+
+    def _replay(self, file: BlockDevice) -> bool:
+        if self._header.log_guid == NO_LOG:
+            return False
+        from .vhdx_log import replay
+
+        done = replay(file, self._header)
+        self._header = read_header(file)
+        return done
+
+    def _entry_index(self, index: int) -> int:
+        """A block's entry: after each chunk of them comes one for a sector bitmap."""
+        return index + index // self._chunk_ratio
 
     def block(self, index: int) -> Block:
-        # After each chunk of payload entries comes one for a sector bitmap.
-        entry = self._bat[index + index // self._chunk_ratio]
+        entry = self._bat[self._entry_index(index)]
         state, host = entry & 7, entry >> 20 << 20
         if state == STATE_FULLY_PRESENT:
             return Block(True, False, host)
@@ -148,3 +113,71 @@ class VhdxDevice(MappedImage):
         if state in (STATE_ZERO, STATE_UNMAPPED):
             return ZERO
         raise ImageFormatError(f"VHDX block {index} has state {state}, which is invalid here")
+
+    def fill(self, index: int, inside: int, part: memoryview) -> None:
+        # A block is large: the file grows by a hole and only the part is written.
+        host = -(-self.file.size // MIB) * MIB
+        if host >> 63:
+            raise BlockError(os.strerror(errno.EINVAL), errno.EINVAL)
+        self.file.truncate(host + self.block_size)
+        self.file.pwrite(host + inside, part)
+        at, entry = self._entry_index(index), host | STATE_FULLY_PRESENT
+        self._logged().update(self._bat_at + 8 * at, entry.to_bytes(8, "little"))
+        self._bat[at] = entry
+
+    def _logged(self) -> Log:
+        if self._log is None:
+            from .vhdx_log import Log
+
+            self._log = Log(self.file, self._header)
+        return self._log
+
+    def _problems(self) -> list[str]:
+        """Blocks that lie outside the file, or in something else's place."""
+        end = self.file.size
+        found = []
+        for index, entry in enumerate(self._bat):
+            if entry & 7 != STATE_FULLY_PRESENT:
+                continue
+            start = entry >> 20 << 20
+            # The last block may be there in part, as old QEMUs wrote it.
+            stop = start + max(0, min(self.block_size, self._size - index * self.block_size))
+            where = f"VHDX BAT entry {index}"
+            if start >= end:
+                found.append(f"{where} start offset {start} points after end of file ({end}). "
+                             "Image has probably been truncated.")
+            elif stop > end:
+                found.append(f"{where} end offset {stop - 1} points after end of file ({end}). "
+                             "Image has probably been truncated.")
+            for region, length in self._regions:
+                if start < region + length and region < start + self.block_size:
+                    found.append(f"VHDX region {start}-{start + self.block_size} overlaps with "
+                                 f"region {region}-{region + length}")
+        return found
+
+    def check(self, *, repair: str | None = None,
+              report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+              ) -> CheckResult:
+        """Look at every block's place; what can be repaired is the log, on opening."""
+        from .check_result import CheckResult
+
+        result = CheckResult()
+        result.corruptions_fixed = int(self.replayed)
+        for problem in self._problems():
+            report(problem)
+            result.corruptions += 1
+        self.replayed = False
+        return result
+
+    def close(self) -> None:
+        if self._log is not None:
+            log, self._log = self._log, None
+            log.close()
+        super().close()
+
+    @staticmethod
+    def create_image(path: str, size: int, values: dict[str, Any]) -> None:
+        """Make an image."""
+        from .vhdx_create import create_vhdx
+
+        create_vhdx(path, size, values)
