@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block.create import create_image, parse_options
+from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
 from pytcg.block.vhdx import VhdxDevice
@@ -29,8 +29,9 @@ def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
 
 def make_open(path: Path, size: int, options: str = "") -> BlockDevice:
     """Create and open an image."""
-    given = dict(item.split("=", 1) for item in options.split(",") if item)
-    create_image(str(path), "vhdx", {**parse_options("vhdx", given), "size": size})
+    values = new_values("vhdx", str(path))
+    values.parse(f"size={size}" + (options and "," + options))
+    create_image(str(path), "vhdx", values)
     return open_image(str(path), format="vhdx")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block.create import create_image, parse_options
+from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
 from pytcg.block.vmdk import VmdkDevice
@@ -31,8 +31,9 @@ def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
 
 def make(path: Path, size: int, options: str = "") -> None:
     """Create an image with ``-o`` options."""
-    given = dict(item.split("=", 1) for item in options.split(",") if item)
-    create_image(str(path), "vmdk", {**parse_options("vmdk", given), "size": size})
+    values = new_values("vmdk", str(path))
+    values.parse(f"size={size}" + (options and "," + options))
+    create_image(str(path), "vmdk", values)
 
 
 def make_open(path: Path, size: int, options: str = "") -> BlockDevice:
@@ -144,11 +145,9 @@ def test_a_compressed_grain_is_written_once(tmp_path: Path) -> None:
     "subformat=foo", "adapter_type=foo", "compat6=on,hwversion=9", "zeroed_grain=on,"
     "subformat=monolithicFlat"])
 def test_refusals(options: str, tmp_path: Path) -> None:
-    given = dict(item.split("=") for item in options.split(","))
-    values = {**parse_options("vmdk", given), "size": 1 << 20}
     path = tmp_path / "x.vmdk"
     with pytest.raises(BlockError) as caught:
-        create_image(str(path), "vmdk", values)
+        make(path, 1 << 20, options)
     done = run("qemu-img", "create", "-f", "vmdk", "-o", options, path, "1M")
     assert done.stderr.splitlines()[-1] == f"qemu-img: {path}: {caught.value}"
 
