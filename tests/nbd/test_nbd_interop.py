@@ -288,7 +288,7 @@ def test_tls_between_our_own(tmp_path: Path, raw: Path, certificates: Path, kind
             assert image.pread(0, SIZE) == raw.read_bytes()
             image.pwrite(0, b"secret" * 100_000)
             assert image.pread(0, 6) == b"secret"
-        with pytest.raises(BlockError, match="requires TLS"):
+        with pytest.raises(BlockError, match="TLS negotiation required"):
             open_nbd({"path": path})
     assert raw.read_bytes()[:6] == b"secret"
 
@@ -340,7 +340,7 @@ def test_a_certificate_must_name_the_host(tmp_path: Path, raw: Path, certificate
         query = f"?tls-certificates={certificates}"
         with open_nbd({"filename": f"nbds://127.0.0.1:{port}/{query}"}, read_only=True) as image:
             assert image.size == SIZE
-        with pytest.raises(BlockError, match="TLS handshake failed"):
+        with pytest.raises(BlockError, match="does not match the hostname"):
             open_nbd({"filename": f"nbds://127.0.0.2:{port}/{query}"}, read_only=True)
     finally:
         run("kill", (tmp_path / "pid").read_text().strip())

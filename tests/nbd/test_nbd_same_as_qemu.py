@@ -89,3 +89,39 @@ def test_names_in_info(server: list[str], odd: Path, sock: str, export: str) -> 
 ])
 def test_names_that_lead_nowhere(name: str) -> None:
     assert _both("img", "info", name)[0] == 1
+
+
+@pytest.mark.parametrize(("other_ca", "given"), [
+    (False, ""), (False, "tls-hostname=localhost"), (False, "tls-hostname=elsewhere"),
+    (True, "tls-hostname=localhost")])
+def test_what_a_certificate_is_good_for(
+        server: list[str], odd: Path, sock: str, tmp_path: Path, *, other_ca: bool, given: str
+        ) -> None:
+    pytest.importorskip("cryptography")
+    from .nbd_certificates import make_certificates
+
+    for name in ("pki", "other"):
+        make_certificates(tmp_path / name)
+    theirs = f"tls-creds-x509,id=t,endpoint=server,dir={tmp_path}/pki"
+    ours = f"tls-creds-x509,id=t,dir={tmp_path}/{'other' if other_ca else 'pki'}"
+    name = f"driver=nbd,path={sock},tls-creds=t" + (f",{given}" if given else "")
+    with running([*server, "-t", "-f", "raw", "-k", sock, "--object", theirs, "--tls-creds", "t",
+                  str(odd)], sock):
+        _both("img", "info", "--object", ours, "--image-opts", name)
+        _both("nbd", "-L", "-k", sock, "--object", ours, "--tls-creds", "t",
+              *([f"--{given}"] if given else []))
+
+
+def test_tls_on_one_side_only(server: list[str], odd: Path, sock: str, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from .nbd_certificates import make_certificates
+
+    make_certificates(tmp_path / "pki")
+    credentials = f"tls-creds-x509,id=t,dir={tmp_path}/pki,endpoint="
+    with running([*server, "-t", "-f", "raw", "-k", sock, str(odd)], sock):
+        _both("img", "info", "--object", credentials + "client", "--image-opts",
+              f"driver=nbd,path={sock},tls-creds=t,tls-hostname=localhost")
+    with running([*server, "-t", "-f", "raw", "-k", sock, "--object", credentials + "server",
+                  "--tls-creds", "t", str(odd)], sock):
+        _both("img", "info", f"nbd:unix:{sock}")
+        _both("nbd", "-L", "-k", sock)

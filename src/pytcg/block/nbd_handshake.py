@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from .device import BlockError
 from .nbd_address import NbdAddress
-from .nbd_channel import Channel, ConnectionLost, TlsChannel
+from .nbd_channel import Channel, ConnectionLost, TlsChannel, TlsFailed
 from .nbd_protocol import (
     BASE_ALLOCATION,
     CLIENT_FLAGS,
@@ -80,7 +80,7 @@ class ClientHandshake:
             if address.tls is not None:
                 self._start_tls()
             if self._fixed:
-                self.structured = self._try(Option.STRUCTURED_REPLY)
+                self.structured = self._agree(Option.STRUCTURED_REPLY)
         except BaseException as error:
             self.channel.close()
             _raise_as_block_error(error)
@@ -214,6 +214,13 @@ class ClientHandshake:
             return False
         return True
 
+    def _agree(self, option: Option) -> bool:
+        """As `_try`; whatever keeps the server from granting it stands in what follows, too."""
+        try:
+            return self._try(option)
+        except _Rejected:
+            return False
+
     def _info(self, option: Option, name: str) -> ExportInfo:
         wanted = [Info.NAME, Info.DESCRIPTION, Info.BLOCK_SIZE]
         info = ExportInfo(name)
@@ -256,7 +263,8 @@ _WORDS: dict[int, str] = {
     Reply.ERR_POLICY: "Denied by server for option {option} ({name})",
     Reply.ERR_INVALID: "Invalid parameters for option {option} ({name})",
     Reply.ERR_PLATFORM: "Server lacks support for option {option} ({name})",
-    Reply.ERR_TLS_REQD: "Server requires TLS for option {option} ({name})",
+    Reply.ERR_TLS_REQD: "TLS negotiation required before option {option} ({name})\n"
+                        "Did you forget a valid tls-creds?",
     Reply.ERR_UNKNOWN: "Requested export not available",
     Reply.ERR_SHUTDOWN: "Server shutting down before option {option} ({name})",
     Reply.ERR_BLOCK_SIZE_REQD: "Server requires INFO_BLOCK_SIZE for option {option} ({name})",
@@ -309,6 +317,8 @@ def _checked(info: ExportInfo) -> ExportInfo:
 def _raise_as_block_error(error: BaseException) -> None:
     if isinstance(error, (NbdError, TlsError)):
         raise BlockError(str(error), errno.EINVAL) from None
+    if isinstance(error, TlsFailed):
+        raise BlockError(str(error), errno.EIO) from None
     if isinstance(error, ConnectionLost):
         raise BlockError(f"Failed to negotiate with the server: {error}", errno.EIO) from None
     raise error

@@ -73,7 +73,19 @@ def parse(argv: Sequence[str], spec: str) -> Arguments:
         usage(f"unrecognized option '{error.word}'")
     if any(name in ("h", "help") for name, _ in given):
         raise HelpWanted
+    for name, value in given:
+        if name == "object" and value.removeprefix("qom-type=").startswith("tls-creds-"):
+            _add_credentials(value)
     return Arguments(given, words)
+
+
+def _add_credentials(text: str) -> None:
+    from pytcg.block.nbd_tls import TlsError, add_object
+
+    try:
+        add_object(text)
+    except TlsError as error:
+        raise Failure(str(error)) from None
 
 
 def one_word(arguments: Arguments, what: str = "Expecting one image file name") -> str:
