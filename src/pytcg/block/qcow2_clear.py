@@ -61,7 +61,7 @@ class Clearer:
     def _write_plain_zeroes(self, start: int, end: int) -> None:
         zeroes = memoryview(bytes(min(end - start, 1 << 20)))
         while start < end:
-            start += self._writer.write_some(start, zeroes[: end - start])
+            start += self._writer.write_some(start, zeroes[: end - start])[0]
 
     def _each_slice(self, start: int, end: int, act: Callable[[int, int], None]) -> None:
         """Call ``act(low, high)`` for the parts of a range that lie in one L2 slice each."""

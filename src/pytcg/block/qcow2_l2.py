@@ -16,6 +16,7 @@ from . import qcow2_format as fmt
 from .device import BlockDevice, BlockError, ImageFormatError
 from .qcow2_cache import SLICE_BYTES, Slice, TableCache, from_disk, to_disk
 
+RUN_BYTES = 4096
 ALL_ALLOCATED = 0xFFFF_FFFF
 ALL_ZEROES = 0xFFFF_FFFF << 32
 
@@ -55,6 +56,8 @@ class ClusterMap:
         self.l2_entries = self.cluster_size // (8 * self.words)
         self.slice_bytes = min(self.cluster_size, SLICE_BYTES)
         self.slice_entries = self.slice_bytes // (8 * self.words)
+        # What one allocation may span. It is QEMU's slice of a table, so that clusters lie alike.
+        self.run_entries = min(self.cluster_size, RUN_BYTES) // (8 * self.words)
         self._l2_bits = self.l2_entries.bit_length() - 1
         self._slice_bits = self.slice_entries.bit_length() - 1
         self.table_span = self.l2_entries << self.cluster_bits  # guest bytes per L2 table
@@ -193,7 +196,7 @@ class ClusterMap:
         hosted = whole == Kind.DATA
         return Run(kind, host + inside if hosted else 0, min(got, length), copied)
 
-    def needs_allocation(self, offset: int, length: int, limit: int) -> tuple[int, int]:
+    def needs_allocation(self, offset: int, length: int) -> tuple[int, int]:
         """(clusters from ``offset``'s that can't be written in place, their reusable host or -1).
 
         There is a host when the first cluster has one of its own that merely isn't DATA yet
@@ -201,12 +204,11 @@ class ClusterMap:
         """
         found = self.find(offset)
         clusters = ((offset & (self.cluster_size - 1)) + length - 1 >> self.cluster_bits) + 1
-        clusters = min(clusters, limit)
-        first = offset >> self.cluster_bits
+        clusters = min(clusters, self.run_entries - (offset >> self.cluster_bits)
+                       % self.run_entries)
         if found is None:
-            return min(clusters, self.l2_entries - first % self.l2_entries), -1
+            return clusters, -1
         table, entry = found[0].table, found[1]
-        clusters = min(clusters, self.slice_entries - entry)
         count = 0
         for index in range(entry, entry + clusters):
             word = table[index * self.words]

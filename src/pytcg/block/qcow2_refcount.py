@@ -78,40 +78,40 @@ class Refcounts(RefcountTable):
             self._file.discard(offset, self.cluster_size)
 
     # ---- allocating ----
+    #
+    # Clusters are given out as QEMU does, so that images get its layout: from the first hole that
+    # is large enough; a refcount block that a run needs lies behind the run.
 
     def allocate(self, count: int) -> int:
         """Host offset of ``count`` free contiguous clusters, now counted once each."""
         self._file.debug_event("cluster_alloc")
-        if 2 * count >= self._block_entries:
-            return self._allocate_behind(count) << self.cluster_bits
         while True:
             start = self._find_free(count)
             if (start + count) << self.cluster_bits > MAX_HOST_OFFSET:
                 raise BlockError("File too large", errno.EFBIG)
-            if not self._make_blocks(start, count):
-                break  # no refcount block had to take one of these clusters
+            index = self._missing_block(start, count)
+            if index < 0:
+                break
+            self._free_hint = start + count
+            self._add_block(index)
+            self._free_hint = min(self._free_hint, start)
         self.add(start, count, 1)
         self._free_hint = start + count  # holes too small are left to those who free beside them
         return start << self.cluster_bits
 
-    def _allocate_behind(self, count: int) -> int:
-        """Allocate behind all that is used: a run that long always meets new refcount blocks."""
-        start = max(self.never_used, self.last_used() + 1)
-        last = (start + 2 * count) // self._block_entries + 2
-        if last >= len(self.table):
-            self._grow_table(last + 1, start)
-            start = self.never_used
-        self._cover_own_area(start, count)
-        return start
-
     def allocate_at(self, offset: int, count: int) -> int:
         """Count up to ``count`` clusters at a host offset, as long as they are free: how many."""
         first = offset >> self.cluster_bits
-        got = 0
-        while got < count and self.get(first + got) == 0:
-            got += 1
-        if got and self._make_blocks(first, got):
-            return self.allocate_at(offset, count)
+        while True:
+            used = self._first_used(first, count)
+            got = count if used < 0 else used - first
+            index = self._missing_block(first, got)
+            if index < 0:
+                break
+            if first <= (home := self._next_free(self._free_hint)):
+                self._free_hint = max(home, index * self._block_entries)
+            self._add_block(index)  # perhaps in one of these clusters, the block's own
+            self._free_hint = min(self._free_hint, first)
         self.add(first, got, 1)
         return got
 
@@ -158,58 +158,74 @@ class Refcounts(RefcountTable):
                 cluster += 1
         return cluster
 
-    def _make_blocks(self, start: int, count: int) -> bool:
-        """Make missing refcount blocks for the clusters; True if one took a cluster of them."""
-        took = False
+    def _first_used(self, start: int, count: int) -> int:
+        """The first used cluster of a run, -1 if all are free."""
+        return next((cluster for cluster in range(start, start + count) if self.get(cluster)), -1)
+
+    def _missing_block(self, start: int, count: int) -> int:
+        """The first refcount block that is missing to count a run; -1 if none is."""
         for index in range(start // self._block_entries,
                            (start + count - 1) // self._block_entries + 1):
             if self.block_offset(index) == 0:
-                home = self.ensure_block(max(start, index * self._block_entries))
-                took = took or start <= home < start + count
-        return took
+                return index
+        return -1
 
-    def ensure_block(self, cluster: int) -> int:
-        """Make the refcount block that counts ``cluster``; the cluster it lives in, -1 if old."""
-        index = cluster // self._block_entries
-        if self.block_offset(index):
-            return -1
-        if index >= len(self.table):
-            self._grow_table(index + 1, cluster)
-            if self.block_offset(index):
-                return -1 if self.get(cluster) == 0 else cluster
-        # The whole block's range is free, so the new block can describe itself.
-        offset = cluster << self.cluster_bits
-        self._create_block(index, offset)
-        self.add(cluster, 1, 1)
-        return cluster
+    def _add_block(self, index: int) -> None:
+        """Make refcount block ``index``, or one that must be there first: then ask again."""
+        home = self._next_free(self._free_hint)
+        self._free_hint = home + 1
+        own = home // self._block_entries
+        if own != index and not self.block_offset(own):
+            self._add_block(own)
+        elif index < len(self.table):
+            self._create_block(index, home)
+            self.add(home, 1, 1)
+        else:
+            self.cover((max(index, own) + 1) * self._block_entries, block=(index, home))
 
-    def _create_block(self, index: int, offset: int) -> None:
+    def _create_block(self, index: int, home: int) -> None:
         self._file.debug_event("refblock_alloc")
         self._file.debug_event("refblock_alloc_write")
         empty = array(self._typecode, bytes(self._slice_bytes))
+        offset = home << self.cluster_bits
         for start in range(offset, offset + self.cluster_size, self._slice_bytes):
             self.cache.create(start, empty[:])
         self.table[index] = offset
         self._dirty_table.add(index)
-        self.own.add(offset >> self.cluster_bits)
+        self.own.add(home)
 
-    def _grow_table(self, needed: int, cluster: int) -> None:
-        """Move the table to a larger one that starts at ``cluster`` (all free from there)."""
+    def cover(self, start: int, clusters: int = 0, *, exact: bool = False,
+              block: tuple[int, int] | None = None) -> int:
+        """Move to a new table, at cluster ``start`` behind all that is used.
+
+        Blocks for itself and ``clusters`` more lie before it; ``block`` is a new block's (index,
+        home). Without ``exact`` the table has room to grow. Returns the next cluster.
+        """
         self._file.debug_event("reftable_grow")
-        entries_per_cluster = self.cluster_size // 8
-        wanted = max(needed, len(self.table) * 3 // 2)
-        while True:
-            clusters = -(-wanted // entries_per_cluster)
-            last = (cluster + clusters + wanted // self._block_entries + 2) // self._block_entries
-            if last < clusters * entries_per_cluster:
-                break
-            wanted = last + 1
-        if clusters << self.cluster_bits > fmt.MAX_REFTABLE_BYTES:
+        blocks = self._blocks_for(start + clusters, exact=exact)
+        per_cluster = self.cluster_size // 8
+        table_clusters = -(-(blocks if exact else blocks + -(-blocks // 2)) // per_cluster)
+        if table_clusters << self.cluster_bits > fmt.MAX_REFTABLE_BYTES:
             raise BlockError("File too large", errno.EFBIG)
-        old_offset, old_clusters = self.table_offset, len(self.table) // entries_per_cluster
-        self.table.extend([0] * (clusters * entries_per_cluster - len(self.table)))
-        self.table_offset = cluster << self.cluster_bits
-        self._cover_own_area(cluster, clusters)
+        old_offset, old_clusters = self.table_offset, len(self.table) // per_cluster
+        self.table = self.table[: table_clusters * per_cluster]
+        self.table.extend([0] * (table_clusters * per_cluster - len(self.table)))
+        if block is not None:
+            self._create_block(*block)
+        home = start
+        for index in range(start // self._block_entries, blocks):
+            if not self.table[index]:
+                self._create_block(index, home)
+                home += 1
+        if block is not None:
+            self.add(block[1], 1, 1)
+        self.table_offset = home << self.cluster_bits
+        self.add(start, home + table_clusters - start, 1)
+        self._switch_table(table_clusters)
+        self.add(old_offset >> self.cluster_bits, old_clusters, -1)
+        return home + table_clusters
+
+    def _switch_table(self, clusters: int) -> None:
         self._file.debug_event("refblock_alloc_write_blocks")
         self.cache.write_back()
         self._file.debug_event("refblock_alloc_write_table")
@@ -220,17 +236,19 @@ class Refcounts(RefcountTable):
         self._update_header(refcount_table_offset=self.table_offset,
                             refcount_table_clusters=clusters)
         self.own = self._own_clusters()
-        self.add(old_offset >> self.cluster_bits, old_clusters, -1)
 
-    def _cover_own_area(self, cluster: int, clusters: int) -> None:
-        """Count the new table's clusters, placing the blocks for that right behind it."""
-        index, home = cluster // self._block_entries, cluster + clusters
-        while index * self._block_entries < home:
-            if self.block_offset(index) == 0:
-                self._create_block(index, home << self.cluster_bits)
-                home += 1
-            index += 1
-        self.add(cluster, home - cluster, 1)
+    def _blocks_for(self, clusters: int, *, exact: bool) -> int:
+        """How many blocks count ``clusters`` clusters and the structure's own behind them."""
+        blocks = table = before = 0
+        while True:
+            blocks = -(-(clusters + table + blocks) // self._block_entries)
+            table = -(-blocks * 8 // self.cluster_size)
+            if clusters + table + blocks == before:
+                if exact:
+                    return blocks
+                clusters, exact, before = clusters + -(-table // 2), True, 0
+            else:
+                before = clusters + table + blocks
 
     # ---- writing back ----
 

@@ -20,7 +20,6 @@ from .qcow2_l2 import Kind
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
 
-MAX_ALLOCATION_BYTES = 8 << 20
 MAX_PENDING_FREES = 4096
 
 
@@ -92,12 +91,14 @@ class Writer:
         self._metadata.difference_update(range(first, first + clusters))
         self._device.free_later(first, clusters)
 
-    def _allocate_data(self, guest: int, clusters: int) -> int:
+    def _allocate_data(self, guest: int, clusters: int, follow: int = 0) -> tuple[int, int]:
+        """(host offset, clusters) for guest data: at ``follow`` as far as those are free."""
         if self._external:
-            return guest
-        host = self._refcounts.allocate(clusters)
-        self._refuse_overlap(host, clusters << self._bits, "allocation")
-        return host
+            return guest, clusters
+        got = self._refcounts.allocate_at(follow, clusters) if follow else 0
+        host = follow if got else self._refcounts.allocate(clusters)
+        self._refuse_overlap(host, (got or clusters) << self._bits, "allocation")
+        return host, got or clusters
 
     def wait_for(self, start: int, end: int) -> bool:
         """Wait (holding the lock) until nobody allocates in the range; True if it had to."""
@@ -124,16 +125,21 @@ class Writer:
         """Store guest data."""
         if self._device.has_bitmaps:
             self._device.bitmaps.mark_dirty(offset, len(data))
+        follow = 0
         while data:
-            done = self.write_some(offset, data)
+            done, follow = self.write_some(offset, data, follow)
             offset += done
             data = data[done:]
 
-    def write_some(self, offset: int, data: memoryview) -> int:
+    def write_some(self, offset: int, data: memoryview, follow: int = 0) -> tuple[int, int]:
+        """Write some bytes, to new clusters at host offset ``follow`` if they are free.
+
+        Returns how many, and the host offset behind them.
+        """
         device = self._device
         with device.lock:
             self.prepare()
-            plan = self._plan(offset, len(data))
+            plan = self._plan(offset, len(data), follow)
             token = device.begin()
         length = min(len(data), plan.end - offset)
         try:
@@ -148,9 +154,9 @@ class Writer:
                 with device.lock:
                     self._busy.remove((plan.start, plan.end))
                     device.lock.notify_all()
-        return length
+        return length, plan.host + plan.end - plan.start
 
-    def _plan(self, offset: int, length: int) -> _Plan:
+    def _plan(self, offset: int, length: int, follow: int) -> _Plan:
         """Where the next bytes go; a range to allocate is claimed in ``_busy``."""
         start = offset & -self._cluster
         while True:
@@ -159,15 +165,16 @@ class Writer:
                 if not self._external:
                     self._refuse_overlap(run.host, run.length, "data write")
                 return _Plan(True, offset, offset + run.length, run.host)
-            limit = max(1, MAX_ALLOCATION_BYTES >> self._bits)
-            count, host = self._map.needs_allocation(offset, length, limit)
+            count, host = self._map.needs_allocation(offset, length)
             end = start + count * self._cluster
             if not self.wait_for(start, end):
                 break
         fresh, blank = host < 0, False
         if fresh:
+            self._map.writable(start)  # its table comes before it in the file, as in QEMU's
             unused = self._refcounts.never_used << self._bits
-            host = self._allocate_data(start, count)
+            host, count = self._allocate_data(start, count, follow)
+            end = start + count * self._cluster
             blank = self._extends and not self._external and host >= unused
         elif not self._external:
             self._refuse_overlap(host, self._cluster, "data write")
@@ -274,8 +281,9 @@ class Writer:
                              len(words) - position)
                 if count:
                     guest = start + position * self._cluster
+                    self._map.writable(guest)
                     unused = self._refcounts.never_used << self._bits
-                    host = self._allocate_data(guest, count)
+                    host = self._allocate_data(guest, count)[0]
                     self._reserve(host, count << self._bits, mode, stale=host < unused)
                     first = host | fmt.COPIED
                     self._map.set_words(guest, list(range(
@@ -318,6 +326,7 @@ class Writer:
             self.prepare()
             while self.wait_for(offset, offset + self._cluster):
                 pass
+            self._map.writable(offset)
             host = self._allocate_packed(len(packed))
             sectors = (host + len(packed) - 1) // SECTOR - host // SECTOR
             word = fmt.COMPRESSED | sectors << descriptor_shift(self._bits) | host
