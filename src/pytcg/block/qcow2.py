@@ -96,19 +96,19 @@ class Qcow2Device(Qcow2Flushing):
             device = cls(file, header, data_file=data_file, read_only=flags.read_only,
                          lazy_refcounts=lazy, l2_cache_size=l2_cache_size)
             device.refcounts.discard_freed = writable and flags.unmap
-            if writable and not flags.check:
-                device._prepare_writing()
+            if writable:
+                device._prepare_writing(check=flags.check)
         except BaseException:
             if data_file is not None:
                 data_file.close()
             raise
         return device
 
-    def _prepare_writing(self) -> None:
+    def _prepare_writing(self, *, check: bool) -> None:
         known = fmt.Autoclear.BITMAPS | fmt.Autoclear.DATA_FILE_RAW
         if self.header.autoclear & ~known:
             self.update_header(autoclear=self.header.autoclear & known)
-        if self.header.incompatible & fmt.Incompatible.DIRTY:
+        if not check and self.header.incompatible & fmt.Incompatible.DIRTY:
             from .qcow2_check import check_image
 
             check_image(self, repair="all")

@@ -74,9 +74,7 @@ def _refuse_for_v2(device: Qcow2Device, version: int, values: dict[str, Any]) ->
 
 
 def _upgrade(device: Qcow2Device) -> None:
-    device.update_header(
-        version=3, extensions=device.header.with_extension(fmt.EXT_FEATURE_NAMES,
-                                                           fmt.feature_table()).extensions)
+    device.update_header(version=3)
 
 
 def _set_lazy(device: Qcow2Device, *, on: bool) -> None:
@@ -109,9 +107,7 @@ def _downgrade(device: Qcow2Device) -> None:
             _expand_zeroes(device, offset, extent.length)
         offset += extent.length
     device.flush()
-    kept = device.header.with_extension(fmt.EXT_FEATURE_NAMES, None)
-    device.update_header(version=2, compatible=0, autoclear=0, extensions=kept.extensions,
-                         unknown_fields=b"")
+    device.update_header(version=2, compatible=0, autoclear=0, unknown_fields=b"")
 
 
 def _expand_zeroes(device: Qcow2Device, start: int, length: int) -> None:

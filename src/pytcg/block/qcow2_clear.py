@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from .qcow2_write import Writer
 
 
+MAX_BOUNCE = 16 << 20
+
+
 class Clearer:
     """The part of a qcow2 device's writing half that stores no data."""
 
@@ -32,18 +35,20 @@ class Clearer:
         end = offset + length
         sub = 1 << self._map.sub_bits
         start, stop = -(-offset // sub) * sub, end & -sub
-        if end == self._device.size:
-            stop = -(-end // sub) * sub
-        if start > stop:  # within one subcluster
-            self._zero_part(offset, end)
+        if start > stop and end < self._device.size:  # within one subcluster
+            self._zero_part(offset, end, may_unmap)
             return
         if offset < start:
-            self._zero_part(offset, start)
+            self._zero_part(offset, min(start, end), may_unmap)
         self._each_slice(start, stop, lambda low, high: self._zero_slice(low, high, may_unmap))
-        if stop < end:
-            self._zero_part(stop, end)
+        if max(start, stop) == end:
+            return
+        if end == self._device.size and start <= stop:
+            self._zero_slice(stop, end, may_unmap)
+        elif start <= stop:
+            self._zero_part(stop, end, may_unmap)
 
-    def _zero_part(self, start: int, end: int) -> None:
+    def _zero_part(self, start: int, end: int, may_unmap: bool) -> None:
         """Zero less than a subcluster; if the rest of it is zero too, then as a whole."""
         sub = 1 << self._map.sub_bits
         low, high = start & -sub, -(-end // sub) * sub
@@ -52,16 +57,19 @@ class Clearer:
             while self._writer.wait_for(low, high):
                 pass
             run = self._map.lookup(start, 1)
-            if (run.kind is not Kind.DATA and self._writer.reads_zero(low, start)
+            if (run.kind not in (Kind.DATA, Kind.COMPRESSED)
+                    and self._writer.reads_zero(low, start)
                     and self._writer.reads_zero(end, bound)):
-                self._each_slice(low, high, lambda a, b: self._zero_slice(a, b, True))
+                self._zero_slice(low, high, may_unmap)
                 return
         self._write_plain_zeroes(start, end)
 
     def _write_plain_zeroes(self, start: int, end: int) -> None:
-        zeroes = memoryview(bytes(min(end - start, 1 << 20)))
+        zeroes = memoryview(bytes(min(end - start, MAX_BOUNCE)))
         while start < end:
-            start += self._writer.write_some(start, zeroes[: end - start])[0]
+            done = min(end - start, MAX_BOUNCE)
+            self._writer.store(start, zeroes[:done])
+            start += done
 
     def _each_slice(self, start: int, end: int, act: Callable[[int, int], None]) -> None:
         """Call ``act(low, high)`` for the parts of a range that lie in one L2 slice each."""
@@ -73,8 +81,10 @@ class Clearer:
 
     def _zero_slice(self, start: int, end: int, may_unmap: bool) -> None:
         device = self._device
-        if device.header.version < 3:
-            if not self._writer.reads_zero(start, min(end, device.size)):
+        if device.header.version < 3:  # it has no zero clusters
+            if device.backing is None:
+                self._discard_slice(start, -(-end // self._cluster) * self._cluster)
+            else:
                 self._write_plain_zeroes(start, min(end, device.size))
             return
         if device.data_file_is_raw:
@@ -84,9 +94,10 @@ class Clearer:
             self._writer.prepare()
             while self._writer.wait_for(start, end):
                 pass
-            if device.backing is None and self._map.find(start) is None:
-                return  # no table: zero already
+            if end >= device.size:
+                end = -(-end // self._cluster) * self._cluster
             first, last = -(-start // self._cluster), end // self._cluster
+            self._map.writable(start)
             if first > last:
                 parts = [(start, end)]
             else:
@@ -149,8 +160,9 @@ class Clearer:
             while self._writer.wait_for(start, end):
                 pass
             shows_backing = device.backing is not None and not full
-            if self._map.find(start) is None and not shows_backing:
+            if full and self._map.find(start) is None:
                 return
+            self._map.writable(start)
             count = (end - start) >> self._bits
             words = self._map.first_words(start, count)
             plain = fmt.ZERO if device.header.version >= 3 and not self._map.extended else 0

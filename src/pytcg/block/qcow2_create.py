@@ -99,9 +99,7 @@ def build_header(options: CreateOptions) -> fmt.Header:
         header = header.with_extension(fmt.EXT_BACKING_FORMAT, options.backing_format.encode())
     if options.data_file:
         header = header.with_extension(fmt.EXT_DATA_FILE, options.data_file.encode())
-    if options.version >= 3:
-        header = header.with_extension(fmt.EXT_FEATURE_NAMES, fmt.feature_table())
-    return fmt.fit_header(header)
+    return fmt.arrange_extensions(header)
 
 
 def create_qcow2(file: BlockDevice, options: CreateOptions, *,

@@ -82,7 +82,7 @@ class Qcow2Flushing(Qcow2Reading):
 
     def update_header(self, **fields: Any) -> None:
         """Change header fields, durably, in one write."""
-        new = fmt.fit_header(self.header._replace(**fields))
+        new = fmt.arrange_extensions(self.header._replace(**fields))
         packed = fmt.pack_header(new)
         old_length = min(self.cluster_size, 4096)
         self.file.pwrite(0, packed + bytes(max(0, old_length - len(packed))))

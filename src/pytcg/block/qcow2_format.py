@@ -200,7 +200,8 @@ def feature_table() -> bytes:
 def unknown_features(header: Header) -> str:
     """Names of the incompatible bits we lack, from the image's own table, or ""."""
     unknown = header.incompatible & ~KNOWN_INCOMPATIBLE
-    table = header.extension(EXT_FEATURE_NAMES) or b""
+    tables = [data for kind, data in header.extensions if kind == EXT_FEATURE_NAMES]
+    table = tables[-1] if tables else b""
     names = []
     for position in range(0, len(table) - 47, 48):
         kind, bit, name = struct.unpack_from(">BB46s", table, position)
@@ -244,13 +245,18 @@ def pack_header(header: Header) -> bytes:
     return packed
 
 
-def fit_header(header: Header) -> Header:
-    """The header, without the names of its features if it wouldn't fit a cluster with them."""
-    try:
-        pack_header(header)
-    except ImageFormatError:
-        return header.with_extension(EXT_FEATURE_NAMES, None)  # they are a courtesy
-    return header
+_EXTENSION_ORDER = (EXT_BACKING_FORMAT, EXT_DATA_FILE, EXT_CRYPTO, EXT_FEATURE_NAMES, EXT_BITMAPS)
+
+
+def arrange_extensions(header: Header) -> Header:
+    """The header's extensions as QEMU writes them: names of features unless clusters are small."""
+    named = header.version >= 3 and header.cluster_bits > 12
+    kept = [item for item in header.extensions if item[0] != EXT_FEATURE_NAMES]
+    if named:
+        kept.append((EXT_FEATURE_NAMES, feature_table()))
+    kept.sort(key=lambda item: _EXTENSION_ORDER.index(item[0])
+              if item[0] in _EXTENSION_ORDER else len(_EXTENSION_ORDER))
+    return header._replace(extensions=tuple(kept))
 
 
 class SnapshotEntry(NamedTuple):

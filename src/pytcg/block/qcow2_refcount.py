@@ -103,8 +103,9 @@ class Refcounts(RefcountTable):
         """Count up to ``count`` clusters at a host offset, as long as they are free: how many."""
         first = offset >> self.cluster_bits
         while True:
-            used = self._first_used(first, count)
-            got = count if used < 0 else used - first
+            got = count
+            if self._last_used(first, count) >= 0:
+                got = next(index for index in range(count) if self.get(first + index))
             index = self._missing_block(first, got)
             if index < 0:
                 break
@@ -158,9 +159,9 @@ class Refcounts(RefcountTable):
                 cluster += 1
         return cluster
 
-    def _first_used(self, start: int, count: int) -> int:
-        """The first used cluster of a run, -1 if all are free."""
-        return next((cluster for cluster in range(start, start + count) if self.get(cluster)), -1)
+    def counts_next(self, count: int) -> bool:
+        """Whether the refcount blocks for the next ``count`` clusters are there, as a rule."""
+        return self._missing_block(self._free_hint, count) < 0
 
     def _missing_block(self, start: int, count: int) -> int:
         """The first refcount block that is missing to count a run; -1 if none is."""

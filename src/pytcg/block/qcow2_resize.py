@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
 
 SECTOR = 512
-PREALLOCATE_CLUSTERS = 4096
 
 
 def resize(device: Qcow2Device, size: int, preallocation: str = "off") -> None:
@@ -82,11 +81,10 @@ def _drop_tail(device: Qcow2Device) -> None:
 
 def _fill_growth(device: Qcow2Device, old: int, size: int, preallocation: str) -> None:
     """New space reads as zeroes, even where a longer backing file would show."""
-    if device.backing is not None and device.backing.size > old:
-        device.writer.clearer.write_zeroes(old, min(size, device.backing.size) - old,
-                                           may_unmap=True)
     if preallocation != "off":
         preallocate(device, old, size, preallocation)
+    if device.backing is not None and device.backing.size > old:
+        device.writer.clearer.write_zeroes(old, size - old, may_unmap=False)
 
 
 def grow_l1(device: Qcow2Device, entries: int) -> None:
@@ -110,17 +108,40 @@ def preallocate(device: Qcow2Device, start: int, end: int, mode: str) -> None:
     """Map every cluster of the range to a host cluster; ``full`` and ``falloc`` fill them."""
     if mode not in ("metadata", "falloc", "full"):
         raise BlockError(f"Unsupported preallocation mode '{mode}'", errno.EINVAL)
-    cluster = device.cluster_size
-    position = start & -cluster
-    while position < end:
-        stop = min(end, position + PREALLOCATE_CLUSTERS * cluster)
-        position = device.writer.preallocate(position, -(-stop // cluster) * cluster,
-                                              mode)
+    external = device.data_file is not device.file
+    if mode == "metadata" or external:
+        _preallocate_metadata(device, start, end)
+    else:
+        _preallocate_data(device, start, end, mode)
     device.flush()
-    if device.data_file is not device.file:
+    if external:
         device.data_file.truncate(max(end, device.data_file.size), preallocation=mode
                                   if mode != "metadata" else "off")
-        return
-    length = -(-device.file.size // cluster) * cluster
-    last = device.refcounts.last_used() + 1
-    device.file.truncate(max(length, last * cluster))
+
+
+def _preallocate_metadata(device: Qcow2Device, start: int, end: int) -> None:
+    """Host clusters as writes would allocate them, and a file long enough for them."""
+    cluster = device.cluster_size
+    position, stop = start & -cluster, -(-end // cluster) * cluster
+    while position < stop:
+        position = device.writer.preallocate(position, stop)
+    if device.data_file is device.file:
+        length = -(-device.file.size // cluster) * cluster
+        last = device.refcounts.last_used() + 1
+        device.file.truncate(max(length, last * cluster))
+
+
+def _preallocate_data(device: Qcow2Device, start: int, end: int, mode: str) -> None:
+    """One run of host clusters behind the file's end, with blocks that the host reserved."""
+    cluster, bits, refcounts = device.cluster_size, device.header.cluster_bits, device.refcounts
+    first = start & -cluster
+    count = -(-(end - first) // cluster)
+    tables = -(-count // device.map.l2_entries) + 1
+    device.flush()
+    host = refcounts.cover(refcounts.last_used() + 1, count + tables, exact=True) << bits
+    if refcounts.allocate_at(host, count) != count:
+        raise BlockError("Could not preallocate: the clusters are in use", errno.EIO)
+    device.file.truncate(host + count * cluster, preallocation=mode)
+    if start > first:  # the cluster that held the old end moves along
+        device.file.pwrite(host, device.pread(first, start - first))
+    device.writer.link(first, host, count)

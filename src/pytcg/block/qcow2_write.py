@@ -125,13 +125,17 @@ class Writer:
         """Store guest data."""
         if self._device.has_bitmaps:
             self._device.bitmaps.mark_dirty(offset, len(data))
+        self.store(offset, data)
+
+    def store(self, offset: int, data: memoryview) -> None:
+        """Store guest data whose range is dirty in the bitmaps already."""
         follow = 0
         while data:
-            done, follow = self.write_some(offset, data, follow)
+            done, follow = self._write_some(offset, data, follow)
             offset += done
             data = data[done:]
 
-    def write_some(self, offset: int, data: memoryview, follow: int = 0) -> tuple[int, int]:
+    def _write_some(self, offset: int, data: memoryview, follow: int) -> tuple[int, int]:
         """Write some bytes, to new clusters at host offset ``follow`` if they are free.
 
         Returns how many, and the host offset behind them.
@@ -264,42 +268,48 @@ class Writer:
         bitmap = 0 if old & fmt.COMPRESSED else self._map.bitmap(cluster)
         self._map.set_bitmap(cluster, (bitmap | mask) & ~(mask << 32))
 
-    def preallocate(self, start: int, end: int, mode: str) -> int:
-        """Give the clusters from ``start`` on zeroed host clusters.
-
-        Mode ``falloc`` reserves host blocks, ``full`` writes them. Stops at the end of an L2
-        slice: where it stopped.
-        """
+    def preallocate(self, start: int, end: int) -> int:
+        """Give clusters without an L2 entry host clusters, up to a slice's end: where it ended."""
         span = self._map.slice_entries << self._bits
         end = min(end, (start // span + 1) * span)
         with self._device.lock:
             self.prepare()
+            self._map.writable(start)
             words = self._map.first_words(start, (end - start) >> self._bits)
             position = 0
             while position < len(words):
                 count = next((index for index, word in enumerate(words[position:]) if word),
                              len(words) - position)
                 if count:
-                    guest = start + position * self._cluster
-                    self._map.writable(guest)
+                    guest = start + (position << self._bits)
                     unused = self._refcounts.never_used << self._bits
-                    host = self._allocate_data(guest, count)[0]
-                    self._reserve(host, count << self._bits, mode, stale=host < unused)
-                    first = host | fmt.COPIED
-                    self._map.set_words(guest, list(range(
-                        first, first + count * self._cluster, self._cluster)))
+                    host, count = self._allocate_piece(guest, count)
+                    if host < unused and not self._external:  # it may hold old content
+                        self._device.file.write_zeroes(host, count << self._bits,
+                                                       may_unmap=False)
+                    self.link(guest, host, count)
                 position += count or 1
         return end
 
-    def _reserve(self, host: int, length: int, mode: str, *, stale: bool) -> None:
-        if self._external:
-            return
-        if mode == "full":
-            zeroes = bytes(min(length, 1 << 20))
-            for start in range(0, length, len(zeroes)):
-                self._device.file.pwrite(host + start, zeroes[: length - start])
-        elif mode == "falloc" or stale:  # a cluster used before may hold old content
-            self._device.file.write_zeroes(host, length, may_unmap=False)
+    def _allocate_piece(self, guest: int, count: int) -> tuple[int, int]:
+        """(host, clusters) for a long run, in QEMU's pieces where it needs refcount blocks."""
+        if not self._external and not self._refcounts.counts_next(count):
+            entries = self._map.run_entries
+            count = min(count, entries - (guest >> self._bits) % entries)
+        return self._allocate_data(guest, count)
+
+    def link(self, guest: int, host: int, count: int) -> None:
+        """Point L2 entries at new host clusters (preallocation: subclusters stay as they are)."""
+        step = self._map.slice_entries
+        while count:
+            here = min(count, step - (guest >> self._bits) % step)
+            first = host | fmt.COPIED
+            words = list(range(first, first + (here << self._bits), self._cluster))
+            for word in self._map.set_words(guest, words):
+                if word:
+                    self.drop_word(word)
+            guest, host, count = (guest + (here << self._bits), host + (here << self._bits),
+                                  count - here)
 
     # ---- compressed clusters ----
 
