@@ -18,6 +18,12 @@ class CheckResult:
         self.fragmented_clusters = 0
         self.compressed_clusters = 0
 
+    def copy(self) -> CheckResult:
+        """The same counts, to go on from."""
+        other = CheckResult()
+        other.__dict__.update(self.__dict__)
+        return other
+
     @property
     def clean(self) -> bool:
         """Nothing is wrong."""

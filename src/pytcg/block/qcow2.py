@@ -63,6 +63,7 @@ class Qcow2Device(Qcow2Flushing):
         self.map.allocate = lambda: self.writer.allocate_metadata(1)
         self.map.free = lambda offset: self.free_later(offset >> header.cluster_bits, 1)
         self.decompressor = Decompressor(self.data_file, header)
+        self.overlap_check: str | None = None  # None and others than "all": QEMU's "cached"
         self.snapshots = self._load_snapshots()
         self.has_zero_init = not header.backing_file
         self._writer: Writer | None = None
@@ -84,9 +85,10 @@ class Qcow2Device(Qcow2Flushing):
                 if "lazy-refcounts" in flags.options else None)
         l2_cache_size = flags.take_size("l2-cache-size", L2_CACHE_BYTES)
         for ignored in ("cache-size", "refcount-cache-size", "cache-clean-interval",
-                        "l2-cache-entry-size", "overlap-check", "pass-discard-request",
+                        "l2-cache-entry-size", "pass-discard-request",
                         "pass-discard-snapshot", "pass-discard-other"):
             flags.take(ignored)
+        overlap_check = flags.take("overlap-check")
         writable = not flags.read_only
         if writable and not flags.check and header.incompatible & fmt.Incompatible.CORRUPT:
             raise BlockError("qcow2: Image is corrupt; cannot be opened read/write",
@@ -95,6 +97,7 @@ class Qcow2Device(Qcow2Flushing):
         try:
             device = cls(file, header, data_file=data_file, read_only=flags.read_only,
                          lazy_refcounts=lazy, l2_cache_size=l2_cache_size)
+            device.overlap_check = overlap_check
             device.refcounts.discard_freed = writable and flags.unmap
             if writable:
                 device._prepare_writing(check=flags.check)
@@ -109,9 +112,9 @@ class Qcow2Device(Qcow2Flushing):
         if self.header.autoclear & ~known:
             self.update_header(autoclear=self.header.autoclear & known)
         if not check and self.header.incompatible & fmt.Incompatible.DIRTY:
-            from .qcow2_check import check_image
+            from .qcow2_check import repair_dirty
 
-            check_image(self, repair="all")
+            repair_dirty(self)
 
     def _load_snapshots(self) -> list[fmt.SnapshotEntry]:
         header = self.header

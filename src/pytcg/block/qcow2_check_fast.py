@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class FastChecks:
     """Counting and comparing over whole tables."""
 
-    def __init__(self, expected: memoryview, device: Qcow2Device) -> None:
+    def __init__(self, expected: memoryview, clusters: int, device: Qcow2Device) -> None:
+        self._clusters = clusters
         self._expected = np.frombuffer(expected, dtype=np.uint32)
         self._refcounts = device.refcounts
         self._bits = device.header.cluster_bits
@@ -28,14 +29,14 @@ class FastChecks:
     def _hosts(self, data: bytes) -> tuple[np.ndarray, np.ndarray] | None:
         """(entries with a host cluster, their host offsets); None if any entry is odd."""
         table = np.frombuffer(data, dtype=">u8").astype(np.uint64)
-        if not self._applies or np.any(table & np.uint64(fmt.COMPRESSED)):
+        if not self._applies or np.any(table & np.uint64(fmt.COMPRESSED | fmt.L2_RESERVED)):
             return None
         hosts = table & np.uint64(fmt.OFFSET_MASK)
         used = hosts != 0
         hosts = hosts[used]
         if np.any(hosts & self._low):
             return None
-        if len(hosts) and int(hosts.max()) >> self._bits >= len(self._expected):
+        if len(hosts) and int(hosts.max()) >> self._bits >= self._clusters:
             return None
         return table[used], hosts
 

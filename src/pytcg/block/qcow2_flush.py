@@ -22,6 +22,7 @@ class Qcow2Flushing(Qcow2Reading):
     """The half of a qcow2 device that writes back; Qcow2Device sets it up."""
 
     lazy_refcounts: bool
+    _announced = False  # corruption
     _frees: list[tuple[int, int, int]]  # (newest request then, first cluster, count)
 
     def free_later(self, cluster: int, count: int) -> None:
@@ -90,12 +91,27 @@ class Qcow2Flushing(Qcow2Reading):
         self.header = new
         self._size = new.size & -SECTOR
 
-    def corrupted(self, message: str) -> BlockError:
-        """Note corruption in the header, if we may write it; the error to raise."""
-        if not self.read_only and self.header.version >= 3:
-            bits = self.header.incompatible | fmt.Incompatible.CORRUPT
-            if bits != self.header.incompatible:
-                self.update_header(incompatible=bits)
+    def corrupted(self, message: str, *, fatal: bool = True) -> BlockError:
+        """Say so once, and mark the image unless it is read-only: the error to raise.
+
+        A marked image takes no more requests.
+        """
+        fatal = fatal and not self.read_only
+        marked = bool(self.header.incompatible & fmt.Incompatible.CORRUPT)
+        if not self._announced or (fatal and not marked):
+            from .qcow2_corrupt import announce
+
+            self._announced = True
+            announce(message, fatal=fatal)
+        if fatal:
+            if self.header.version >= 3:
+                self.update_header(incompatible=self.header.incompatible
+                                   | fmt.Incompatible.CORRUPT)
             self.read_only = True
-            message = f"qcow2: Marking image as corrupt: {message}"
-        return BlockError(message, errno.EIO)
+            self._size = 0
+        return BlockError("Input/output error", errno.EIO)
+
+    def check_range(self, offset: int, length: int, *, write: bool = False) -> None:
+        if self._announced and self._size == 0:
+            raise BlockError("No medium found", errno.ENOMEDIUM)
+        super().check_range(offset, length, write=write)

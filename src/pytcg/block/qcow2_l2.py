@@ -85,7 +85,7 @@ class ClusterMap:
         offset = self.l1[index] & fmt.OFFSET_MASK
         if offset & (self.cluster_size - 1):
             raise self.on_corrupt(f"L2 table offset {offset:#x} unaligned (L1 index: "
-                                  f"{index:#x})")
+                                  f"{f'{index:#x}' if index else 0})")
         return offset
 
     def find(self, offset: int) -> tuple[Slice, int] | None:
@@ -144,22 +144,26 @@ class ClusterMap:
             return Kind.COMPRESSED, word & (fmt.COMPRESSED - 1)
         host = word & fmt.OFFSET_MASK
         if host & (self.cluster_size - 1):
-            raise self.on_corrupt(f"Cluster allocation offset {host:#x} unaligned (L2 entry "
-                                  f"for guest offset {guest:#x})")
+            from .qcow2_corrupt import unaligned_cluster
+
+            raise self.on_corrupt(unaligned_cluster(self, host, guest))
         if self.external and host and host != guest:
-            raise self.on_corrupt(f"External data file host cluster offset {host:#x} does not "
-                                  f"match guest cluster offset: {guest:#x}")
+            from .qcow2_corrupt import foreign_cluster
+
+            raise self.on_corrupt(foreign_cluster(self, host, guest))
         hosted = host or (self.external and word & fmt.COPIED)
         if word & fmt.ZERO and not self.extended:
             return (Kind.ZERO_ALLOCATED if hosted else Kind.ZERO), host
         return (Kind.DATA if hosted else Kind.UNALLOCATED), host
 
-    def _subcluster_kind(self, kind: Kind, bitmap: int, sub: int) -> Kind:
+    def _subcluster_kind(self, kind: Kind, bitmap: int, sub: int, guest: int) -> Kind:
         if kind == Kind.COMPRESSED:
             return kind
         allocated, zero = bitmap >> sub & 1, bitmap >> sub + 32 & 1
         if (allocated and zero) or (allocated and kind == Kind.UNALLOCATED):
-            raise self.on_corrupt("Invalid cluster entry found: subcluster bits contradict")
+            from .qcow2_corrupt import invalid_cluster
+
+            raise self.on_corrupt(invalid_cluster(self, guest))
         if zero:
             return Kind.ZERO_ALLOCATED if kind == Kind.DATA else Kind.ZERO
         if kind == Kind.DATA and not allocated:
@@ -174,7 +178,7 @@ class ClusterMap:
             return Run(whole, host, min(length, self.cluster_size - inside), False)
         copied = bool(table[2 * entry] & fmt.COPIED)
         sub, sub_size = inside >> self.sub_bits, 1 << self.sub_bits
-        kind = self._subcluster_kind(whole, table[2 * entry + 1], sub)
+        kind = self._subcluster_kind(whole, table[2 * entry + 1], sub, offset)
         got = sub_size - (inside & (sub_size - 1))
         base = host
         while got < length:
@@ -190,7 +194,7 @@ class ClusterMap:
                         or bool(table[2 * entry] & fmt.COPIED) != copied):
                     break
                 base = next_base
-            if self._subcluster_kind(whole, table[2 * entry + 1], sub) != kind:
+            if self._subcluster_kind(whole, table[2 * entry + 1], sub, offset + got) != kind:
                 break
             got += sub_size
         hosted = whole == Kind.DATA

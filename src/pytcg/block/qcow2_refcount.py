@@ -110,7 +110,7 @@ class Refcounts(RefcountTable):
             if index < 0:
                 break
             if first <= (home := self._next_free(self._free_hint)):
-                self._free_hint = max(home, index * self._block_entries)
+                self._free_hint = max(home, index * self.block_entries)
             self._add_block(index)  # perhaps in one of these clusters, the block's own
             self._free_hint = min(self._free_hint, first)
         self.add(first, got, 1)
@@ -130,7 +130,7 @@ class Refcounts(RefcountTable):
         while start < end:
             found = self._slice_of(start)
             if found is None:  # the rest of this block's range is free
-                start += self._block_entries - start % self._block_entries
+                start += self.block_entries - start % self.block_entries
                 continue
             part, entry = found
             here = min(end - start, self._slice_entries - entry)
@@ -165,8 +165,8 @@ class Refcounts(RefcountTable):
 
     def _missing_block(self, start: int, count: int) -> int:
         """The first refcount block that is missing to count a run; -1 if none is."""
-        for index in range(start // self._block_entries,
-                           (start + count - 1) // self._block_entries + 1):
+        for index in range(start // self.block_entries,
+                           (start + count - 1) // self.block_entries + 1):
             if self.block_offset(index) == 0:
                 return index
         return -1
@@ -174,15 +174,17 @@ class Refcounts(RefcountTable):
     def _add_block(self, index: int) -> None:
         """Make refcount block ``index``, or one that must be there first: then ask again."""
         home = self._next_free(self._free_hint)
+        if home == 0:
+            raise self.on_corrupt("Preventing invalid allocation of refcount block at offset 0")
         self._free_hint = home + 1
-        own = home // self._block_entries
+        own = home // self.block_entries
         if own != index and not self.block_offset(own):
             self._add_block(own)
         elif index < len(self.table):
             self._create_block(index, home)
             self.add(home, 1, 1)
         else:
-            self.cover((max(index, own) + 1) * self._block_entries, block=(index, home))
+            self.cover((max(index, own) + 1) * self.block_entries, block=(index, home))
 
     def _create_block(self, index: int, home: int) -> None:
         self._file.debug_event("refblock_alloc")
@@ -214,7 +216,7 @@ class Refcounts(RefcountTable):
         if block is not None:
             self._create_block(*block)
         home = start
-        for index in range(start // self._block_entries, blocks):
+        for index in range(start // self.block_entries, blocks):
             if not self.table[index]:
                 self._create_block(index, home)
                 home += 1
@@ -242,7 +244,7 @@ class Refcounts(RefcountTable):
         """How many blocks count ``clusters`` clusters and the structure's own behind them."""
         blocks = table = before = 0
         while True:
-            blocks = -(-(clusters + table + blocks) // self._block_entries)
+            blocks = -(-(clusters + table + blocks) // self.block_entries)
             table = -(-blocks * 8 // self.cluster_size)
             if clusters + table + blocks == before:
                 if exact:

@@ -25,7 +25,7 @@ class RefcountTable:
         self.cluster_size = 1 << header.cluster_bits
         self.bits = 1 << header.refcount_order
         self.maximum = (1 << self.bits) - 1
-        self._block_entries = self.cluster_size * 8 // self.bits
+        self.block_entries = self.cluster_size * 8 // self.bits
         self._typecode = _TYPECODES.get(self.bits, "B")
         self._slice_bytes = min(self.cluster_size, SLICE_BYTES)
         self._slice_entries = self._slice_bytes * 8 // self.bits
@@ -59,11 +59,11 @@ class RefcountTable:
         offset = entry & fmt.REFTABLE_MASK
         if offset & (self.cluster_size - 1):
             raise self.on_corrupt(f"Refblock offset {offset:#x} unaligned (reftable index: "
-                                  f"{index:#x})")
+                                  f"{f'{index:#x}' if index else 0})")
         return offset
 
     def _slice_of(self, cluster: int) -> tuple[Slice, int] | None:
-        index, entry = divmod(cluster, self._block_entries)
+        index, entry = divmod(cluster, self.block_entries)
         offset = self.block_offset(index)
         if not offset:
             return None
@@ -96,7 +96,7 @@ class RefcountTable:
         while cluster < clusters and used < limit:
             found = self._slice_of(cluster)
             if found is None:
-                cluster += self._block_entries - cluster % self._block_entries
+                cluster += self.block_entries - cluster % self.block_entries
                 continue
             part, entry = found
             here = min(clusters - cluster, self._slice_entries - entry)
@@ -107,17 +107,13 @@ class RefcountTable:
             cluster += here
         return used
 
-    def has_block(self, cluster: int) -> bool:
-        """Whether a refcount block counts this cluster."""
-        return self.block_offset(cluster // self._block_entries) != 0
-
     def read_run(self, cluster: int, count: int) -> list[int]:
         """The refcounts of ``count`` clusters."""
         found: list[int] = []
         while count:
             here = self._slice_of(cluster)
             if here is None:
-                step = min(count, self._block_entries - cluster % self._block_entries)
+                step = min(count, self.block_entries - cluster % self.block_entries)
                 found.extend([0] * step)
             else:
                 part, entry = here
@@ -145,13 +141,13 @@ class RefcountTable:
         blocks = table_clusters = 0
         while True:  # the structure counts itself too
             total = clusters + blocks + table_clusters
-            needed = -(-total // self._block_entries)
+            needed = -(-total // self.block_entries)
             needed_table = -(-needed * 8 // self.cluster_size)
             if (needed, needed_table) == (blocks, table_clusters):
                 break
             blocks, table_clusters = needed, needed_table
         table = array("Q", bytes(table_clusters << self.cluster_bits))
-        entries = self._block_entries
+        entries = self.block_entries
         for index in range(blocks):
             start = index * entries
             values = counts[start : min(start + entries, clusters)].tolist() if (
@@ -164,6 +160,11 @@ class RefcountTable:
         offset = (clusters + blocks) << self.cluster_bits
         self._file.pwrite(offset, to_disk(table))
         return offset, table
+
+    def write_block(self, offset: int, values: list[int]) -> None:
+        """Write a refcount block that nothing refers to yet."""
+        values = values + [0] * (self.block_entries - len(values))
+        self._file.pwrite(offset, self._pack(values))
 
     def _pack(self, values: list[int]) -> bytes:
         if max(values) > self.maximum:
@@ -186,8 +187,8 @@ class RefcountTable:
         for index in range(len(self.table) - 1, -1, -1):
             if not self.block_offset(index):
                 continue
-            start = index * self._block_entries
-            for part in range(self._block_entries // self._slice_entries - 1, -1, -1):
+            start = index * self.block_entries
+            for part in range(self.block_entries // self._slice_entries - 1, -1, -1):
                 found = self._slice_of(start + part * self._slice_entries)
                 used = len(found[0].table.tobytes().rstrip(b"\0")) if found else 0
                 if used:  # the last used byte holds the last used entries

@@ -41,13 +41,19 @@ class Writer:
 
     def _find_metadata(self) -> set[int]:
         """Host clusters of known tables: guest data must never be written there."""
-        header, bits = self._device.header, self._bits
+        device, bits = self._device, self._bits
+        header = device.header
         found = {0}
         found.update((entry & fmt.OFFSET_MASK) >> bits for entry in self._map.l1 if entry)
-        for offset, length in (
-                (header.l1_table_offset, header.l1_size * 8),
-                *((entry.l1_table_offset, entry.l1_size * 8)
-                  for entry in self._device.snapshots)):
+        tables = [(header.l1_table_offset, header.l1_size * 8)]
+        if device.snapshots:
+            tables.append((header.snapshots_offset, len(fmt.pack_snapshots(device.snapshots))))
+        tables += ((entry.l1_table_offset, entry.l1_size * 8) for entry in device.snapshots)
+        if device.overlap_check == "all":
+            from .qcow2_corrupt import inactive_tables
+
+            tables += ((offset, self._cluster) for offset in inactive_tables(device))
+        for offset, length in tables:
             found.update(range(offset >> bits, -(-(offset + length) // self._cluster)))
         return found
 
@@ -67,23 +73,28 @@ class Writer:
         if device.pending_frees > MAX_PENDING_FREES:
             device.flush()
 
-    def _refuse_overlap(self, host: int, length: int, what: str) -> None:
+    def _refuse_overlap(self, host: int, length: int) -> None:
         first, last = host >> self._bits, (host + length - 1) >> self._bits
         clusters = range(first, last + 1)
         if self._metadata.isdisjoint(clusters) and self._refcounts.own.isdisjoint(clusters):
             return
-        for cluster in clusters:
-            if cluster in self._metadata or cluster in self._refcounts.own:
-                raise self._device.corrupted(
-                    f"Preventing invalid {what} at offset {cluster << self._bits:#x} "
-                    "(overlaps with image metadata)")
+        from .qcow2_corrupt import overlapped
 
-    def allocate_metadata(self, clusters: int) -> int:
+        name = overlapped(self._device, first, last)
+        raise self._device.corrupted(
+            f"Preventing invalid write on metadata (overlaps with {name})")
+
+    def allocate_metadata(self, clusters: int, what: str = "L2 table") -> int:
         """Host offset of new clusters for a table."""
         offset = self._refcounts.allocate(clusters)
-        self._refuse_overlap(offset, clusters << self._bits, "allocation")
+        self._refuse_start(offset, what)
+        self._refuse_overlap(offset, clusters << self._bits)
         self._metadata.update(range(offset >> self._bits, (offset >> self._bits) + clusters))
         return offset
+
+    def _refuse_start(self, host: int, what: str) -> None:
+        if host == 0:
+            raise self._device.corrupted(f"Preventing invalid allocation of {what} at offset 0")
 
     def free_metadata(self, offset: int, clusters: int) -> None:
         """A table's clusters are no longer used (once the disk says so)."""
@@ -97,7 +108,7 @@ class Writer:
             return guest, clusters
         got = self._refcounts.allocate_at(follow, clusters) if follow else 0
         host = follow if got else self._refcounts.allocate(clusters)
-        self._refuse_overlap(host, (got or clusters) << self._bits, "allocation")
+        self._refuse_overlap(host, (got or clusters) << self._bits)
         return host, got or clusters
 
     def wait_for(self, start: int, end: int) -> bool:
@@ -116,6 +127,9 @@ class Writer:
             last = (offset + length - 1) >> self._bits
             self._device.free_later(first, last - first + 1)
             self._packed_at = 0  # the cluster being filled may be this one
+        elif word & fmt.OFFSET_MASK & (self._cluster - 1):
+            self._device.corrupted(f"Cannot free unaligned cluster {word & fmt.OFFSET_MASK:#x}",
+                                   fatal=False)
         elif word & fmt.OFFSET_MASK and not self._external:
             self._device.free_later((word & fmt.OFFSET_MASK) >> self._bits, 1)
 
@@ -167,7 +181,7 @@ class Writer:
             run = self._map.lookup(offset, length)
             if run.kind is Kind.DATA and run.copied:
                 if not self._external:
-                    self._refuse_overlap(run.host, run.length, "data write")
+                    self._refuse_overlap(run.host, run.length)
                 return _Plan(True, offset, offset + run.length, run.host)
             count, host = self._map.needs_allocation(offset, length)
             end = start + count * self._cluster
@@ -181,7 +195,7 @@ class Writer:
             end = start + count * self._cluster
             blank = self._extends and not self._external and host >= unused
         elif not self._external:
-            self._refuse_overlap(host, self._cluster, "data write")
+            self._refuse_overlap(host, self._cluster)
         self._busy.append((start, end))
         return _Plan(False, start, end, host, fresh, blank)
 
@@ -360,7 +374,8 @@ class Writer:
             counts.add(cluster, 1, 1)
         else:
             at = counts.allocate(1)
-        self._refuse_overlap(at, length, "allocation")
+            self._refuse_start(at, "compressed cluster")
+        self._refuse_overlap(at, length)
         self._packed_at = at + length
         return at
 
