@@ -72,6 +72,7 @@ class Qcow2Device(Qcow2Flushing):
         self._sequence = 0
         self._active: set[int] = set()
         self._frees: list[tuple[int, int, int]] = []
+        self._writethrough = False
         self._closed = False
 
     # ---- opening ----
@@ -97,6 +98,7 @@ class Qcow2Device(Qcow2Flushing):
         try:
             device = cls(file, header, data_file=data_file, read_only=flags.read_only,
                          lazy_refcounts=lazy, l2_cache_size=l2_cache_size)
+            device._writethrough = flags.writethrough
             device.overlap_check = overlap_check
             device.refcounts.discard_freed = writable and flags.unmap
             if writable:
@@ -108,7 +110,7 @@ class Qcow2Device(Qcow2Flushing):
         return device
 
     def _prepare_writing(self, *, check: bool) -> None:
-        known = fmt.Autoclear.BITMAPS | fmt.Autoclear.DATA_FILE_RAW
+        known = int(fmt.Autoclear.BITMAPS | fmt.Autoclear.DATA_FILE_RAW)
         if self.header.autoclear & ~known:
             self.update_header(autoclear=self.header.autoclear & known)
         if not check and self.header.incompatible & fmt.Incompatible.DIRTY:
@@ -169,14 +171,14 @@ class Qcow2Device(Qcow2Flushing):
                ) -> None:
         self.check_range(offset, len(data), write=True)
         self.writer.write(offset, memoryview(data).cast("B"))
-        if fua:
+        if fua or self._writethrough:
             self.flush()
 
     def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
                      fua: bool = False) -> None:
         self.check_range(offset, length, write=True)
         self.writer.clearer.write_zeroes(offset, length, may_unmap=may_unmap)
-        if fua:
+        if fua or self._writethrough:
             self.flush()
 
     def discard(self, offset: int, length: int) -> None:

@@ -113,17 +113,22 @@ def create_qcow2(file: BlockDevice, options: CreateOptions, *,
     file.pwrite(cluster, to_disk(table) + bytes(cluster - 8))
     file.pwrite(2 * cluster, _first_block(options.refcount_bits, cluster))
     device = Qcow2Device(file, header._replace(l1_size=0), data_file=data_file, read_only=False)
-    clusters = max(1, -(-header.l1_size * 8 // cluster))
-    offset = device.writer.allocate_metadata(clusters)
-    file.write_zeroes(offset, clusters * cluster, may_unmap=False)
-    device.write_metadata()
-    device.refcounts.write_back()
-    device.update_header(l1_table_offset=offset, l1_size=header.l1_size)
-    device.map.load_l1(offset, header.l1_size)
-    if options.preallocation != "off":
+    clusters = -(-header.l1_size * 8 // cluster)
+    if clusters:
+        offset = device.writer.allocate_metadata(clusters)
+        file.write_zeroes(offset, clusters * cluster, may_unmap=False)
+        device.write_metadata()
+        device.refcounts.write_back()
+        device.update_header(l1_table_offset=offset, l1_size=header.l1_size)
+        device.map.load_l1(offset, header.l1_size)
+    # A raw data file must read the same through the tables: they have to be there.
+    preallocation = options.preallocation
+    if options.data_file_raw and preallocation == "off":
+        preallocation = "metadata"
+    if preallocation != "off":
         from .qcow2_resize import preallocate
 
-        preallocate(device, 0, options.size, options.preallocation)
+        preallocate(device, 0, options.size, preallocation)
     if data_file is not None:
         data_file.truncate(options.size)
     device.flush()

@@ -22,17 +22,14 @@ class Qcow2Flushing(Qcow2Reading):
     """The half of a qcow2 device that writes back; Qcow2Device sets it up."""
 
     lazy_refcounts: bool
+    pending_frees = 0  # clusters that wait to be counted down
     _announced = False  # corruption
     _frees: list[tuple[int, int, int]]  # (newest request then, first cluster, count)
 
     def free_later(self, cluster: int, count: int) -> None:
         """Drop a reference to host clusters once the disk no longer points at them."""
         self._frees.append((self._sequence, cluster, count))
-
-    @property
-    def pending_frees(self) -> int:
-        """How many entries wait to be freed."""
-        return len(self._frees)
+        self.pending_frees += count
 
     def write_metadata(self) -> None:
         """Write all cached tables in the safe order (see the module's head)."""
@@ -58,6 +55,7 @@ class Qcow2Flushing(Qcow2Reading):
         self.decompressor.forget()
         self.file.debug_event("cluster_free")
         for _, cluster, count in ready:
+            self.pending_frees -= count
             self.refcounts.add(cluster, count, -1)
 
     def flush(self) -> None:

@@ -203,6 +203,7 @@ def unknown_features(header: Header) -> str:
     unknown = header.incompatible & ~KNOWN_INCOMPATIBLE
     tables = [data for kind, data in header.extensions if kind == EXT_FEATURE_NAMES]
     table = tables[-1] if tables else b""
+    table += bytes(-len(table) % 48)
     names = []
     for position in range(0, len(table) - 47, 48):
         kind, bit, name = struct.unpack_from(">BB46s", table, position)

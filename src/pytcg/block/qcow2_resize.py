@@ -21,6 +21,8 @@ def resize(device: Qcow2Device, size: int, preallocation: str = "off") -> None:
     """Set the guest-visible size, in sectors; shrinking discards what is cut off."""
     if size % SECTOR:
         raise BlockError(f"The new size must be a multiple of {SECTOR}", errno.EINVAL)
+    if device.data_file_is_raw and preallocation == "off" and size > device.header.size:
+        preallocation = "metadata"  # see create_qcow2
     with device.lock:
         old = device.header.size
         if device.snapshots and device.header.version < 3:

@@ -20,7 +20,7 @@ from .qcow2_l2 import Kind
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
 
-MAX_PENDING_FREES = 4096
+MAX_PENDING_BYTES = 8 << 20  # that much is flushed to be used again before the file grows
 
 
 class Writer:
@@ -70,7 +70,7 @@ class Writer:
             raise BlockError(f"Block node '{device.filename}' is read-only", errno.EPERM)
         if device.lazy_refcounts:
             device.mark_dirty()
-        if device.pending_frees > MAX_PENDING_FREES:
+        if device.pending_frees << self._bits >= MAX_PENDING_BYTES:
             device.flush()
 
     def _refuse_overlap(self, host: int, length: int) -> None:
