@@ -93,16 +93,25 @@ OPTIONS: dict[str, dict[str, Option]] = {
 def options_of(driver: str) -> dict[str, Option]:
     """The create options of a format; BlockError if images of it can't be made."""
     if driver not in OPTIONS:
-        if driver in FORMATS:
+        if is_driver_name(driver):
             raise BlockError(f"Format driver '{driver}' does not support image creation",
                              errno.ENOTSUP)
         raise BlockError(f"Unknown file format '{driver}'", errno.EINVAL)
     return OPTIONS[driver]
 
 
+def is_driver_name(name: str) -> bool:
+    """Whether QEMU knows this format, or protocol; then we name what is wrong with it."""
+    if name in FORMATS:
+        return True
+    from .driver_names import DRIVER_NAMES
+
+    return name in DRIVER_NAMES
+
+
 def new_values(driver: str, filename: str) -> CreateValues:
     """Values to fill in for an image of a format under this name; BlockError if it can't be."""
-    if driver not in FORMATS:
+    if not is_driver_name(driver):
         raise BlockError(f"Unknown file format '{driver}'", errno.EINVAL)
     below = protocol_options(filename)
     return CreateValues({**options_of(driver), **{name: option for name, option in below.items()
@@ -193,7 +202,11 @@ def _create_file(filename: str, size: int = 0, *, preallocation: str = "off") ->
         return PosixFile.create(_local_path(filename), size, preallocation=preallocation)
     if preallocation != "off":
         raise BlockError(f"Unsupported preallocation mode '{preallocation}'", errno.ENOTSUP)
-    export = open_node({"driver": "raw", **parse_name(filename)}, OpenFlags())
+    try:
+        export = open_node({"driver": "raw", **parse_name(filename)}, OpenFlags())
+    except BlockError as error:
+        raise BlockError("Protocol driver 'nbd' does not support image creation, and opening the "
+                         f"image failed: {error}", error.errno) from None
     try:
         if export.size < size:
             raise BlockError("Cannot grow device files", errno.ENOTSUP)
@@ -208,8 +221,6 @@ def _create_raw(filename: str, size: int, values: dict[str, Any]) -> None:
     mode = values.get("preallocation", "off")
     if mode not in PREALLOCATION_MODES:
         raise BlockError(f"invalid parameter value: {mode}", errno.EINVAL)
-    if mode == "metadata":
-        raise BlockError(f"Unsupported preallocation mode: {mode}", errno.ENOTSUP)
     _create_file(filename, size, preallocation=mode).close()
 
 
@@ -250,9 +261,6 @@ def _check_qcow2_values(values: dict[str, Any]) -> None:
             raise BlockError(f"Parameter '{shown}' does not accept value '{values[name]}'",
                              errno.EINVAL)
     backing_format = values.get("backing_fmt")
-    if backing_format is not None:
-        from .driver_names import DRIVER_NAMES
-
-        if backing_format not in DRIVER_NAMES:
-            raise BlockError(f"Parameter 'backing-fmt' does not accept value '{backing_format}'",
-                             errno.EINVAL)
+    if backing_format is not None and not is_driver_name(backing_format):
+        raise BlockError(f"Parameter 'backing-fmt' does not accept value '{backing_format}'",
+                         errno.EINVAL)

@@ -14,6 +14,7 @@ _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _FS_NOCOW_FL = 0x00800000
 _FS_IOC_FSGETXATTR, _FS_IOC_FSSETXATTR = 0x801C581F, 0x401C5820
 _FS_XFLAG_EXTSIZE = 0x00000800
+_FLAGS = struct.Struct("<I4x")
 _FSXATTR = struct.Struct("<5I8s")  # xflags, extsize, nextents, projid, cowextsize, padding
 
 
@@ -39,8 +40,8 @@ def give_hints(path: str, *, nocow: bool, extent_size: int) -> None:
 
 def _set_nocow(fd: int) -> None:
     try:
-        flags, = struct.unpack("<l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(8)))
-        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("<l", flags | _FS_NOCOW_FL))
+        flags, = _FLAGS.unpack(fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(_FLAGS.size)))
+        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, _FLAGS.pack(flags | _FS_NOCOW_FL))
     except OSError:
         pass  # only btrfs knows the flag
 

@@ -74,7 +74,7 @@ def measure(driver: str, options: CreateOptions, source: BlockDevice | None) -> 
     if driver == "raw":
         return Measurement(size, size)
     if driver != "qcow2":
-        raise NotSupported(f"Format driver '{driver}' does not support size measurement")
+        raise NotSupported(f"Block driver '{driver}' does not support size measurement")
     options._replace(size=size).check()
     cluster = options.cluster_size
     whole = full_size(size, options)

@@ -150,7 +150,12 @@ _OBJECTS: dict[str, TlsCredentials] = {}
 
 
 def add_object(text: str) -> None:
-    """Take one `--object` argument, for block devices to refer to by its id."""
+    """Take one `--object` argument, for block devices to refer to by its id.
+
+    A `secret` has no effect: nothing here is encrypted with one.
+    """
+    if text.partition(",")[0].removeprefix("qom-type=") == "secret":
+        return
     credentials = TlsCredentials.parse(text)
     if credentials.ident in _OBJECTS:
         raise TlsError(f"attempt to add duplicate property '{credentials.ident}'")

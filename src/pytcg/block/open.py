@@ -122,7 +122,7 @@ def _options_of(name: str | Mapping[str, Any], format: str | None, *, image_opts
     if not isinstance(name, str):
         options = unflatten(name)
     elif image_opts:
-        options = unflatten(parse_keyval(name))
+        options = unflatten(parse_keyval(name, implied="file"))
     elif name.startswith("json:") or format is None or format in FORMATS:
         options = parse_name(name)
         shown = "" if name.startswith(("json:", "file:")) else name
@@ -322,7 +322,8 @@ def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDev
     below.read_only = True
     below.check = below.exclusive = False
     options: Options
-    if isinstance(given, dict) and ("file" in given or "driver" in given):
+    given = given if isinstance(given, dict) else {}
+    if "file" in given or ("driver" in given and not device.backing_file):
         options, name = given, ""
     else:
         if not device.backing_file:
@@ -333,7 +334,7 @@ def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDev
             raise BlockError(f"Backing file '{name}' creates an infinite loop.", errno.ELOOP)
         below.chain = (*above, name)
         try:
-            options = parse_name(name)
+            options = {**parse_name(name), **given}
         except BlockError as error:
             raise BlockError(f"Could not open backing file: {error}", error.errno) from None
         if device.backing_format is not None:

@@ -93,6 +93,9 @@ class PosixFile(BlockDevice):
         try:
             fd = os.open(filename, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
+                # Not under the feet of a running guest.
+                locks.acquire(fd, filename, locks.Perm.WRITE | locks.Perm.RESIZE,
+                              locks.ALL & ~locks.Perm.RESIZE)
                 if stat.S_ISREG(os.fstat(fd).st_mode):
                     os.ftruncate(fd, 0)
             finally:
@@ -206,6 +209,8 @@ class PosixFile(BlockDevice):
 
     def truncate(self, size: int, *, preallocation: str = "off") -> None:
         old = self.size
+        if preallocation == "metadata":  # a file has none
+            raise BlockError("Unsupported preallocation mode: metadata", errno.ENOTSUP)
         try:
             if preallocation == "falloc" and size > old:
                 os.posix_fallocate(self.fd, old, size - old)

@@ -31,10 +31,6 @@ def amend(device: Qcow2Device, values: dict[str, Any]) -> None:
         _upgrade(device)
     if "refcount_bits" in values and values["refcount_bits"] != device.refcounts.bits:
         change_refcount_width(device, values["refcount_bits"])
-    backing = values.get("backing_file"), values.get("backing_fmt")
-    if backing != (None, None) and backing != (device.backing_file, device.backing_format):
-        raise BlockError("Cannot amend the backing file\n"
-                         "You can use 'qemu-img rebase' instead.", errno.EINVAL)
     if "lazy_refcounts" in values:
         _set_lazy(device, on=values["lazy_refcounts"])
     if "size" in values:
@@ -65,10 +61,11 @@ def _refuse_fixed(device: Qcow2Device, values: dict[str, Any]) -> None:
 def _refuse_for_v2(device: Qcow2Device, version: int, values: dict[str, Any]) -> None:
     if version >= 3:
         return
-    if values.get("lazy_refcounts"):
+    if values.get("lazy_refcounts") and not device.lazy_refcounts:
         raise BlockError("Lazy refcounts only supported with compatibility level 1.1 and above "
                          "(use compat=1.1 or greater)", errno.EINVAL)
-    if values.get("refcount_bits", device.refcounts.bits) != 16:
+    bits = values.get("refcount_bits", device.refcounts.bits)
+    if bits != 16 and bits != device.refcounts.bits:
         raise BlockError("Refcount widths other than 16 bits require compatibility level 1.1 or "
                          "above (use compat=1.1 or greater)", errno.EINVAL)
 
@@ -93,6 +90,8 @@ def _downgrade(device: Qcow2Device) -> None:
     """To version 2, which has neither zero clusters nor feature bits."""
     if device.lazy_refcounts:
         _set_lazy(device, on=False)
+    if device.refcounts.bits != 16:
+        raise BlockError("compat=0.10 requires refcount_bits=16", errno.ENOTSUP)
     if device.header.incompatible:
         raise BlockError("Cannot downgrade an image with incompatible features set",
                          errno.ENOTSUP)
@@ -133,6 +132,11 @@ def change_refcount_width(device: Qcow2Device, bits: int) -> None:
                 counts[start + index] = value
         for cluster in old.own:
             counts[cluster] -= 1
+        for cluster, count in enumerate(counts):
+            if count >> bits:
+                raise BlockError(f"Cannot decrease refcount entry width to {bits} bits: Cluster at "
+                                 f"offset {cluster * device.cluster_size:#x} has a refcount of "
+                                 f"{count}", errno.EINVAL)
         header = device.header._replace(refcount_order=bits.bit_length() - 1)
         new = Refcounts(device.file, header, device.refcount_cache_size, device.write_metadata,
                         device.update_header)

@@ -231,7 +231,7 @@ class Bitmaps:
         if any(bitmap.entry.name == name for bitmap in self.bitmaps):
             raise BlockError(f"Bitmap already exists: {name}", errno.EEXIST)
         if granularity & (granularity - 1) or not 512 <= granularity <= 1 << 31:
-            raise BlockError("Granularity must be power of 2", errno.EINVAL)
+            raise BlockError("Granularity must be power of 2 and at least 512", errno.EINVAL)
         if not name or len(name.encode()) > 1023:
             raise BlockError("Bitmap name too long" if name else "Bitmap name cannot be empty",
                              errno.EINVAL)

@@ -109,14 +109,15 @@ def create_qcow2(file: BlockDevice, options: CreateOptions, *,
     header = build_header(options)
     cluster = options.cluster_size
     table = array("Q", [2 * cluster])
-    file.pwrite(0, fmt.pack_header(header))
+    # Whole clusters: holes among them would make the image look preallocated (_is_preallocated).
+    file.pwrite(0, fmt.pack_header(header).ljust(cluster, b"\0"))
     file.pwrite(cluster, to_disk(table) + bytes(cluster - 8))
     file.pwrite(2 * cluster, _first_block(options.refcount_bits, cluster))
     device = Qcow2Device(file, header._replace(l1_size=0), data_file=data_file, read_only=False)
     clusters = -(-header.l1_size * 8 // cluster)
     if clusters:
         offset = device.writer.allocate_metadata(clusters)
-        file.write_zeroes(offset, clusters * cluster, may_unmap=False)
+        file.write_zeroes(offset, header.l1_size * 8, may_unmap=False)
         device.write_metadata()
         device.refcounts.write_back()
         device.update_header(l1_table_offset=offset, l1_size=header.l1_size)

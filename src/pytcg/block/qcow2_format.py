@@ -79,6 +79,7 @@ EXT_FEATURE_NAMES = 0x6803_F857
 EXT_BITMAPS = 0x2385_2875
 EXT_CRYPTO = 0x0537_BE77
 EXT_DATA_FILE = 0x4441_5441
+EXTENSION_ORDER = (EXT_BACKING_FORMAT, EXT_DATA_FILE, EXT_CRYPTO, EXT_FEATURE_NAMES, EXT_BITMAPS)
 
 COMPRESSION_TYPES = ("zlib", "zstd")
 
@@ -110,15 +111,21 @@ class Header(NamedTuple):
     extensions: tuple[tuple[int, bytes], ...] = ()
 
     def extension(self, kind: int) -> bytes | None:
-        """The data of the first extension of this kind."""
-        return next((data for number, data in self.extensions if number == kind), None)
+        """The data of the last extension of this kind, which is the one that counts."""
+        return next((data for number, data in reversed(self.extensions) if number == kind), None)
 
     def with_extension(self, kind: int, data: bytes | None) -> Header:
         """This header with one extension set, or removed for None."""
         kept = [(number, old) for number, old in self.extensions if number != kind]
         if data is not None:
             kept.append((kind, data))
-        return self._replace(extensions=tuple(kept))
+        return self._replace(extensions=tuple(sorted(kept, key=_extension_rank)))
+
+
+def _extension_rank(extension: tuple[int, bytes]) -> int:
+    # Unknown ones come last, in their old order.
+    kind = extension[0]
+    return EXTENSION_ORDER.index(kind) if kind in EXTENSION_ORDER else len(EXTENSION_ORDER)
 
 
 def is_qcow2(head: bytes) -> bool:

@@ -29,7 +29,7 @@ def resize(device: Qcow2Device, size: int, preallocation: str = "off") -> None:
             raise BlockError("Can't resize a v2 image which has snapshots", errno.ENOTSUP)
         entries = -(-size // device.map.table_span)
         if entries * 8 > fmt.MAX_L1_BYTES or size >> 63:
-            raise BlockError("The requested size is too large for this image", errno.EFBIG)
+            raise BlockError("Failed to grow the L1 table: File too large", errno.EFBIG)
         device.flush()
         if device.has_bitmaps:
             device.bitmaps.resize(size)

@@ -114,6 +114,8 @@ def dispatch(argv: list[str]) -> int:
     if command in ("-V", "--version"):
         print(f"{PROGRAM} version {__version__}")
         return 0
+    if command.startswith("-"):
+        raise Failure(f"unrecognized option '{command}'\n{TRY_HELP}")
     if command not in COMMANDS:
         raise Failure(f"Command not found: {command}\n{TRY_HELP}")
     module, function, _ = COMMANDS[command]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from pytcg.block.create import OPTIONS, options_of
+from pytcg.block.create import OPTIONS, is_driver_name, options_of
 from pytcg.block.create_values import CreateValues, Option
 from pytcg.block.device import BlockError
-from pytcg.block.open import FORMATS
 from pytcg.block.qcow2 import Qcow2Device
 
-from .img_common import Failure, Progress, cache_mode, open_disk, parse, usage
+from .img_common import PROGRAM, Failure, Progress, cache_mode, open_disk, parse, usage
 from .img_create import help_wanted, option_texts, print_options
 
 _FROM_CREATE = ("size", "compat", "backing_file", "backing_fmt", "data_file", "data_file_raw",
@@ -28,7 +27,7 @@ AMENDABLE = {
 
 def run(argv: list[str]) -> int:
     """Change options of an existing image."""
-    arguments = parse(argv, "h f: t: p q o: help object: image-opts force")
+    arguments = parse(argv, "f: t: p q o: image-opts force")
     texts = option_texts(arguments)
     driver = arguments.get("f")
     if not texts:
@@ -58,6 +57,10 @@ def _amend(device: Qcow2Device, values: CreateValues, progress: Progress) -> Non
         for name in AMENDABLE:
             if name.startswith("encrypt.") and name in values:
                 raise BlockError("Can't amend encryption options - encryption not present")
+        backing = values.get("backing_file"), values.get("backing_fmt")
+        if backing not in ((None, None), (device.backing_file, device.backing_format)):
+            raise BlockError("Cannot amend the backing file\n"
+                             f"You can use '{PROGRAM} rebase' instead.")
         amend(device, {name: values.get(name) for name in AMENDABLE if name in values})
     except BlockError as error:
         raise Failure(str(error)) from None
@@ -82,7 +85,7 @@ def _parse(texts: list[str]) -> CreateValues:
 
 
 def _print_help(driver: str) -> int:
-    if driver not in FORMATS:
+    if not is_driver_name(driver):
         raise Failure(f"Unknown file format '{driver}'")
     if driver != "qcow2":
         raise _not_amendable(driver)

@@ -8,26 +8,41 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from pytcg.block.device import BlockDevice, BlockError
 
-from .img_common import Arguments, Failure, cache_mode, one_word, open_disk, parse, size_argument
+from .img_common import (
+    CACHE_MODES,
+    Arguments,
+    Failure,
+    one_word,
+    open_disk,
+    parse,
+    size_argument,
+)
+
+INT_MAX = (1 << 31) - 1
 
 
 def run(argv: list[str]) -> int:
     """Send requests and say how long they took."""
-    arguments = parse(argv, "h c: d: f: n i: o: q s: S: t: w U help image-opts pattern: "
-                            "flush-interval: no-drain force-share")
+    arguments = parse(argv, "c: d: f: n i: o: q s: S: t: w U/force-share image-opts pattern: "
+                            "flush-interval: no-drain")
+    count = _count(arguments, "c", "request count", 75000)
+    depth = _count(arguments, "d", "queue depth", 64)
+    if arguments.get("i", "threads") not in ("threads", "native", "io_uring"):
+        raise Failure(f"Invalid aio option: {arguments.get('i')}")
+    offset = size_argument(arguments.get("o", "0") or "", "offset")
+    size = size_argument(arguments.get("s", "4096") or "", "buffer size", highest=INT_MAX)
+    step = size_argument(arguments.get("S", "0") or "", "step_size", highest=INT_MAX) or size
+    cache = arguments.get("t", "none" if "n" in arguments else "writeback") or ""
+    if cache not in CACHE_MODES:
+        raise Failure("Invalid cache mode")
+    pattern = _count(arguments, "pattern", "pattern byte", 0, highest=255)
+    interval = _count(arguments, "flush-interval", "flush interval", 0)
     name = one_word(arguments)
     write = "w" in arguments
-    count, depth = _count(arguments, "c", 75000), _count(arguments, "d", 64)
-    size = _size(arguments, "s", 4096)
-    step = _size(arguments, "S", 0) or size
-    offset = _size(arguments, "o", 0)
-    interval = _count(arguments, "flush-interval", 0)
-    pattern = _count(arguments, "pattern", 0)
     if interval and not write:
         raise Failure("--flush-interval is only available in write tests")
     if interval and interval < depth:
         raise Failure("Flush interval can't be smaller than depth")
-    cache = cache_mode(arguments, "t", "none" if "n" in arguments else "writeback")
     with open_disk(name, arguments, format=arguments.get("f"), read_only=not write,
                    cache=cache) as device:
         if "q" not in arguments:
@@ -38,7 +53,7 @@ def run(argv: list[str]) -> int:
                 print(f"Sending flush every {interval} requests")
         began = time.monotonic()
         try:
-            _bench(device, count, depth, size, step, offset, bytes([pattern & 255]) * size,
+            _bench(device, count, depth, size, step, offset, bytes([pattern]) * size,
                    write=write, interval=interval)
         except BlockError as error:
             raise Failure(f"Failed request: {error}") from None
@@ -47,7 +62,8 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _count(arguments: Arguments, option: str, default: int) -> int:
+def _count(arguments: Arguments, option: str, what: str, default: int, *,
+           highest: int = INT_MAX) -> int:
     text = arguments.get(option)
     if text is None:
         return default
@@ -55,14 +71,9 @@ def _count(arguments: Arguments, option: str, default: int) -> int:
         value = int(text, 0)
     except ValueError:
         value = -1
-    if not 0 <= value < 1 << 31:
-        raise Failure(f"Invalid value for -{option}: {text}")
+    if not 0 <= value <= highest:
+        raise Failure(f"Invalid {what} specified")
     return value
-
-
-def _size(arguments: Arguments, option: str, default: int) -> int:
-    text = arguments.get(option)
-    return default if text is None else size_argument(text, "size")
 
 
 def _bench(device: BlockDevice, count: int, depth: int, size: int, step: int, offset: int,

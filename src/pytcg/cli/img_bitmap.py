@@ -8,46 +8,52 @@ from pytcg.block.qcow2 import Qcow2Device
 from .img_common import Arguments, Failure, open_disk, parse, size_argument
 
 ACTIONS = ("add", "remove", "clear", "enable", "disable", "merge")
-DEFAULT_GRANULARITY = 65536
 
 
 def run(argv: list[str]) -> int:
     """Do the actions to one bitmap, in order."""
-    arguments = parse(argv, "h b: f: F: g: help object: image-opts add remove clear enable "
-                            "disable merge:")
+    arguments = parse(argv, "b/source-file: f: F/source-format: g/granularity: image-opts add "
+                            "remove clear enable disable merge:")
+    text = arguments.get("g")
+    granularity = size_argument(text, "granularity") if text else 0
     actions = [item for item in arguments.given if item[0] in ACTIONS]
-    if len(arguments.words) != 2:
-        raise Failure("Expecting filename and bitmap name")
     if not actions:
         raise Failure("Need at least one of --add, --remove, --clear, --enable, --disable, or "
                       "--merge")
-    if "g" in arguments and not any(name == "add" for name, _ in actions):
+    if granularity and not any(name == "add" for name, _ in actions):
         raise Failure("granularity only supported with --add")
     if "F" in arguments and "b" not in arguments:
         raise Failure("-F only supported with -b")
     merges = any(name == "merge" for name, _ in actions)
     if "b" in arguments and not merges:
         raise Failure("Merge bitmap source file only supported with --merge")
+    if len(arguments.words) != 2:
+        raise Failure("Expecting filename and bitmap name")
     filename, bitmap = arguments.words
     with open_disk(filename, arguments, format=arguments.get("f"), read_only=False) as device:
         if not isinstance(device, Qcow2Device):
-            raise Failure(f"Operation {actions[0][0]} on bitmap {bitmap} failed: Format driver "
-                          f"'{device.format_name}' does not support persistent bitmaps")
+            action = actions[0][0]
+            reason = (f"Format driver '{device.format_name}' does not support persistent bitmaps"
+                      if action == "add" else f"Dirty bitmap '{bitmap}' not found")
+            raise Failure(f"Operation {action} on bitmap {bitmap} failed: {reason}")
         for name, value in actions:
             try:
-                _act(device, name, bitmap, value, arguments)
+                if name == "add":
+                    device.bitmaps.add(bitmap, granularity or _default_granularity(device))
+                else:
+                    _act(device, name, bitmap, value, arguments)
             except BlockError as error:
                 raise Failure(f"Operation {name} on bitmap {bitmap} failed: {error}") from None
     return 0
 
 
+def _default_granularity(device: Qcow2Device) -> int:
+    return min(max(device.cluster_size, 4096), 65536)
+
+
 def _act(device: Qcow2Device, action: str, name: str, value: str, arguments: Arguments) -> None:
     bitmaps = device.bitmaps
-    if action == "add":
-        text = arguments.get("g")
-        granularity = size_argument(text, "granularity") if text else DEFAULT_GRANULARITY
-        bitmaps.add(name, granularity)
-    elif action == "remove":
+    if action == "remove":
         bitmaps.remove(name)
     elif action == "clear":
         bitmaps.clear(name)

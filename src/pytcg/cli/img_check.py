@@ -13,9 +13,9 @@ from .img_common import Failure, cache_mode, one_word, open_disk, output_format,
 
 def run(argv: list[str]) -> int:
     """Check consistency: 0 clean, 1 failed, 2 corrupt, 3 leaks, 63 not supported."""
-    arguments = parse(argv, "h f: q r: T: U help object: image-opts output: repair: force-share")
+    arguments = parse(argv, "f/format: q r/repair: T: U/force-share image-opts output:")
     as_json = output_format(arguments) == "json"
-    repair = arguments.get("r") or arguments.get("repair")
+    repair = arguments.get("r")
     if repair not in (None, "leaks", "all"):
         usage(f"Unknown option value for -r (expecting 'leaks' or 'all'): {repair}")
     name = one_word(arguments)
@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
             again.leaks_fixed = result.leaks_fixed
             again.corruptions_fixed = result.corruptions_fixed
             result = again
-        if as_json:
+        if as_json and not quiet:
             _print_json(result, name, device.format_name)
         elif not quiet:
             print("\n".join(_human_lines(result)))

@@ -25,7 +25,7 @@ from .img_common import (
 
 def run(argv: list[str]) -> int:
     """Copy what the overlay (and images between) hold into the base."""
-    arguments = parse(argv, "h f: t: b: d p q r: help object: image-opts")
+    arguments = parse(argv, "f: t: b: d p q r: image-opts")
     text = arguments.get("r")
     rate = size_argument(text, "rate limit") if text else 0
     name = one_word(arguments)

@@ -62,24 +62,30 @@ class Arguments:
 def parse(argv: Sequence[str], spec: str) -> Arguments:
     """Parse options and words; ``--help`` or ``-h`` is all the help there is.
 
-    ``spec`` lists the options: ``q f: image-opts output:``; a colon says it takes a value.
+    ``spec`` lists the options: ``q f/format: image-opts``; a colon says it takes a value, and
+    what stands first is the name by which Arguments knows it. --help and --object are always there.
     """
-    wanted = {item.rstrip(":"): item.endswith(":") for item in spec.split()}
+    wanted: dict[str, bool] = {"object": True}
+    known_as: dict[str, str] = {}
+    for item in ("h/help", *spec.split()):
+        names = item.rstrip(":").split("/")
+        wanted |= dict.fromkeys(names, item.endswith(":"))
+        known_as |= dict.fromkeys(names, names[0])
     try:
         given, words = getopt_long.parse(argv, wanted)
     except getopt_long.OptionError as error:
         if error.what == error.MISSING:
             usage(f"missing argument for option '{error.word}'")
         usage(f"unrecognized option '{error.word}'")
-    if any(name in ("h", "help") for name, _ in given):
-        raise HelpWanted
     for name, value in given:
-        if name == "object" and value.removeprefix("qom-type=").startswith("tls-creds-"):
-            _add_credentials(value)
-    return Arguments(given, words)
+        if name == "h" or name == "help":
+            raise HelpWanted
+        if name == "object":
+            _add_object(value)
+    return Arguments([(known_as.get(name, name), value) for name, value in given], words)
 
 
-def _add_credentials(text: str) -> None:
+def _add_object(text: str) -> None:
     from pytcg.block.nbd_tls import TlsError, add_object
 
     try:
@@ -95,12 +101,12 @@ def one_word(arguments: Arguments, what: str = "Expecting one image file name") 
     return arguments.words[0]
 
 
-def cache_mode(arguments: Arguments, option: str, default: str) -> str:
+def cache_mode(arguments: Arguments, option: str, default: str, *, code: int = 1) -> str:
     """A -t or -T value."""
     mode = arguments.get(option, default) or default
     if mode not in CACHE_MODES:
         kind = "source " if option == "T" else ""
-        raise Failure(f"Invalid {kind}cache option: {mode}")
+        raise Failure(f"Invalid {kind}cache option: {mode}", code)
     return mode
 
 
@@ -129,6 +135,8 @@ def open_disk(
     code: int = 1,
 ) -> BlockDevice:
     """Open an image named on the command line; Failure in QEMU's words."""
+    if format is not None and "image-opts" in arguments:
+        raise Failure("--image-opts and --format are mutually exclusive", code)
     if format is not None:
         from pytcg.block.open import known_driver
 
@@ -142,7 +150,7 @@ def open_disk(
             cache=cache,
             no_backing=no_backing,
             check=check,
-            force_share="U" in arguments or "force-share" in arguments,
+            force_share="U" in arguments,
             image_opts="image-opts" in arguments,
         )
     except BlockError as error:

@@ -17,7 +17,7 @@ class Different(Exception):
 
 def run(argv: list[str]) -> int:
     """Compare: 0 the same, 1 different, more than 1 for an error."""
-    arguments = parse(argv, "h f: F: T: p q s U help object: image-opts force-share")
+    arguments = parse(argv, "f: F: T: p q s U/force-share image-opts")
     if len(arguments.words) != 2:
         usage("Expecting two image file names")
     one, two = arguments.words
@@ -27,7 +27,7 @@ def run(argv: list[str]) -> int:
 
 
 def _compare_named(one: str, two: str, arguments: Arguments, progress: Progress) -> int:
-    cache = cache_mode(arguments, "T", "writeback")
+    cache = cache_mode(arguments, "T", "writeback", code=2)
     with open_disk(one, arguments, format=arguments.get("f"), cache=cache, code=2) as first, \
             open_disk(two, arguments, format=arguments.get("F"), cache=cache, code=2) as second:
         return _compare(first, second, progress, quiet="q" in arguments,

@@ -26,9 +26,9 @@ from .img_common import (
 from .img_create import help_wanted, option_texts, print_create_help
 
 MAX_BUFFER = 16 << 20
-_OPTIONS = ("h f: O: B: F: C c e 6 o: l: S: p t: T: q n m: W U r: help object: image-opts "
+_OPTIONS = ("f: O: B: F: C c e 6 o: l: S: p t: T: q n m: W U/force-share r: image-opts "
             "source-image-opts: target-image-opts target-is-zero salvage bitmaps "
-            "skip-broken-bitmaps force-share")
+            "skip-broken-bitmaps")
 
 
 def run(argv: list[str]) -> int:
@@ -129,6 +129,10 @@ def select_snapshot(device: BlockDevice, parameter: str) -> None:
     wanted = parameter
     if parameter.startswith("snapshot."):
         values = parse_keyval(parameter)
+        for name in values:
+            if name not in ("snapshot.id", "snapshot.name"):
+                raise Failure(f"Invalid parameter '{name}'\n{PROGRAM}: Failed in parsing snapshot "
+                              f"param '{parameter}'")
         wanted = values.get("snapshot.id") or values.get("snapshot.name") or ""
     try:
         if not isinstance(device, Qcow2Device):
@@ -210,6 +214,8 @@ def _check_compression(values: CreateValues, driver: str) -> None:
 
 def _open_target(output: str, driver: str | None, arguments: Arguments) -> BlockDevice:
     cache = cache_mode(arguments, "t", "unsafe")
+    if driver is None and "O" in arguments:
+        raise Failure("--image-opts and --format are mutually exclusive")
     try:
         return open_image(output, format=driver, cache=cache, image_opts=driver is None)
     except BlockError as error:

@@ -61,7 +61,7 @@ def print_options(known: dict[str, Option]) -> None:
 
 def run(argv: list[str]) -> int:
     """Make an image."""
-    arguments = parse(argv, "h F: b: f: o: q u help object:")
+    arguments = parse(argv, "F: b: f: o: q u")
     driver = arguments.get("f", "raw") or ""
     texts = option_texts(arguments)
     if help_wanted(texts):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pytcg.block.create import create_image, new_values
+import sys
+
+from pytcg.block.create import create_image, is_driver_name, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.memory import page_aligned
-from pytcg.block.open import FORMATS, open_image
-from pytcg.block.options import parse_size
+from pytcg.block.open import open_image
 
-from .img_common import Failure, open_disk, parse
+from .img_common import PROGRAM, Failure, open_disk, parse, size_argument
 
 SECTOR = 512
 
 
 def run(argv: list[str]) -> int:
     """Copy a part of one image to a new one."""
-    arguments = parse(argv, "h f: O: U help object: image-opts force-share")
+    arguments = parse(argv, "f: O: U/force-share image-opts")
     values: dict[str, str] = {}
     for word in arguments.words:
         key, equals, value = word.partition("=")
@@ -25,29 +26,22 @@ def run(argv: list[str]) -> int:
     if "if" not in values or "of" not in values:
         raise Failure("Must specify both input and output files")
     driver = arguments.get("O", "raw") or ""
-    if driver not in FORMATS:
+    if not is_driver_name(driver):
         raise Failure("Unknown file format")
-    block = _number(values, "bs", 512)
-    if not 0 < block < 1 << 31:
-        raise Failure("Invalid bs specified. Must be between 1 and 2147483647.")
+    block = size_argument(values.get("bs", "512"), "bs", lowest=1, highest=(1 << 31) - 1)
+    count, skip = (size_argument(values.get(key, "0"), key) for key in ("count", "skip"))
     with open_disk(values["if"], arguments, format=arguments.get("f")) as source:
         size = source.size
         if "count" in values:
-            size = min(size, _number(values, "count", 0) * block)
-        skipped = _number(values, "skip", 0) * block
+            size = min(size, count * block)
+        skipped = skip * block
         if skipped > source.size:
+            print(f"{PROGRAM}: {values['if']}: cannot skip to specified offset", file=sys.stderr)
             skipped = source.size
         length = max(0, min(size, source.size - skipped) if "count" in values
                      else source.size - skipped)
         _copy(source, skipped, length, values["of"], driver, block)
     return 0
-
-
-def _number(values: dict[str, str], key: str, default: int) -> int:
-    try:
-        return parse_size(values[key]) if key in values else default
-    except ValueError:
-        raise Failure(f"invalid number: '{values[key]}'") from None
 
 
 def _copy(source: BlockDevice, start: int, length: int, output: str, driver: str, block: int

@@ -19,7 +19,7 @@ from .sizes import human_size
 
 def run(argv: list[str]) -> int:
     """Describe an image, or its whole backing chain."""
-    arguments = parse(argv, "h f: U help object: image-opts output: backing-chain force-share")
+    arguments = parse(argv, "f/format: U/force-share image-opts output: backing-chain")
     as_json = output_format(arguments) == "json"
     name = one_word(arguments)
     infos: list[dict[str, Any]] = []
@@ -193,13 +193,13 @@ def snapshot_lines(snapshots: list[dict[str, Any]]) -> list[str]:
 
 def run_snapshot(argv: list[str]) -> int:
     """List, create, apply or delete internal snapshots."""
-    arguments = parse(argv, "h l a: c: d: q U f: help object: image-opts force-share")
+    arguments = parse(argv, "l a: c: d: q U/force-share image-opts")
     actions = [item for item in arguments.given if item[0] in "lacd"]
     name = one_word(arguments)
     if len(actions) > 1:
         usage("Cannot mix '-l', '-a', '-c', '-d'")
     action, value = actions[0] if actions else ("l", "")
-    device = open_disk(name, arguments, format=arguments.get("f"), read_only=action == "l")
+    device = open_disk(name, arguments, read_only=action == "l")
     with device:
         if action == "l":
             if isinstance(device, Qcow2Device) and device.snapshots:
@@ -224,12 +224,18 @@ def _change_snapshots(device: BlockDevice, action: str, value: str) -> None:
     }[action]
     try:
         if not isinstance(device, Qcow2Device):
-            number = errno.ENOTSUP
-            raise BlockError(f"-{number} ({os.strerror(number)})", number)
+            if action == "a":
+                raise Failure(f"Could not apply snapshot '{value}': Block driver does not support "
+                              "snapshots")
+            if action == "d":
+                raise BlockError("snapshot not found", errno.ENOENT)
+            raise BlockError(os.strerror(errno.ENOTSUP), errno.ENOTSUP)
         act(device, value)
     except BlockError as error:
         if action == "a":
             reason = os.strerror(error.errno) if error.errno == errno.ENOENT else error
             raise Failure(f"Could not apply snapshot '{value}': Failed to load snapshot: "
                           f"{reason}") from None
+        if action == "c":
+            error = BlockError(f"-{error.errno} ({os.strerror(error.errno)})")
         raise Failure(f"Could not {verb} snapshot '{value}': {error}") from None

@@ -9,17 +9,17 @@ from .img_common import Failure, one_word, open_disk, output_format, parse, size
 
 def run(argv: list[str]) -> int:
     """Show where an image's bytes are."""
-    arguments = parse(argv, "h f: U help object: image-opts output: start-offset: max-length: "
-                            "s: l: force-share")
-    as_json = output_format(arguments) == "json"
-    name = one_word(arguments)
+    arguments = parse(argv, "f/format: U/force-share image-opts output: s/start-offset: "
+                            "l/max-length:")
     start, length = 0, -1
-    text = arguments.get("start-offset") or arguments.get("s")
+    text = arguments.get("s")
     if text is not None:
         start = size_argument(text, "start offset")
-    text = arguments.get("max-length") or arguments.get("l")
+    text = arguments.get("l")
     if text is not None:
         length = size_argument(text, "max length")
+    name = one_word(arguments)
+    as_json = output_format(arguments) == "json"
     with open_disk(name, arguments, format=arguments.get("f")) as device:
         end = device.size if length < 0 else min(device.size, start + length)
         try:
@@ -58,6 +58,9 @@ def _print_json(device: BlockDevice, start: int, end: int) -> None:
         if extent.offset is not None:
             line += f', "offset": {extent.offset}'
         lines.append(line + "}")
+    if not lines:  # an empty range is one entry too
+        lines.append(f'{{ "start": {start}, "length": 0, "depth": 0, "present": false, '
+                     '"zero": false, "data": false}')
     print("[" + ",\n".join(lines) + "]")
 
 

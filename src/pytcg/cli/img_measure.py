@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytcg.block.create import new_values
+import errno
+
+from pytcg.block.create import PREALLOCATION_MODES, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.measure import Measurement, measure
 from pytcg.block.qcow2_create import CreateOptions
@@ -14,7 +16,7 @@ from .img_create import option_texts
 
 def run(argv: list[str]) -> int:
     """Say how large an image's file would be."""
-    arguments = parse(argv, "h f: l: o: O: U help object: image-opts output: size: force-share")
+    arguments = parse(argv, "f: l: o: O: U/force-share image-opts output: size:")
     as_json = output_format(arguments) == "json"
     text = arguments.get("size")
     size = size_argument(text, "image size") if text is not None else None
@@ -59,7 +61,14 @@ def _measure(arguments: Arguments, source: BlockDevice | None, size: int | None
     version = 2 if values.get("compat") in ("0.10", "v2") else 3
     options = CreateOptions(size, version=version,
                             **{name: values[name] for name in names if name in values})
-    return measure(driver, options, source)
+    if options.preallocation not in PREALLOCATION_MODES:
+        raise Failure(f"invalid parameter value: {options.preallocation}")
+    try:
+        return measure(driver, options, source)
+    except BlockError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise Failure("The image size is too large (try using a larger cluster size)") from None
 
 
 def _print(result: Measurement, *, as_json: bool) -> None:

@@ -6,8 +6,8 @@ import errno
 import os
 
 from pytcg.block.convert import CHUNK
+from pytcg.block.create import is_driver_name
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.driver_names import DRIVER_NAMES
 from pytcg.block.open import open_image
 from pytcg.block.options import resolve_backing
 from pytcg.block.qcow2 import Qcow2Device
@@ -28,7 +28,7 @@ GRANULE = 512
 
 def run(argv: list[str]) -> int:
     """Rebase; safely (copying what differs) unless -u."""
-    arguments = parse(argv, "h f: F: b: u p q t: T: U help object: image-opts force-share")
+    arguments = parse(argv, "f: F: b: u p q t: T: U/force-share image-opts")
     name = one_word(arguments)
     unsafe = "u" in arguments
     if arguments.get("b") is None and not unsafe:
@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
 
 def _rebase(device: BlockDevice, arguments: Arguments, progress: Progress) -> None:
     new_name, new_format = arguments.get("b"), arguments.get("F")
-    if new_format is not None and new_format not in DRIVER_NAMES:
+    if new_format is not None and not is_driver_name(new_format):
         raise Failure(f"Invalid format name: '{new_format}'")
     if "u" not in arguments:
         _copy_differences(device, new_name or "", arguments, progress)
@@ -77,7 +77,7 @@ def _copy_differences(device: BlockDevice, new_name: str, arguments: Arguments,
             raise Failure(f"Could not resolve backing filename: {error}") from None
         try:
             new = open_image(full, format=arguments.get("F"), read_only=True,
-                             force_share="U" in arguments or "force-share" in arguments)
+                             force_share="U" in arguments)
         except BlockError as error:
             raise Failure(f"Could not open new backing file '{new_name}': {error}") from None
     try:
