@@ -14,7 +14,7 @@ import pytest
 from pytcg.block.ahead import run_ordered
 from pytcg.block.aio import AsyncDevice
 from pytcg.block.device import BlockError, Extent, merge_extents
-from pytcg.block.filters import LeakyBucket, Limits, RequestPolicy, Throttle
+from pytcg.block.filters import RequestPolicy
 from pytcg.block.open import open_image
 from pytcg.block.options import parse_keyval, parse_name, parse_size, resolve_backing, unflatten
 from pytcg.block.probe import probe_format
@@ -195,27 +195,6 @@ def test_detect_zeroes_and_discard_policies(tmp_path: Path) -> None:
         open_image(str(path), discard="ignore", detect_zeroes="unmap")
     with pytest.raises(BlockError):
         open_image(str(path), detect_zeroes="sometimes")
-
-
-def test_throttle_keeps_the_average_rate(tmp_path: Path) -> None:
-    now = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    with make_open(tmp_path / "a.raw", 4 * MIB, driver="raw") as plain:
-        disk = Throttle(plain, Limits(bps_total=MIB, iops_write=100), clock=lambda: now,
-                        sleep=sleep)
-        for _ in range(8):
-            disk.pread(0, MIB // 2)
-            disk.pwrite(0, b"y" * (MIB // 2))
-        assert 6.5 < now < 8.5  # 8 MiB at 1 MiB a second
-        start = now
-        for _ in range(500):
-            disk.pwrite(0, b"z")
-        assert 4 < now - start < 6
-    assert LeakyBucket(0).take(1 << 60) == 0
 
 
 def test_snapshot_overlay_leaves_the_disk_alone(tmp_path: Path) -> None:

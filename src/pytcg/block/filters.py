@@ -1,13 +1,8 @@
-"""Filters over a disk: what to do with discards and zero writes, and I/O limits."""
+"""Filters over a disk: what to do with discards and zero writes."""
 
 from __future__ import annotations
 
 import errno
-import threading
-import time
-from collections.abc import Callable
-
-from pytcg.typed import NamedTuple
 
 from .device import BlockDevice, BlockError, Extent
 from .zeroes import is_zero
@@ -114,82 +109,6 @@ class RequestPolicy(Filter):
             self.below.discard(offset, length)
         else:
             self.check_range(offset, length, write=True)
-
-
-class Limits(NamedTuple):
-    """QEMU's throttling.* values: a second's share of bytes and requests, 0 for no limit."""
-
-    bps_total: int = 0
-    bps_read: int = 0
-    bps_write: int = 0
-    iops_total: int = 0
-    iops_read: int = 0
-    iops_write: int = 0
-
-
-class LeakyBucket:
-    """One limit: fills by what is done, leaks ``rate`` a second, holds a tenth of a second."""
-
-    def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._clock = clock
-        self._level = 0.0
-        self._then = clock()
-
-    def take(self, amount: int) -> float:
-        """Account for ``amount``: the seconds to wait before doing it."""
-        if not self._rate:
-            return 0.0
-        now = self._clock()
-        self._level = max(0.0, self._level - (now - self._then) * self._rate)
-        self._then = now
-        wait = max(0.0, self._level / self._rate - 0.1)
-        self._level += amount
-        return wait
-
-
-class Throttle(Filter):
-    """I/O limits by leaky buckets; a request over the limit waits in its own thread."""
-
-    def __init__(self, below: BlockDevice, limits: Limits,
-                 clock: Callable[[], float] = time.monotonic,
-                 sleep: Callable[[float], None] = time.sleep) -> None:
-        super().__init__(below)
-        self._lock = threading.Lock()
-        self._sleep = sleep
-        self._bytes = {kind: [LeakyBucket(limits.bps_total, clock)] for kind in "rw"}
-        self._requests = {kind: [LeakyBucket(limits.iops_total, clock)] for kind in "rw"}
-        self._bytes["w"][0] = self._bytes["r"][0]  # a total is shared by both directions
-        self._requests["w"][0] = self._requests["r"][0]
-        self._bytes["r"].append(LeakyBucket(limits.bps_read, clock))
-        self._bytes["w"].append(LeakyBucket(limits.bps_write, clock))
-        self._requests["r"].append(LeakyBucket(limits.iops_read, clock))
-        self._requests["w"].append(LeakyBucket(limits.iops_write, clock))
-
-    def _wait(self, kind: str, length: int) -> None:
-        with self._lock:
-            delay = max(*(bucket.take(length) for bucket in self._bytes[kind]),
-                        *(bucket.take(1) for bucket in self._requests[kind]))
-        if delay:
-            self._sleep(delay)
-
-    def pread(self, offset: int, length: int) -> bytes:
-        self._wait("r", length)
-        return self.below.pread(offset, length)
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        self._wait("r", len(buffer))
-        self.below.read_into(offset, buffer)
-
-    def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
-               ) -> None:
-        self._wait("w", len(data))
-        self.below.pwrite(offset, data, fua=fua)
-
-    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
-                     fua: bool = False) -> None:
-        self._wait("w", length)
-        self.below.write_zeroes(offset, length, may_unmap=may_unmap, fua=fua)
 
 
 def zeroes_fast(device: BlockDevice) -> bool:
