@@ -25,7 +25,7 @@ FORMATS = [
 WRITABLE = [("vdi", ""), ("vdi", "static=on"), ("vpc", ""), ("vpc", "subformat=fixed"),
             ("vpc", "force_size=on"), ("vmdk", ""), ("vmdk", "subformat=monolithicFlat"),
             ("vmdk", "subformat=twoGbMaxExtentSparse"), ("vmdk", "zeroed_grain=on"),
-            ("vhdx", ""), ("vhdx", "subformat=fixed")]
+            ("vhdx", ""), ("vhdx", "subformat=fixed"), ("qed", "")]
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ LINES = """
     create -f vdi x 7E
     create -f vmdk x 7E
     create -f vpc x 7E
-    create -f qed x 1M
     create -f qcow2 dir 1M
     create -f qcow2 -o data_file=dir x 1M
     map dir

@@ -52,6 +52,13 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "lazy_refcounts": Option("bool", "Postpone refcount updates", False),
         "refcount_bits": Option("num", "Width of a reference count entry in bits", 16),
     },
+    "qed": {
+        "size": SIZE,
+        "backing_file": Option("str", "File name of a base image"),
+        "backing_fmt": Option("str", "Image format of the base image"),
+        "cluster_size": Option("size", "Cluster size (in bytes)", 65536),
+        "table_size": Option("size", "L1/L2 table size (in clusters)"),
+    },
     "vdi": {"size": SIZE,
             "static": Option("bool", "VDI static (pre-allocated) image", False)},
     "vpc": {

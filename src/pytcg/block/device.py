@@ -170,6 +170,10 @@ class BlockDevice(ABC):
         """Resize the disk; new bytes read as zeroes."""
         raise NotSupported("Image format driver does not support resize")
 
+    def change_backing_file(self, name: str | None, format: str | None) -> None:
+        """Name another backing file in the image, without looking at either."""
+        raise NotSupported(os.strerror(errnos.ENOTSUP))
+
     def close(self) -> None:
         """Write back what is cached and release the layers below; idempotent."""
         for below in (self.file, self.backing):
@@ -196,6 +200,11 @@ class BlockDevice(ABC):
     def allocated_size(self) -> int | None:
         """Host bytes the image takes ("disk size"), if known."""
         return self.file.allocated_size if self.file is not None else None
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the image was not closed after its last changes."""
+        return False
 
     @property
     def is_cached(self) -> bool:

@@ -63,7 +63,8 @@ class TableLru:
         table = self._tables.get(offset)
         if table is None:
             table = self._tables[offset] = self._load(offset)
-            if len(self._tables) > CACHED_TABLES:
+            bound = min(CACHED_TABLES, MAX_TABLE_BYTES // (len(table) * table.itemsize or 1))
+            if len(self._tables) > max(1, bound):
                 self._tables.popitem(last=False)
         return table
 
@@ -138,7 +139,8 @@ class MappedImage(BlockDevice):
             shown = 0
             if not block.zero and self.backing is not None:
                 shown = max(0, min(len(part), self.backing.size - offset))
-                self.backing.read_into(offset, part[:shown])
+                if shown:
+                    self.backing.read_into(offset, part[:shown])
             part[shown:] = bytes(len(part) - shown)
 
     def layer_status(self, offset: int, length: int) -> Extent:

@@ -146,6 +146,10 @@ class Qcow2Device(Qcow2Flushing):
         return self._bitmaps
 
     @property
+    def is_dirty(self) -> bool:
+        return bool(self.header.incompatible & fmt.Incompatible.DIRTY)
+
+    @property
     def has_bitmaps(self) -> bool:
         """Whether a valid bitmaps extension is there (without loading it)."""
         return (bool(self.header.autoclear & fmt.Autoclear.BITMAPS)

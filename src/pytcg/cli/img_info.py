@@ -66,10 +66,7 @@ def describe(device: BlockDevice, name: str) -> dict[str, Any]:
         with suppress(BlockError):  # a relative name beside a json: image has no full form
             info["full-backing-filename"] = resolve_backing(device.location, device.backing_file)
         info["backing-filename"] = device.backing_file
-    dirty = isinstance(device, Qcow2Device) and bool(
-        device.header.incompatible & Incompatible.DIRTY
-    )
-    info["dirty-flag"] = dirty
+    info["dirty-flag"] = device.is_dirty
     return info
 
 

@@ -10,7 +10,6 @@ from pytcg.block.create import is_driver_name
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
 from pytcg.block.options import resolve_backing
-from pytcg.block.qcow2 import Qcow2Device
 
 from .img_common import (
     Arguments,
@@ -53,8 +52,6 @@ def _rebase(device: BlockDevice, arguments: Arguments, progress: Progress) -> No
         _copy_differences(device, new_name or "", arguments, progress)
     failed = f"Could not change the backing file to '{new_name or '(null)'}'"
     try:
-        if not isinstance(device, Qcow2Device):
-            raise BlockError(os.strerror(errno.ENOTSUP), errno.ENOTSUP)
         if new_name and not new_format:
             raise BlockError("backing format must be specified", errno.EINVAL)
         device.change_backing_file(new_name or None, new_format if new_name else None)
