@@ -322,6 +322,8 @@ def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDev
     below.read_only = True
     below.check = below.exclusive = False
     options: Options
+    if isinstance(given, str):
+        raise BlockError(f"Cannot find device='{given}' nor node-name='{given}'", errno.EINVAL)
     given = given if isinstance(given, dict) else {}
     if "file" in given or ("driver" in given and not device.backing_file):
         options, name = given, ""
@@ -334,7 +336,7 @@ def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDev
             raise BlockError(f"Backing file '{name}' creates an infinite loop.", errno.ELOOP)
         below.chain = (*above, name)
         try:
-            options = {**parse_name(name), **given}
+            options = place_filename(given, name) if given else parse_name(name)
         except BlockError as error:
             raise BlockError(f"Could not open backing file: {error}", error.errno) from None
         if device.backing_format is not None:

@@ -126,11 +126,15 @@ def unflatten(flat: Mapping[str, Any]) -> Options:
         level = result
         for step in path:
             below = level.setdefault(step, {})
+            if step == "overlap-check" and isinstance(below, str):
+                below = level[step] = {"": below}
             if not isinstance(below, dict):
                 raise _bad(f"Cannot mix '{step}' as a value and as a group of options")
             level = below
         if isinstance(value, dict) and isinstance(level.get(last), dict):
             level[last].update(value)
+        elif last == "overlap-check" and isinstance(level.get(last), dict):
+            level[last][""] = value  # the one name of a value and of a group
         else:
             level[last] = value
     return result

@@ -12,18 +12,17 @@ from . import qcow2_format as fmt
 from .device import BlockDevice, BlockError
 from .qcow2_compress import Decompressor
 from .qcow2_flush import SECTOR, Qcow2Flushing
-from .qcow2_l2 import ClusterMap
-from .qcow2_refcount import Refcounts
+from .qcow2_l2 import L2_CACHE_BYTES, ClusterMap
+from .qcow2_refcount import REFCOUNT_CACHE_BYTES, Refcounts
 from .qcow2_validate import read_header, validate_header
 
 if TYPE_CHECKING:
     from .check_result import CheckResult
     from .open import OpenFlags
     from .qcow2_bitmap import Bitmaps
+    from .qcow2_options import RuntimeOptions
     from .qcow2_write import Writer
 
-L2_CACHE_BYTES = 32 << 20  # QEMU's default bound
-REFCOUNT_CACHE_BYTES = 4 << 20
 
 
 class Qcow2Device(Qcow2Flushing):
@@ -34,8 +33,7 @@ class Qcow2Device(Qcow2Flushing):
     supports_backing = True
 
     def __init__(self, file: BlockDevice, header: fmt.Header, *, data_file: BlockDevice | None,
-                 read_only: bool, lazy_refcounts: bool | None = None,
-                 l2_cache_size: int = L2_CACHE_BYTES) -> None:
+                 read_only: bool, asked: RuntimeOptions | None = None) -> None:
         self.file: BlockDevice = file
         self.filename = file.filename
         self.data_file = data_file or file
@@ -50,20 +48,23 @@ class Qcow2Device(Qcow2Flushing):
         extension = header.extension(fmt.EXT_BACKING_FORMAT)
         self.backing_format = extension.decode(errors="replace") if extension else None
         self.cluster_size = 1 << header.cluster_bits
+        lazy = asked.lazy_refcounts if asked else None
         self.lazy_refcounts = header.version >= 3 and (
-            bool(header.compatible & fmt.Compatible.LAZY_REFCOUNTS)
-            if lazy_refcounts is None else lazy_refcounts)
+            bool(header.compatible & fmt.Compatible.LAZY_REFCOUNTS) if lazy is None else lazy)
+        self.refcount_cache_size = asked.refcount_cache_size if asked else REFCOUNT_CACHE_BYTES
         self._rlock = threading.RLock()
         self.lock = threading.Condition(self._rlock)
-        self.refcounts = Refcounts(file, header, REFCOUNT_CACHE_BYTES, self.write_metadata,
+        self.refcounts = Refcounts(file, header, self.refcount_cache_size, self.write_metadata,
                                    self.update_header)
-        self.map = ClusterMap(file, header, l2_cache_size, self.write_metadata)
+        self.map = ClusterMap(file, header, asked.l2_cache_size if asked else L2_CACHE_BYTES,
+                              self.write_metadata)
         self.map.load_l1(header.l1_table_offset, header.l1_size)
         self.refcounts.on_corrupt = self.map.on_corrupt = self.corrupted
         self.map.allocate = lambda: self.writer.allocate_metadata(1)
         self.map.free = lambda offset: self.free_later(offset >> header.cluster_bits, 1)
         self.decompressor = Decompressor(self.data_file, header)
-        self.overlap_check: str | None = None  # None and others than "all": QEMU's "cached"
+        # "none" and "all" mean what they say; others, and None, are QEMU's "cached"
+        self.overlap_check = asked.overlap_check if asked else None
         self.snapshots = self._load_snapshots()
         self.has_zero_init = not header.backing_file
         self._writer: Writer | None = None
@@ -82,14 +83,11 @@ class Qcow2Device(Qcow2Flushing):
         """Open an image over its file; repairs a dirty one when it is opened for writing."""
         header = read_header(file)
         validate_header(header, file, lenient=flags.check)
-        lazy = (flags.take_bool("lazy-refcounts", False)
-                if "lazy-refcounts" in flags.options else None)
-        l2_cache_size = flags.take_size("l2-cache-size", L2_CACHE_BYTES)
-        for ignored in ("cache-size", "refcount-cache-size", "cache-clean-interval",
-                        "l2-cache-entry-size", "pass-discard-request",
-                        "pass-discard-snapshot", "pass-discard-other"):
-            flags.take(ignored)
-        overlap_check = flags.take("overlap-check")
+        asked = None
+        if flags.options:
+            from .qcow2_options import take_options
+
+            asked = take_options(flags, header)
         writable = not flags.read_only
         if writable and not flags.check and header.incompatible & fmt.Incompatible.CORRUPT:
             raise BlockError("qcow2: Image is corrupt; cannot be opened read/write",
@@ -97,10 +95,10 @@ class Qcow2Device(Qcow2Flushing):
         data_file = _open_data_file(file, header, flags)
         try:
             device = cls(file, header, data_file=data_file, read_only=flags.read_only,
-                         lazy_refcounts=lazy, l2_cache_size=l2_cache_size)
+                         asked=asked)
             device._writethrough = flags.writethrough
-            device.overlap_check = overlap_check
-            device.refcounts.discard_freed = writable and flags.unmap
+            unmap = flags.unmap if asked is None or asked.discard is None else asked.discard
+            device.refcounts.discard_freed = writable and unmap
             if writable:
                 device._prepare_writing(check=flags.check)
         except BaseException:
@@ -263,8 +261,6 @@ class Qcow2Device(Qcow2Flushing):
         """The external data file as the header names it."""
         name = self.header.extension(fmt.EXT_DATA_FILE) or b""
         return name.decode(errors="surrogateescape")
-
-    refcount_cache_size = REFCOUNT_CACHE_BYTES
 
     def use_refcounts(self, refcounts: Refcounts) -> None:
         """Count with another structure (its width was changed)."""

@@ -17,6 +17,7 @@ from .device import BlockDevice, BlockError, ImageFormatError
 from .qcow2_cache import SLICE_BYTES, Slice, TableCache, from_disk, to_disk
 
 RUN_BYTES = 4096
+L2_CACHE_BYTES = 32 << 20  # QEMU's default bound
 ALL_ALLOCATED = 0xFFFF_FFFF
 ALL_ZEROES = 0xFFFF_FFFF << 32
 

@@ -14,6 +14,7 @@ from .device import BlockError
 from .qcow2_cache import Slice, to_disk
 from .qcow2_refcount_table import RefcountTable
 
+REFCOUNT_CACHE_BYTES = 4 << 20
 MAX_HOST_OFFSET = 1 << 56
 
 

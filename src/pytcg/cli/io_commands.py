@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.options import LEAVES as PROTOCOLS
 from pytcg.block.qcow2 import Qcow2Device
 from pytcg.cli import io_debug as io_debug
 from pytcg.cli import io_read as io_read
+from pytcg.cli import io_reopen as io_reopen
 from pytcg.cli import io_write as io_write
 from pytcg.cli.block_tool import unfiltered
 from pytcg.cli.img_info import describe, human_lines
@@ -82,6 +84,10 @@ def info(session: Session, words: list[str]) -> None:
     """Print the format and its parameters."""
     disk = unfiltered(session.disk)
     print(f"format name: {disk.format_name}")
+    if disk.format_name in PROTOCOLS:
+        print(f"format name: {disk.format_name}")  # once more, as the protocol's
+    if disk.format_name in ("null-co", "null-aio"):
+        raise CommandError  # nothing is known of them
     if disk.file is not None and disk.file.format_name == "nbd":
         return  # a server tells nothing of its clusters
     print(f"cluster size: {size_text(disk.cluster_size)}")
@@ -155,27 +161,6 @@ def open_command(session: Session, words: list[str]) -> None:
         raise ShowUsage
     settings.name = arguments.rest[0] if arguments.rest else None
     session.open(settings)
-
-
-@command("[(-r|-w)] [-c cache] [-o options]", "reopens an image with new options", most=ANY)
-def reopen(session: Session, words: list[str]) -> None:
-    """Open the image again, read-only (-r), for writing (-w), with a cache mode (-c) or with
-    driver options (-o)."""
-    arguments = read_arguments("reopen", words, "c:o:rw")
-    flags = arguments.flags
-    if {"r", "w"} <= flags:
-        raise LoudError(f"{TOOL}: Only one -r/-w option may be given")
-    if arguments.rest:
-        raise ShowUsage
-    changes: dict[str, object] = {}
-    if "c" in flags:
-        changes["cache"] = check_cache(arguments.values["c"])
-    if flags & {"r", "w"}:
-        changes["read_only"] = "r" in flags
-    if "o" in flags:
-        given = options_of(arguments.values["o"])
-        changes["extra"] = {**session.settings.extra, **given}
-    session.reopen(**changes)
 
 
 @command("", "close the current open file", alias="c")

@@ -8,11 +8,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import CACHE_MODES, open_image
-from pytcg.block.options import parse_keyval, parse_size, place_filename, unflatten
+from pytcg.block.options import merge, parse_keyval, parse_size, place_filename, unflatten
 from pytcg.cli.block_tool import UsageError, parse_argv, warn_if_probed
 from pytcg.cli.io_report import report_lines
 from pytcg.cli.program import program_name
@@ -59,7 +59,9 @@ class OpenSettings:
         name: str | dict[str, Any] | None = self.name
         if self.extra:
             name = unflatten(self.extra)
-            if self.name is not None:
+            if self.name is not None and self.image_opts:
+                name = merge(name, unflatten(parse_keyval(self.name)))
+            elif self.name is not None:
                 name = place_filename(name, self.name)
         if name is None or name == {}:
             raise BlockError("Must specify either driver or file", errno.EINVAL)
@@ -120,20 +122,20 @@ class Session:
         self.settings = settings
         warn_if_probed(self.device, settings.name or "")
 
-    def reopen(self, **changes: Any) -> None:
+    def reopen(self, after: OpenSettings) -> None:
         """Open the image again with other settings; the old ones stay if that fails."""
-        if self.settings.snapshot:
-            raise LoudError(f"{TOOL}: a temporary snapshot can't be reopened")
         before = self.settings
+        if before.snapshot:
+            raise LoudError(f"{TOOL}: a temporary snapshot can't be reopened")
         self.close()
         try:
-            self.open(replace(before, **changes))
-        except LoudError as error:
+            self.device = after.open()
+            self.settings = after
+        except BlockError as error:
             self.open(before)
-            _, found, option = str(error).partition("does not support the option ")
-            if found:
-                raise LoudError(f"{TOOL}: Cannot change the option {option}") from None
-            raise
+            _, refused, option = str(error).partition("support the option ")
+            message = f"Cannot change the option {option}" if refused else str(error)
+            raise LoudError(f"{TOOL}: {message}") from None
 
     def close(self) -> None:
         """Finish what is in flight and close the image."""
