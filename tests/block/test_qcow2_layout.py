@@ -11,7 +11,7 @@ import pytest
 
 from pytcg.block.open import open_image
 
-from .images import make, needs_qemu
+from .images import assert_clean, make, needs_qemu
 
 SIZE = 1 << 20
 
@@ -82,4 +82,42 @@ def test_new_images_are_qemus(tmp_path: Path, options: str) -> None:
     given = ["-o", options] if options else []
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *given, str(theirs), str(SIZE)],
                    check=True, timeout=60)
+    assert ours.read_bytes().rstrip(b"\0") == theirs.read_bytes().rstrip(b"\0")
+
+
+@needs_qemu
+@pytest.mark.parametrize("options", ["", "cluster_size=512", "lazy_refcounts=on"])
+def test_vm_state_lies_behind_the_disk(tmp_path: Path, options: str) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    make(theirs, SIZE, options)
+    make(ours, SIZE, options)
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -b -P 7 0 70k", "-c",
+                    "write -b -P 7 1G 512", "-c", "write -P 7 0 1k", str(theirs)], check=True,
+                   stdout=subprocess.DEVNULL, timeout=60)
+    with open_image(str(ours), format="qcow2") as disk:
+        disk.write_vm_state(0, memoryview(b"\7" * 71680))
+        disk.write_vm_state(1 << 30, memoryview(b"\7" * 512))
+        disk.pwrite(0, b"\7" * 1024)
+    assert_clean(ours)
+    with open_image(str(theirs), format="qcow2", read_only=True) as disk:
+        buffer = memoryview(bytearray(71680))
+        disk.read_vm_state(0, buffer)
+        assert bytes(buffer) == b"\7" * 71680
+    done = subprocess.run(["qemu-io", "-f", "qcow2", "-c", "read -b -P 7 1G 512", str(ours)],
+                          capture_output=True, text=True, check=True, timeout=60)
+    assert "failed" not in done.stdout
+
+
+@needs_qemu
+def test_a_cluster_that_moves_takes_its_data_alone(tmp_path: Path) -> None:
+    """Of subclusters: what holds nothing before and after the data is not copied."""
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    make(theirs, SIZE, "extended_l2=on")
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write 20k 4k", "-c", "write -z 30k 2k",
+                    str(theirs)], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run(["qemu-img", "snapshot", "-c", "s", str(theirs)], check=True, timeout=60)
+    shutil.copy(theirs, ours)
+    todo = [("write", 26 << 10, 512), ("flush", 0, 0), ("write", 90 << 10, 512)]
+    in_qemu_io(theirs, todo)
+    in_ours(ours, todo)
     assert ours.read_bytes().rstrip(b"\0") == theirs.read_bytes().rstrip(b"\0")

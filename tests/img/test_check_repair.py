@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from pytcg.block.qcow2_format import EXT_FEATURE_NAMES, parse_header, unknown_features
 
 from .conftest import needs_qemu, pytcg_img, qemu_img, qemu_io
 
@@ -150,3 +154,45 @@ def test_corrupt_image_is_not_opened_for_writing(tmp_path: Path) -> None:
                           "opened read/write\n")
     assert pytcg_img("check", "-r", "all", "a.q", cwd=tmp_path).code == 0
     assert pytcg_img("resize", "a.q", "2M", cwd=tmp_path).code == 0
+
+
+@needs_qemu
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage is not refblock_outside],
+                         ids=lambda damage: damage.__name__)
+def test_repair_says_and_writes_what_qemus_does(damage: Callable[[bytearray], None], image: Path
+                                                ) -> None:
+    _damaged(image, damage)
+    theirs_at = image.parent / "theirs" / image.name
+    theirs_at.parent.mkdir()
+    shutil.copy(image, theirs_at)
+    ours = pytcg_img("check", "-r", "all", image.name, cwd=image.parent)
+    theirs = qemu_img("check", "-r", "all", image.name, cwd=theirs_at.parent)
+    assert (ours.code, ours.out, ours.err) == (theirs.code, theirs.out, theirs.err)
+    assert image.read_bytes().rstrip(b"\0") == theirs_at.read_bytes().rstrip(b"\0")
+
+
+@needs_qemu
+def test_a_write_that_would_hit_metadata_marks_the_image(image: Path) -> None:
+    data = bytearray(image.read_bytes())
+    _put(data, _l2_at(data), 1 << 63 | _u64(data, 40))  # the first cluster lies on the L1 table
+    image.write_bytes(data)
+    done = subprocess.run([sys.executable, "-m", "pytcg.cli.io", "-f", "qcow2",
+                           "-c", "write 0 512", image.name],
+                          cwd=image.parent, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "write failed: Input/output error\n"
+    assert done.stderr == ("qcow2: Marking image as corrupt: Preventing invalid write on metadata "
+                           "(overlaps with active L1 table); further corruption events will be "
+                           "suppressed\n")
+    assert image.read_bytes()[79] & 2
+
+
+@needs_qemu
+def test_unknown_autoclear_bits_are_cleared_and_names_need_no_padding(image: Path) -> None:
+    data = bytearray(image.read_bytes())
+    data[88] |= 0x80
+    image.write_bytes(data)
+    assert pytcg_img("check", "-r", "all", image.name, cwd=image.parent).code == 0
+    assert image.read_bytes()[88] == 0
+    header = parse_header(image.read_bytes()[:65536])
+    named = header.with_extension(EXT_FEATURE_NAMES, b"\0\x3fa new feature")
+    assert unknown_features(named._replace(incompatible=1 << 63)) == "a new feature"

@@ -180,6 +180,14 @@ class BlockDevice(ABC):
             if below is not None:
                 below.close()
 
+    def read_vm_state(self, offset: int, buffer: memoryview) -> None:
+        """Read a saved machine's state, from the image's place for it."""
+        raise NotSupported("Operation not supported")
+
+    def write_vm_state(self, offset: int, data: memoryview) -> None:
+        """Store a machine's state beside the disk's content."""
+        raise NotSupported("Operation not supported")
+
     def cache_range(self, offset: int, length: int) -> None:
         """Hint that the range is read soon (NBD_CMD_CACHE)."""
         self.check_range(offset, length)

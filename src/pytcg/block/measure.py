@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+
 from pytcg.typed import NamedTuple
 
-from .device import BlockDevice, NotSupported
+from .device import BlockDevice, BlockError, NotSupported
 from .qcow2 import Qcow2Device
-from .qcow2_create import CreateOptions
+from .qcow2_create import CreateOptions, l1_entries
+from .qcow2_format import MAX_L1_BYTES
 
 
 class Measurement(NamedTuple):
@@ -75,6 +78,9 @@ def measure(driver: str, options: CreateOptions, source: BlockDevice | None) -> 
         return Measurement(size, size)
     if driver != "qcow2":
         raise NotSupported(f"Block driver '{driver}' does not support size measurement")
+    if l1_entries(options._replace(size=size)) * 8 > MAX_L1_BYTES:
+        raise BlockError("The image size is too large (try using a larger cluster size)",
+                         errno.EINVAL)
     options._replace(size=size).check()
     cluster = options.cluster_size
     whole = full_size(size, options)

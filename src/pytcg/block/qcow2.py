@@ -61,6 +61,7 @@ class Qcow2Device(Qcow2Flushing):
         self.map.load_l1(header.l1_table_offset, header.l1_size)
         self.refcounts.on_corrupt = self.map.on_corrupt = self.corrupted
         self.map.allocate = lambda: self.writer.allocate_metadata(1)
+        self.map.grow = self._grow_l1
         self.map.free = lambda offset: self.free_later(offset >> header.cluster_bits, 1)
         self.decompressor = Decompressor(self.data_file, header)
         # "none" and "all" mean what they say; others, and None, are QEMU's "cached"
@@ -218,6 +219,27 @@ class Qcow2Device(Qcow2Flushing):
         self.writer.clearer.discard_fully(0, -(-self.header.size // self.cluster_size)
                                   * self.cluster_size)
         self.flush()
+
+    @property
+    def vm_state_offset(self) -> int:
+        """Where a machine's state is kept: the L1 entries behind the disk's own."""
+        span = self.map.table_span
+        return -(-self.header.size // span) * span
+
+    def read_vm_state(self, offset: int, buffer: memoryview) -> None:
+        from .qcow2_vmstate import read_vm_state
+
+        read_vm_state(self, offset, buffer)
+
+    def write_vm_state(self, offset: int, data: memoryview) -> None:
+        from .qcow2_vmstate import write_vm_state
+
+        write_vm_state(self, offset, data)
+
+    def _grow_l1(self, entries: int) -> None:
+        from .qcow2_vmstate import grow_l1_for
+
+        grow_l1_for(self, entries)
 
     def truncate(self, size: int, *, preallocation: str = "off") -> None:
         from .qcow2_resize import resize

@@ -75,6 +75,21 @@ class ReferenceCounter:
         for index, word in enumerate(table):
             if word:
                 self._count_refcount_block(index, word)
+        self._report_overflows()
+
+    def _report_overflows(self) -> None:
+        """More references than the refcounts' width can tell."""
+        maximum = self.device.refcounts.maximum
+        most = self.fast.most() if self.fast else max(self.expected[: self.clusters], default=0)
+        if most <= maximum:
+            return
+        for cluster in range(self.clusters):
+            for _ in range(max(0, self.expected[cluster] - maximum)):
+                self.corrupt(
+                    f"ERROR: overflow cluster offset={cluster << self.bits:#x}\n"
+                    "Use qemu-img amend to increase the refcount entry width or qemu-img convert "
+                    "to create a clean copy if the image cannot be opened for writing")
+            self.expected[cluster] = min(self.expected[cluster], maximum)
 
     def corrupt(self, message: str) -> None:
         self.result.corruptions += 1
@@ -176,10 +191,7 @@ class ReferenceCounter:
             self.corrupt(f"ERROR offset={host:x}: {what}")
             return False
         self.report(f"Repairing offset={host:x}: {what}")
-        entry = (0 if extended else fmt.ZERO).to_bytes(8, "big")
-        if extended:
-            entry += (0xFFFF_FFFF << 32).to_bytes(8, "big")
-        self.file.pwrite(entry_offset, entry)
+        self.file.pwrite(entry_offset, (0 if extended else fmt.ZERO).to_bytes(8, "big"))
         self.device.map.cache.drop_clean()
         self.result.corruptions_fixed += 1
         return True

@@ -73,6 +73,10 @@ class FastChecks:
             return False
         return bool(np.array_equal(np.asarray(actual), self._expected[start:stop]))
 
+    def most(self) -> int:
+        """The most references to one cluster."""
+        return int(self._expected[: self._clusters].max())
+
     def last_used(self, start: int, stop: int) -> int:
         """The last cluster of the range with a reference, -1 if there is none."""
         used = np.flatnonzero(self._expected[start:stop])

@@ -40,13 +40,28 @@ class Clearer:
             return
         if offset < start:
             self._zero_part(offset, min(start, end), may_unmap)
-        self._each_slice(start, stop, lambda low, high: self._zero_slice(low, high, may_unmap))
+        self._zero_aligned(start, stop, may_unmap)
         if max(start, stop) == end:
             return
         if end == self._device.size and start <= stop:
             self._zero_slice(stop, end, may_unmap)
         elif start <= stop:
             self._zero_part(stop, end, may_unmap)
+
+    def _zero_aligned(self, start: int, stop: int, may_unmap: bool) -> None:
+        """Zero whole subclusters; a compressed cluster among them makes it a write of zeroes."""
+        while start < stop:
+            end = stop
+            if self._map.extended and (self._is_compressed(start) or self._is_compressed(stop)):
+                end = min(stop, start + MAX_BOUNCE)
+                self._write_plain_zeroes(start, end)
+            else:
+                self._each_slice(start, end, lambda a, b: self._zero_slice(a, b, may_unmap))
+            start = end
+
+    def _is_compressed(self, edge: int) -> bool:
+        """Whether a cluster that only a part of is meant is a compressed one."""
+        return bool(edge % self._cluster and self._map.word(edge) & fmt.COMPRESSED)
 
     def _zero_part(self, start: int, end: int, may_unmap: bool) -> None:
         """Zero less than a subcluster; if the rest of it is zero too, then as a whole."""
@@ -94,8 +109,7 @@ class Clearer:
             self._writer.prepare()
             while self._writer.wait_for(start, end):
                 pass
-            if end >= device.size:
-                end = -(-end // self._cluster) * self._cluster
+            end = self._rounded_end(start, end)
             first, last = -(-start // self._cluster), end // self._cluster
             self._map.writable(start)
             if first > last:
@@ -103,9 +117,17 @@ class Clearer:
             else:
                 parts = [(start, first * self._cluster), (last * self._cluster, end)]
                 self._zero_whole(first * self._cluster, last - first, may_unmap)
-            compressed = [part for part in parts if not self._zero_subclusters(*part)]
-        for low, high in compressed:
-            self._write_plain_zeroes(low, high)
+            for part in parts:
+                self._zero_subclusters(*part)
+
+    def _rounded_end(self, start: int, end: int) -> int:
+        """At the disk's end its last cluster is zeroed as a whole, if its beginning is."""
+        base = (end - 1) & -self._cluster
+        if end < self._device.size:
+            return end
+        if start <= base:
+            return base + self._cluster
+        return -(-end >> self._map.sub_bits) << self._map.sub_bits
 
     def _zero_whole(self, start: int, count: int, may_unmap: bool) -> None:
         if count == 0:
@@ -124,18 +146,15 @@ class Clearer:
             if self._map.extended:
                 self._map.set_bitmap(start + index * self._cluster, ALL_ZEROES)
 
-    def _zero_subclusters(self, start: int, end: int) -> bool:
-        """Zero some subclusters of one cluster; False if it is compressed."""
+    def _zero_subclusters(self, start: int, end: int) -> None:
+        """Zero some subclusters of one cluster, which is not compressed."""
         if start == end:
-            return True
-        if self._map.word(start) & fmt.COMPRESSED:
-            return False
+            return
         base = start & -self._cluster
         bits = self._map.sub_bits
         mask = (1 << ((end - base) >> bits)) - (1 << ((start - base) >> bits))
         bitmap = self._map.bitmap(start)
         self._map.set_bitmap(start, bitmap & ~mask | mask << 32)
-        return True
 
     def discard(self, offset: int, length: int) -> None:
         """Free whole clusters in the range; they read as zeroes afterwards."""

@@ -29,9 +29,14 @@ def announce(message: str, *, fatal: bool) -> None:
     print(f"qcow2: {text} events will be suppressed", file=sys.stderr, flush=True)
 
 
-def unaligned_cluster(cluster_map: ClusterMap, host: int, guest: int) -> str:
+def unaligned_cluster(cluster_map: ClusterMap, word: int, guest: int) -> str:
     """A data cluster's L2 entry that can't be."""
-    return f"Cluster allocation offset {number(host)} unaligned ({_place(cluster_map, guest)})"
+    host = number(word & fmt.OFFSET_MASK)
+    if cluster_map.writing is None or not word & fmt.COPIED:
+        return f"Cluster allocation offset {host} unaligned ({_place(cluster_map, guest)})"
+    what = "Preallocated zero" if word & fmt.ZERO else "Data"
+    return (f"{what} cluster offset {host} unaligned (guest offset: "
+            f"{number(cluster_map.writing)})")
 
 
 def foreign_cluster(cluster_map: ClusterMap, host: int, guest: int) -> str:
@@ -43,7 +48,8 @@ def foreign_cluster(cluster_map: ClusterMap, host: int, guest: int) -> str:
 
 def invalid_cluster(cluster_map: ClusterMap, guest: int) -> str:
     """An L2 entry whose subcluster bits contradict each other."""
-    return f"Invalid cluster entry found  ({_place(cluster_map, guest)})"
+    gap = " " if cluster_map.writing is None else ""
+    return f"Invalid cluster entry found {gap}({_place(cluster_map, guest)})"
 
 
 def _place(cluster_map: ClusterMap, guest: int) -> str:

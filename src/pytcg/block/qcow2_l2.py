@@ -68,7 +68,9 @@ class ClusterMap:
         self.l1: array[int] = array("Q")
         self.dirty_l1: set[int] = set()
         self.on_corrupt: Callable[[str], BlockError] = ImageFormatError
+        self.writing: int | None = None  # where a write is being planned
         self.allocate: Callable[[], int]  # a cluster for an L2 table
+        self.grow: Callable[[int], None]  # the L1 table, to so many entries at least
         self.free: Callable[[int], None]
 
     def load_l1(self, offset: int, entries: int) -> None:
@@ -147,7 +149,7 @@ class ClusterMap:
         if host & (self.cluster_size - 1):
             from .qcow2_corrupt import unaligned_cluster
 
-            raise self.on_corrupt(unaligned_cluster(self, host, guest))
+            raise self.on_corrupt(unaligned_cluster(self, word, guest))
         if self.external and host and host != guest:
             from .qcow2_corrupt import foreign_cluster
 
@@ -230,6 +232,8 @@ class ClusterMap:
     def writable(self, offset: int) -> tuple[Slice, int]:
         """Like find(), with an L2 table of our own that may be changed."""
         index = (offset >> self.cluster_bits) // self.l2_entries
+        if index >= len(self.l1):
+            self.grow(index + 1)
         word = self.l1[index]
         if not word & fmt.OFFSET_MASK:
             self._new_table(index)

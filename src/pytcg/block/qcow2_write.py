@@ -15,7 +15,7 @@ from . import qcow2_format as fmt
 from .device import BlockError
 from .qcow2_clear import Clearer
 from .qcow2_compress import SECTOR, compress, compressed_extent, descriptor_shift
-from .qcow2_l2 import Kind
+from .qcow2_l2 import ALL_ALLOCATED, Kind
 
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
@@ -91,6 +91,8 @@ class Writer:
         offset = self._refcounts.allocate(clusters)
         self._refuse_start(offset, what)
         self._refuse_overlap(offset, clusters << self._bits)
+        if self._device.lazy_refcounts:
+            self._refcounts.write_back()  # tables are always counted
         self._metadata.update(range(offset >> self._bits, (offset >> self._bits) + clusters))
         return offset
 
@@ -180,7 +182,9 @@ class Writer:
         """Where the next bytes go; a range to allocate is claimed in ``_busy``."""
         start = offset & -self._cluster
         while True:
+            self._map.writing = offset
             run = self._map.lookup(offset, length)
+            self._map.writing = None
             if run.kind is Kind.DATA and run.copied:
                 if not self._external:
                     self._refuse_overlap(run.host, run.length)
@@ -228,26 +232,35 @@ class Writer:
     def _copy_bounds(self, plan: _Plan, offset: int, stop: int) -> tuple[int, int]:
         """The range that must hold data afterwards: whole subclusters at least.
 
-        A cluster that moves takes all its subclusters along.
+        A cluster that moves takes its allocated subclusters along.
         """
-        sub = 1 << self._map.sub_bits
-        low, high = offset & -sub, min(-(-stop // sub) * sub, plan.end)
+        bits = self._map.sub_bits
+        low, high = offset >> bits << bits, min(-(-stop >> bits) << bits, plan.end)
         if self._map.extended and plan.fresh:
-            moved = fmt.OFFSET_MASK | fmt.COMPRESSED
             with self._device.lock:
-                if self._map.word(plan.start) & moved:
-                    low = plan.start
-                if self._map.word(plan.end - self._cluster) & moved:
-                    high = plan.end
+                first, last = plan.start, plan.end - self._cluster
+                held = self._held_subclusters(first)
+                if held:
+                    low = min(low, first + (((held & -held).bit_length() - 1) << bits))
+                held = self._held_subclusters(last)
+                high = max(high, last + (held.bit_length() << bits))
         return low, high
+
+    def _held_subclusters(self, cluster: int) -> int:
+        """Those of a cluster with data in a host cluster (or all, packed), as bits."""
+        word = self._map.word(cluster)
+        if word & fmt.COMPRESSED:
+            return ALL_ALLOCATED
+        return self._map.bitmap(cluster) & ALL_ALLOCATED if word & fmt.OFFSET_MASK else 0
 
     def _surroundings(self, start: int, end: int, *, blank: bool) -> bytes:
         """Old guest content of a range; empty if it is zero and ``blank`` space holds zero."""
         if start >= end:
             return b""
         device = self._device
-        stop = min(end, device.size)
-        if blank and (start >= stop or self.reads_zero(start, stop)):
+        vm_state = start >= device.vm_state_offset
+        stop = end if vm_state else min(end, device.size)
+        if blank and not vm_state and (start >= stop or self.reads_zero(start, stop)):
             return b""
         old = bytearray(end - start)
         if stop > start:

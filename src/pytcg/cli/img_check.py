@@ -38,7 +38,6 @@ def run(argv: list[str]) -> int:
                     f"    {result.leaks_fixed} leaked clusters\n"
                     f"    {result.corruptions_fixed} corruptions\n\n"
                     "Double checking the fixed image now...",
-                    flush=True,
                 )
             again = _check(device, None, quiet=quiet)
             again.leaks_fixed = result.leaks_fixed

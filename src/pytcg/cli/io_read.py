@@ -10,13 +10,13 @@ from pytcg.cli.io_session import (
     Session,
     ShowUsage,
     check_in_range,
+    check_sectors,
     guarded,
     injected,
     length_of,
     number,
     pattern,
     read_arguments,
-    refuse_vm_state,
     timed,
     vector_of,
 )
@@ -39,7 +39,8 @@ def read(session: Session, words: list[str]) -> None:
         checked = max(length - skip, 0)
     if skip + checked > length:
         raise CommandError("pattern verification range exceeds end of read data")
-    refuse_vm_state(arguments, "read")
+    if "b" in arguments.flags:
+        check_sectors(offset, length)
     window = slice(skip, skip + checked)
     _finish(_read(session.disk, "read", offset, length, arguments, expected, window))
 
@@ -81,8 +82,11 @@ def _read(disk: BlockDevice, name: str, offset: int, length: int, arguments: Arg
     def work() -> list[str]:
         nonlocal matched
         buffer = memoryview(bytearray(length))
-        check_in_range(disk, offset, length)
-        disk.read_into(offset, buffer)
+        if "b" in arguments.flags:
+            disk.read_vm_state(offset, buffer)
+        else:
+            check_in_range(disk, offset, length)
+            disk.read_into(offset, buffer)
         lines: list[str] = []
         if expected is not None and not _is_filled(buffer[window], expected):
             matched = False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 TOOL = program_name("pytcg-io")
 MAX_LENGTH = (1 << 31) - 512
+SECTOR = 512
 _MAX_VALUE = (1 << 63) - 1
 _MAX_IN_FLIGHT = 64
 
@@ -290,7 +291,8 @@ def vector_of(arguments: Arguments) -> tuple[int, int]:
     return offset, length
 
 
-def refuse_vm_state(arguments: Arguments, name: str) -> None:
-    """VM state (-b) has no place in a BlockDevice."""
-    if "b" in arguments.flags:
-        raise CommandError(f"{name} failed: {os.strerror(errno.ENOTSUP)}")
+def check_sectors(offset: int, length: int) -> None:
+    """Compressed clusters and VM state are addressed in sectors."""
+    if offset % SECTOR or length % SECTOR:
+        bad, what = (offset, "offset") if offset % SECTOR else (length, "count")
+        raise CommandError(f"{bad} is not a sector-aligned value for '{what}'")

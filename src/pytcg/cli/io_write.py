@@ -15,19 +15,18 @@ from pytcg.cli.io_session import (
     Session,
     ShowUsage,
     check_in_range,
+    check_sectors,
     guarded,
     injected,
     length_of,
     number,
     pattern,
     read_arguments,
-    refuse_vm_state,
     timed,
     vector_of,
 )
 from pytcg.cli.io_table import ANY, command
 
-SECTOR = 512
 _WRITE_FILL = 0xCD
 
 
@@ -45,16 +44,16 @@ def write(session: Session, words: list[str]) -> None:
         raise ShowUsage
     _check_write_flags(flags)
     offset, length = number(arguments.rest[0]), length_of(arguments.rest[1])
-    if flags & {"b", "c"} and (offset % SECTOR or length % SECTOR):
-        bad, what = (offset, "offset") if offset % SECTOR else (length, "count")
-        raise CommandError(f"{bad} is not a sector-aligned value for '{what}'")
+    if flags & {"b", "c"}:
+        check_sectors(offset, length)
     data = b"" if "z" in flags else _source(arguments, length, fill)
-    refuse_vm_state(arguments, "write")
     disk = session.disk
     if "z" in flags:
         work = _zeroing(disk, offset, length, flags)
     elif "c" in flags:
         work = _compressed(disk, offset, data)
+    elif "b" in flags:
+        work = _saving(disk, offset, data)
     else:
         work = _storing(disk, offset, data, fua="f" in flags)
     for line in timed("write", "wrote", offset, length, arguments, work):
@@ -85,6 +84,14 @@ def _source(arguments: Arguments, length: int, fill: int) -> bytes:
     if not unit:
         raise LoudError(f"{name}: file is empty")
     return (unit * -(-length // len(unit)))[:length]
+
+
+def _saving(disk: BlockDevice, offset: int, data: bytes) -> Callable[[], list[str]]:
+    def work() -> list[str]:
+        disk.write_vm_state(offset, memoryview(data))
+        return []
+
+    return work
 
 
 def _storing(disk: BlockDevice, offset: int, data: bytes, *, fua: bool) -> Callable[[], list[str]]:
