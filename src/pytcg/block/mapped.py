@@ -17,6 +17,7 @@ from .device import BlockDevice, BlockError, Extent, ImageFormatError
 SECTOR = 512
 MAX_TABLE_BYTES = 64 << 20
 CACHED_TABLES = 64
+MAX_RUN_BLOCKS = 1 << 16
 
 
 class Block(NamedTuple):
@@ -148,7 +149,8 @@ class MappedImage(BlockDevice):
         with self._lock:
             first = self.block(index)
             got = self.block_size - inside
-            while got < length and not first.load:
+            stop = min(length, got + MAX_RUN_BLOCKS * self.block_size)  # else this takes long
+            while got < stop and not first.load:
                 index += 1
                 following = self.block(index)
                 expected = first.host + index * self.block_size - (offset - inside)

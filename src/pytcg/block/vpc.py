@@ -27,6 +27,7 @@ BLOCK_SIZE = 2 << 20
 EPOCH = 946684800  # 2000-01-01, from which VHD counts seconds
 MAX_GEOMETRY = 65535 * 16 * 255
 MAX_SECTORS = 0xFF000000
+MAX_ENTRIES = (1 << 29) - 1
 # Creators whose footer says the true size; for others the geometry counts.
 EXACT_CREATORS = (b"win ", b"qem2", b"d2v ", b"tap\0", b"CTXS")
 _FOOTER = struct.Struct(">8sIIQI4sII QQHBBII16sB")
@@ -44,22 +45,31 @@ class Footer(NamedTuple):
     sectors: int
     type: int
 
-    @property
-    def size(self) -> int:
-        """Bytes of the disk."""
+    def size(self, calculation: str | None) -> int:
+        """Bytes of the disk, by ``chs`` or ``current_size``, or as the creator's program would."""
         geometry = self.cylinders * self.heads * self.sectors
-        if self.creator in EXACT_CREATORS or geometry == MAX_GEOMETRY:
+        exact = calculation == "current_size" or (calculation is None
+                                                  and self.creator in EXACT_CREATORS)
+        if exact or geometry == MAX_GEOMETRY:
             return self.current_size // SECTOR * SECTOR
         return geometry * SECTOR
 
 
-def parse_footer(data: bytes) -> Footer:
-    """Read a footer; ImageFormatError if it is none."""
+def read_footer(file: BlockDevice) -> tuple[bytes, Footer, bool]:
+    """The footer, or its copy at the start of a dynamic disk: bytes, fields, whether fixed."""
+    data = file.pread(0, SECTOR)
+    fixed = data[:8] != COOKIE
+    if fixed:
+        if file.size < SECTOR:
+            raise ImageFormatError("File too small for a VHD header")
+        data = file.pread(file.size - SECTOR, SECTOR)
     fields = _FOOTER.unpack_from(data)
-    if fields[0] != COOKIE:
+    if fields[0] != COOKIE or (fixed and fields[13] != TYPE_FIXED):
         raise ImageFormatError("invalid VPC image")
-    return Footer(fields[3], fields[5], fields[9], fields[10], fields[11], fields[12],
-                  fields[13])
+    if checksum(data[:64] + bytes(4) + data[68:]) != fields[14]:
+        raise ImageFormatError("Incorrect header checksum")
+    return data, Footer(fields[3], fields[5], fields[9], fields[10], fields[11], fields[12],
+                        fields[13]), fixed
 
 
 def checksum(data: bytes) -> int:
@@ -91,30 +101,20 @@ class VpcDevice(MappedImage):
     format_name = "vpc"
     writable_format = True
 
-    def __init__(self, file: BlockDevice) -> None:
-        head = file.pread(0, SECTOR)
-        fixed = head[:8] != COOKIE
-        footer_at = max(0, file.size - SECTOR)
-        footer = parse_footer(file.pread(footer_at, SECTOR) if fixed else head)
-        if footer.type not in (TYPE_FIXED, TYPE_DYNAMIC):
+    def __init__(self, file: BlockDevice, *, calculation: str | None = None) -> None:
+        head, footer, fixed = read_footer(file)
+        if not fixed and footer.type not in (TYPE_FIXED, TYPE_DYNAMIC):
             raise NotSupported("VHD differencing disks are not supported")
-        size = footer.size
+        size = footer.size(calculation)
         if size > MAX_SECTORS * SECTOR:
-            raise ImageFormatError("VHD image too large")
+            raise BlockError(os.strerror(errno.EFBIG), errno.EFBIG)
         self._table: array[int] | None = None
         self._bitmap_bytes = 0
         if fixed or footer.type == TYPE_FIXED:
-            super().__init__(file, min(size, footer_at), 1 << 62)
+            super().__init__(file, min(size, file.size - SECTOR), 1 << 62)
             self.cluster_size = 0  # nothing is allocated in steps
             return
-        cookie, _, self._table_at, _, entries, block_size, _ = _DYNAMIC.unpack_from(
-            file.pread(footer.data_offset, 1024))
-        if cookie != DYNAMIC_COOKIE:
-            raise ImageFormatError("invalid VPC image (dynamic disk header)")
-        if block_size < SECTOR or block_size & (block_size - 1):
-            raise ImageFormatError(f"Invalid block size {block_size}")
-        if entries * block_size < size:
-            raise ImageFormatError("Page table too small")
+        entries, block_size = self._read_dynamic_header(file, footer, size)
         super().__init__(file, size, block_size)
         self._table = read_table(file, self._table_at, entries, "I", big=True)
         self._bitmap_bytes = -(-block_size // SECTOR // 8 // SECTOR) * SECTOR
@@ -122,13 +122,34 @@ class VpcDevice(MappedImage):
         self._end = max([self._table_at + entries * 4,
                          *(entry * SECTOR + self._bitmap_bytes + block_size
                            for entry in self._table if entry != UNUSED)])
+        if self._end > file.size:
+            raise ImageFormatError("block-vpc: free_data_block_offset points after the end of "
+                                   "file. The image has been truncated.")
+
+    def _read_dynamic_header(self, file: BlockDevice, footer: Footer, size: int
+                             ) -> tuple[int, int]:
+        """Entries of the table and bytes of a block."""
+        if footer.data_offset >> 62:
+            raise ImageFormatError("Error reading dynamic VHD header")
+        cookie, _, self._table_at, _, entries, block_size, _ = _DYNAMIC.unpack_from(
+            file.pread(footer.data_offset, 1024))
+        if cookie != DYNAMIC_COOKIE:
+            raise ImageFormatError("Invalid header magic")
+        if block_size < SECTOR or block_size & (block_size - 1):
+            raise ImageFormatError(f"Invalid block size {block_size}")
+        if entries * block_size < size:
+            raise ImageFormatError("Page table too small")
+        if entries > MAX_ENTRIES:
+            raise ImageFormatError(f"Max Table Entries too large ({entries})")
+        return entries, block_size
 
     @classmethod
     def open(cls, file: BlockDevice, flags: OpenFlags) -> VpcDevice:
-        """Open an image."""
-        for option in ("force_size_calc", "force-size-calc"):
-            flags.take(option)
-        return cls(file)
+        """Open an image with the driver option ``force_size_calc``."""
+        calculation = flags.take("force_size_calc")
+        if calculation not in (None, "chs", "current_size"):
+            raise BlockError(f"Invalid size calculation mode: '{calculation}'", errno.EINVAL)
+        return cls(file, calculation=calculation)
 
     def block(self, index: int) -> Block:
         if self._table is None:
@@ -153,19 +174,12 @@ class VpcDevice(MappedImage):
         """Make an image; without force_size its size is a whole geometry, as Virtual PC wants."""
         kind = values.get("subformat", "dynamic")
         if kind not in ("dynamic", "fixed"):
-            raise BlockError(f"Invalid subformat '{kind}'", errno.EINVAL)
+            raise BlockError(f"Parameter 'subformat' does not accept value '{kind}'",
+                             errno.EINVAL)
         exact = bool(values.get("force_size"))
-        sectors = size // SECTOR
-        shape = geometry(sectors)
-        if not exact:
-            grown = sectors
-            while shape[0] * shape[1] * shape[2] < sectors and grown < MAX_GEOMETRY:
-                grown += 1
-                shape = geometry(grown)
-            product = shape[0] * shape[1] * shape[2]
-            sectors = sectors if product == MAX_GEOMETRY else product
+        shape, sectors = _rounded_size(size // SECTOR, exact=exact)
         if sectors > MAX_SECTORS:
-            raise BlockError("VHD images can be at most 2040 GiB", errno.EFBIG)
+            raise BlockError("The image size is too large for file format 'vpc'", errno.EFBIG)
         fixed = kind == "fixed"
         footer = _build_footer(sectors * SECTOR, shape, fixed=fixed, exact=exact)
         with PosixFile.create(path) as file:
@@ -179,6 +193,19 @@ class VpcDevice(MappedImage):
             total = checksum(header)
             header = header[:36] + total.to_bytes(4, "big") + header[40:]
             file.pwrite(0, footer + header + table + footer)
+
+
+def _rounded_size(sectors: int, *, exact: bool) -> tuple[tuple[int, int, int], int]:
+    """A geometry for at least so many sectors, and how many the disk has then."""
+    if exact:
+        return (65535, 16, 255), sectors
+    grown = wanted = min(sectors, MAX_GEOMETRY)
+    shape = geometry(grown) if wanted else (0, 0, 0)
+    while shape[0] * shape[1] * shape[2] < wanted:
+        grown += 1
+        shape = geometry(grown)
+    product = shape[0] * shape[1] * shape[2]
+    return shape, sectors if product == MAX_GEOMETRY else product
 
 
 def _build_footer(size: int, shape: tuple[int, int, int], *, fixed: bool, exact: bool) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pytcg.block.check_result import CheckResult
-from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.device import BlockDevice, BlockError, NotSupported
 from pytcg.typed import Any
 
 from .img_common import Failure, cache_mode, one_word, open_disk, output_format, parse, usage
@@ -58,6 +58,8 @@ def _check(device: BlockDevice, repair: str | None, *, quiet: bool) -> CheckResu
         raise Failure("This image format does not support checks", 63)
     try:
         result = checker(repair=repair, report=lambda line: print(line, file=sys.stderr))
+    except NotSupported as error:  # a format that can check, but not repair
+        raise Failure(str(error), 63) from None
     except BlockError as error:
         raise Failure(f"Check failed: {error}") from None
     assert isinstance(result, CheckResult)
