@@ -60,9 +60,9 @@ def read_footer(file: BlockDevice) -> tuple[bytes, Footer, bool]:
     data = file.pread(0, SECTOR)
     fixed = data[:8] != COOKIE
     if fixed:
-        if file.size < SECTOR:
+        if file.size == 0:
             raise ImageFormatError("File too small for a VHD header")
-        data = file.pread(file.size - SECTOR, SECTOR)
+        data = file.pread(max(0, file.size - SECTOR), SECTOR)
     fields = _FOOTER.unpack_from(data)
     if fields[0] != COOKIE or (fixed and fields[13] != TYPE_FIXED):
         raise ImageFormatError("invalid VPC image")
