@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterator
 
 from pytcg.typed import Any, NamedTuple
@@ -221,7 +222,8 @@ class Copier:
             self.source.read_into(task.offset, memoryview(buffer)[: task.length])
         except BlockError as error:
             if not self.options.salvage:
-                raise BlockError(f"error while reading at byte {task.offset}: {error}",
+                raise BlockError(f"error while reading at byte {task.offset}: "
+                             f"{os.strerror(error.errno)}",
                                  error.errno) from None
             self._salvage(task, buffer)
         if not self.options.compressed:
@@ -277,7 +279,8 @@ class Copier:
                     else:
                         target.write_compressed(offset, data, packed)
         except BlockError as error:
-            raise BlockError(f"error while writing at byte {task.offset}: {error}",
+            raise BlockError(f"error while writing at byte {task.offset}: "
+                             f"{os.strerror(error.errno)}",
                              error.errno) from None
 
     def _store_data(self, task: _Task, data: mmap.mmap) -> None:

@@ -214,8 +214,6 @@ class Qcow2Device(Qcow2Flushing):
     def make_empty(self) -> None:
         """Drop all guest data of this layer, so that the backing file shows."""
         self.check_range(0, 0, write=True)
-        if self.snapshots:
-            raise BlockError("Can't empty an image that has snapshots", errno.ENOTSUP)
         self.writer.clearer.discard_fully(0, -(-self.header.size // self.cluster_size)
                                   * self.cluster_size)
         self.flush()

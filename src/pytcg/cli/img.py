@@ -135,7 +135,6 @@ def main() -> None:
         code = dispatch(sys.argv[1:])
         sys.stdout.flush()
     except Failure as failure:
-        sys.stdout.flush()
         print(f"{PROGRAM}: {failure}", file=sys.stderr)
         code = failure.code
     except BlockError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.zeroes import is_zero
 
@@ -30,11 +32,28 @@ def _compare_named(one: str, two: str, arguments: Arguments, progress: Progress)
     cache = cache_mode(arguments, "T", "writeback", code=2)
     with open_disk(one, arguments, format=arguments.get("f"), cache=cache, code=2) as first, \
             open_disk(two, arguments, format=arguments.get("F"), cache=cache, code=2) as second:
-        return _compare(first, second, progress, quiet="q" in arguments,
-                        strict="s" in arguments)
+        return _compare(_Side(first, one), _Side(second, two), progress,
+                        quiet="q" in arguments, strict="s" in arguments)
 
 
-def _compare(first: BlockDevice, second: BlockDevice, progress: Progress, *, quiet: bool,
+class _Side:
+    """One of the images, with its name for messages."""
+
+    def __init__(self, device: BlockDevice, name: str) -> None:
+        self.size = device.size
+        self.status_at = device.status_at
+        self._device, self._name = device, name
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Its content; Failure in QEMU's words."""
+        try:
+            return self._device.pread(offset, length)
+        except BlockError as error:
+            raise Failure(f"Error while reading offset {offset} of {self._name}: "
+                          f"{os.strerror(error.errno)}", 4) from None
+
+
+def _compare(first: _Side, second: _Side, progress: Progress, *, quiet: bool,
              strict: bool) -> int:
     try:
         _compare_common(first, second, strict=strict, quiet=quiet, progress=progress)
@@ -49,7 +68,7 @@ def _compare(first: BlockDevice, second: BlockDevice, progress: Progress, *, qui
     return 0
 
 
-def _compare_common(first: BlockDevice, second: BlockDevice, *, strict: bool, quiet: bool,
+def _compare_common(first: _Side, second: _Side, *, strict: bool, quiet: bool,
                     progress: Progress) -> None:
     common, total = min(first.size, second.size), max(first.size, second.size)
     if strict and first.size != second.size:
@@ -63,8 +82,8 @@ def _compare_common(first: BlockDevice, second: BlockDevice, *, strict: bool, qu
             raise Different(f"Strict mode: Offset {offset} block status mismatch!")
         if not (one.zero and two.zero):
             length = min(length, CHUNK)
-            left = bytes(length) if one.zero else first.pread(offset, length)
-            right = bytes(length) if two.zero else second.pread(offset, length)
+            left = bytes(length) if one.zero else first.read(offset, length)
+            right = bytes(length) if two.zero else second.read(offset, length)
             if left != right:
                 raise Different("Content mismatch at offset "
                                 f"{offset + _first_difference(left, right)}!")
@@ -82,15 +101,15 @@ def _first_difference(left: bytes, right: bytes) -> int:
                 if left[start : start + SECTOR] != right[start : start + SECTOR])
 
 
-def _require_zero(device: BlockDevice, offset: int, progress: Progress) -> None:
-    while offset < device.size:
-        extent = device.status_at(offset, device.size - offset)
+def _require_zero(side: _Side, offset: int, progress: Progress) -> None:
+    while offset < side.size:
+        extent = side.status_at(offset, side.size - offset)
         length = extent.length
         if not extent.zero:
             length = min(length, CHUNK)
-            data = device.pread(offset, length)
+            data = side.read(offset, length)
             if not is_zero(data, 0, length):
                 raise Different("Content mismatch at offset "
                                 f"{offset + _first_difference(data, bytes(length))}!")
         offset += length
-        progress(offset, device.size)
+        progress(offset, side.size)
