@@ -196,6 +196,13 @@ class BlockDevice(ABC):
         """Tell a blkdebug node, if this is one, what the format above is about to do."""
         return
 
+    def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
+        """(descriptor, offset) of a host file that holds just these bytes, for as long as the disk.
+
+        None if they have to be read: they are kept in another form, or may move.
+        """
+        return None
+
     def bitmap_names(self) -> list[str]:
         """Names of the dirty bitmaps the image carries."""
         return []

@@ -47,6 +47,9 @@ class DirectFile(PosixFile):
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
+    def host_range(self, offset: int, length: int) -> None:
+        return None  # not by way of the page cache
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         while buffer:
             low, inside = offset & -ALIGNMENT, offset % ALIGNMENT

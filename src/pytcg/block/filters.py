@@ -90,6 +90,9 @@ class RequestPolicy(Filter):
                              "discard operation to unmap", errno.EINVAL)
         self._detect = detect_zeroes
 
+    def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
+        return self.below.host_range(offset, length)
+
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
                ) -> None:
         if self._detect != "off" and data:

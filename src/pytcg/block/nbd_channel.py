@@ -6,6 +6,7 @@ One thread may receive while another sends. `shutdown` wakes both from any other
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -26,6 +27,8 @@ class TlsFailed(ConnectionLost):
 
 class Channel:
     """A connected stream socket with exact reads and whole writes."""
+
+    can_splice = hasattr(os, "splice")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -66,6 +69,14 @@ class Channel:
     def send(self, *parts: Bytes) -> None:
         """Send all parts, in order, without joining them."""
         self._send_raw(*parts)
+
+    def splice(self, pipe: int, length: int) -> None:
+        """Send `length` bytes that wait in a pipe."""
+        try:
+            while length:
+                length -= os.splice(pipe, self.sock.fileno(), length)
+        except OSError as error:
+            raise ConnectionLost(_reason(error)) from None
 
     def finish(self) -> None:
         """Say goodbye, where the transport has a word for it; nobody may be sending."""
@@ -121,6 +132,8 @@ class TlsChannel(Channel):
     OpenSSL's object is not to be used by two threads at once, and a blocking `SSLSocket` would
     hold it while it waits; so the records pass through memory and only that part is locked.
     """
+
+    can_splice = False
 
     def __init__(self, bare: Channel, context: ssl.SSLContext, *, server_side: bool,
                  hostname: str | None = None) -> None:

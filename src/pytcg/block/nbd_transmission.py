@@ -37,10 +37,13 @@ from .nbd_protocol import (
     Request,
     wire_error,
 )
+from .nbd_splice import LEAST, Splicer
 
 log = logging.getLogger("pytcg.nbd")
 
 MAX_IN_FLIGHT = 16
+#: As many threads do for disks in the page cache; more of them only wait for each other.
+MAX_IN_FLIGHT_CACHED = 4
 #: Bytes of payload one connection may make us hold.
 MAX_BYTES_IN_FLIGHT = 2 * MAX_PAYLOAD
 #: Each worker keeps a buffer of this size; larger payloads get one of their own.
@@ -71,10 +74,11 @@ class ByteBudget:
 
 
 class Worker:
-    """One thread's own buffer."""
+    """One thread's own buffer and pipe."""
 
     def __init__(self) -> None:
         self._kept = memoryview(b"")
+        self.splicer = Splicer()
 
     def buffer(self, length: int) -> memoryview:
         """`length` bytes to use until the next call."""
@@ -99,6 +103,8 @@ class Transmission:
         self._state_lock = threading.Lock()
         self._idle = 0  # workers at the receive lock, or behind it
         self._helpers: list[threading.Thread] = []
+        cached = session.export.device.is_cached
+        self._most_helpers = (MAX_IN_FLIGHT_CACHED if cached else MAX_IN_FLIGHT) - 1
         self._ended = False
         self._budget = ByteBudget(MAX_BYTES_IN_FLIGHT)
         self._known_data = (0, 0)
@@ -118,6 +124,12 @@ class Transmission:
 
     def _work(self) -> None:
         worker = Worker()
+        try:
+            self._serve_requests(worker)
+        finally:
+            worker.splicer.close()
+
+    def _serve_requests(self, worker: Worker) -> None:
         while True:
             with self._state_lock:
                 self._idle += 1
@@ -136,7 +148,7 @@ class Transmission:
     def _keep_a_receiver(self) -> None:
         with self._state_lock:
             self._idle -= 1
-            if self._idle or self._ended or len(self._helpers) >= MAX_IN_FLIGHT - 1:
+            if self._idle or self._ended or len(self._helpers) >= self._most_helpers:
                 return
             helper = threading.Thread(target=self._work, name="nbd-worker", daemon=True)
             self._helpers.append(helper)
@@ -240,9 +252,9 @@ class Transmission:
     def _read(self, worker: Worker, request: Request) -> None:
         offset, length = request.offset, request.length
         if not self._structured:
-            view = worker.buffer(length)
-            self._export.device.read_into(offset, view)
-            self._send(SIMPLE_REPLY.pack(SIMPLE_REPLY_MAGIC, 0, request.cookie), view)
+            data = self._data(worker, offset, length)
+            self._send_data(worker, SIMPLE_REPLY.pack(SIMPLE_REPLY_MAGIC, 0, request.cookie),
+                            data, length)
         elif not length:
             self._chunk(request, Chunk.NONE, done=True)
         elif request.flags & CommandFlag.DF:
@@ -252,9 +264,30 @@ class Transmission:
 
     def _read_chunk(self, worker: Worker, request: Request, offset: int, length: int, *,
                     done: bool) -> None:
+        data = self._data(worker, offset, length)
+        header = STRUCTURED_REPLY.pack(
+            STRUCTURED_REPLY_MAGIC, CHUNK_FLAG_DONE if done else 0, Chunk.OFFSET_DATA,
+            request.cookie, CHUNK_OFFSET.size + length)
+        self._send_data(worker, header + CHUNK_OFFSET.pack(offset), data, length)
+
+    def _data(self, worker: Worker, offset: int, length: int) -> memoryview | None:
+        """The bytes of a range; None if they wait in the worker's pipe."""
+        if length >= LEAST and self._channel.can_splice:
+            place = self._export.device.host_range(offset, length)
+            if place is not None and worker.splicer.load(*place, length):
+                return None
         view = worker.buffer(length)
         self._export.device.read_into(offset, view)
-        self._chunk(request, Chunk.OFFSET_DATA, CHUNK_OFFSET.pack(offset), view, done=done)
+        return view
+
+    def _send_data(self, worker: Worker, header: bytes, data: memoryview | None, length: int
+                   ) -> None:
+        with self._send_lock:
+            if data is not None:
+                self._channel.send(header, data)
+            else:
+                self._channel.send(header)
+                worker.splicer.unload(self._channel, length)
 
     def _sparse_read(self, worker: Worker, request: Request) -> None:
         """Holes as holes, the rest as data, each extent as a chunk of its own."""

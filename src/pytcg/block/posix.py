@@ -142,6 +142,9 @@ class PosixFile(BlockDevice):
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
 
+    def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
+        return (self.fd, offset) if self.is_regular else None
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
         while len(buffer):
             try:

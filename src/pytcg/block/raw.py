@@ -56,6 +56,9 @@ class RawDevice(BlockDevice):
         self.check_range(offset, len(buffer))
         self.file.read_into(offset + self._offset, buffer)
 
+    def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
+        return self.file.host_range(offset + self._offset, length)
+
     def pread(self, offset: int, length: int) -> bytes:
         if offset < 0 or offset + length > self._size:
             self.check_range(offset, length)
