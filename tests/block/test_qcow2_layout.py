@@ -121,3 +121,25 @@ def test_a_cluster_that_moves_takes_its_data_alone(tmp_path: Path) -> None:
     in_qemu_io(theirs, todo)
     in_ours(ours, todo)
     assert ours.read_bytes().rstrip(b"\0") == theirs.read_bytes().rstrip(b"\0")
+
+
+@needs_qemu
+@pytest.mark.parametrize("mode", ["off", "metadata", "falloc", "full"])
+def test_growing_keeps_what_the_backing_file_shows(tmp_path: Path, mode: str) -> None:
+    base = tmp_path / "base"
+    base.write_bytes(b"\1" * (128 << 10))
+    images = []
+    for program in ("qemu-img", "ours"):
+        path = tmp_path / program
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base),
+                        str(path), "31k"], check=True, timeout=60)
+        images.append(path)
+    subprocess.run(["qemu-img", "resize", "-q", f"--preallocation={mode}", str(images[0]), "96k"],
+                   check=True, timeout=60)
+    with open_image(str(images[1]), format="qcow2") as disk:
+        disk.truncate(96 << 10, preallocation=mode)
+    with open_image(str(images[1]), format="qcow2", read_only=True) as disk:
+        assert disk.pread(0, 96 << 10) == b"\1" * (31 << 10) + bytes(65 << 10)
+    assert images[0].stat().st_size == images[1].stat().st_size
+    if mode != "metadata":  # there QEMU also copies what its zero flag hides
+        assert images[0].read_bytes().rstrip(b"\0") == images[1].read_bytes().rstrip(b"\0")

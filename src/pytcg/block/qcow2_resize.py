@@ -10,6 +10,7 @@ from pytcg.typed import TYPE_CHECKING
 from . import qcow2_format as fmt
 from .device import BlockError
 from .qcow2_cache import to_disk
+from .qcow2_l2 import ALL_ALLOCATED
 
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
@@ -85,8 +86,13 @@ def _fill_growth(device: Qcow2Device, old: int, size: int, preallocation: str) -
     """New space reads as zeroes, even where a longer backing file would show."""
     if preallocation != "off":
         preallocate(device, old, size, preallocation)
-    if device.backing is not None and device.backing.size > old:
+    if device.backing is None or device.backing.size <= old:
+        return
+    if preallocation in ("off", "metadata") or device.data_file is not device.file:
         device.writer.clearer.write_zeroes(old, size - old, may_unmap=False)
+    elif device.map.extended:  # the clusters are zero, but only their subclusters can say so
+        for cluster in range(old & -device.cluster_size, size, device.cluster_size):
+            device.map.set_bitmap(cluster, ALL_ALLOCATED)
 
 
 def grow_l1(device: Qcow2Device, entries: int) -> None:
@@ -125,6 +131,9 @@ def _preallocate_metadata(device: Qcow2Device, start: int, end: int) -> None:
     """Host clusters as writes would allocate them, and a file long enough for them."""
     cluster = device.cluster_size
     position, stop = start & -cluster, -(-end // cluster) * cluster
+    if position < start and device.backing is not None and not device.map.word(position):
+        # A cluster of its own must not hide what the backing file showed before the old end.
+        device.writer.store(position, memoryview(device.pread(position, start - position)))
     while position < stop:
         position = device.writer.preallocate(position, stop)
     if device.data_file is device.file:
