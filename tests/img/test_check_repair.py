@@ -196,3 +196,22 @@ def test_unknown_autoclear_bits_are_cleared_and_names_need_no_padding(image: Pat
     header = parse_header(image.read_bytes()[:65536])
     named = header.with_extension(EXT_FEATURE_NAMES, b"\0\x3fa new feature")
     assert unknown_features(named._replace(incompatible=1 << 63)) == "a new feature"
+
+
+@needs_qemu
+def test_snapshot_entries_without_extra_data_are_completed(image: Path) -> None:
+    assert qemu_img("snapshot", "-c", "s", image.name, cwd=image.parent).code == 0
+    data = bytearray(image.read_bytes())
+    at = _u64(data, 64)
+    struct.pack_into(">I", data, at + 36, 0)
+    data[at + 40 : at + 66] = data[at + 64 : at + 66] + bytes(24)  # ID and name move up
+    image.write_bytes(data)
+    theirs_at = image.parent / "theirs" / image.name
+    theirs_at.parent.mkdir()
+    shutil.copy(image, theirs_at)
+    for arguments in (("check",), ("check", "-r", "all"), ("check",)):
+        ours = pytcg_img(*arguments, image.name, cwd=image.parent)
+        theirs = qemu_img(*arguments, image.name, cwd=theirs_at.parent)
+        assert (ours.code, ours.out, ours.err) == (theirs.code, theirs.out, theirs.err)
+    assert pytcg_img("snapshot", "-d", "s", image.name, cwd=image.parent).code == 0
+    assert qemu_img("check", image.name, cwd=image.parent).code == 0

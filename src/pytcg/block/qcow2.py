@@ -122,7 +122,7 @@ class Qcow2Device(Qcow2Flushing):
         if header.nb_snapshots == 0:
             return []
         length = min(fmt.MAX_SNAPSHOT_TABLE_BYTES, self.file.size - header.snapshots_offset)
-        length = min(length, header.nb_snapshots * 4096 + self.cluster_size)
+        length = min(length, header.nb_snapshots * fmt.MAX_SNAPSHOT_ENTRY)
         table = self.file.pread(header.snapshots_offset, max(0, length))
         return fmt.parse_snapshots(table, header.nb_snapshots, header.size)
 

@@ -71,6 +71,10 @@ def _refuse_for_v2(device: Qcow2Device, version: int, values: dict[str, Any]) ->
 
 
 def _upgrade(device: Qcow2Device) -> None:
+    if any(entry.extra_size < 16 for entry in device.snapshots):  # version 3 asks for more
+        from .qcow2_snapshot import store_table
+
+        store_table(device, device.snapshots)
     device.update_header(version=3)
 
 

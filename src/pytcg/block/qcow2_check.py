@@ -46,6 +46,7 @@ class _Checker(ReferenceCounter):
     def run(self) -> None:
         device = self.device
         self.result.total_clusters = -(-device.size // self.cluster)
+        incomplete = self._check_snapshot_table()
         self.count_all(fix=self.fix_all)
         device.refcounts.on_corrupt = self._bad_table
         try:
@@ -54,9 +55,27 @@ class _Checker(ReferenceCounter):
             self._check_copied()
         finally:
             device.refcounts.on_corrupt = device.corrupted
+        if incomplete and self.fix_all:
+            from .qcow2_snapshot import store_table
+
+            store_table(device, device.snapshots)
+            self.result.corruptions_fixed += incomplete
+        else:
+            self.result.corruptions += incomplete
         clean = not self.result.check_errors and not self.result.corruptions
         if self.fix_leaks and clean:
             self._clear_marks()
+
+    def _check_snapshot_table(self) -> int:
+        """How many entries lack what version 3 asks for; they are counted by the caller."""
+        if self.device.header.version < 3:
+            return 0
+        found = [index for index, entry in enumerate(self.device.snapshots)
+                 if entry.extra_size < 16]
+        for index in found:
+            verb = "Repairing" if self.fix_all else "ERROR"
+            self.report(f"{verb} snapshot table entry {index} is incomplete")
+        return len(found)
 
     def _bad_table(self, message: str) -> BlockError:
         """Announce it, but go on: here is where it may be mended."""

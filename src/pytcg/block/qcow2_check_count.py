@@ -67,7 +67,7 @@ class ReferenceCounter:
         for entry in device.snapshots:
             self._count_snapshot(entry)
         if header.nb_snapshots:
-            self._count(header.snapshots_offset, len(fmt.pack_snapshots(device.snapshots)))
+            self._count(header.snapshots_offset, fmt.snapshots_length(device.snapshots))
         table = device.refcounts.table
         self._count(device.refcounts.table_offset, len(table) * 8)
         if device.has_bitmaps:

@@ -74,7 +74,7 @@ def _sections(device: Qcow2Device) -> Iterator[tuple[str, int, int]]:
     yield "refcount table", device.refcounts.table_offset, len(device.refcounts.table) * 8
     if device.snapshots:
         yield ("snapshot table", header.snapshots_offset,
-               len(fmt.pack_snapshots(device.snapshots)))
+               fmt.snapshots_length(device.snapshots))
     for entry in device.snapshots:
         yield "inactive L1 table", entry.l1_table_offset, entry.l1_size * 8
     for word in device.map.l1:

@@ -32,6 +32,7 @@ MAX_L1_BYTES = 32 << 20
 MAX_REFTABLE_BYTES = 8 << 20
 MAX_SNAPSHOTS = 65536
 MAX_SNAPSHOT_TABLE_BYTES = 64 << 20
+MAX_SNAPSHOT_ENTRY = 40 + 1024 + 2 * 0xFFFF + 7  # its extra data, ID, name and padding
 MAX_BACKING_NAME = 1023
 MAX_BITMAPS = 65535
 MAX_BITMAP_DIRECTORY_BYTES = 64 << 20
@@ -282,6 +283,7 @@ class SnapshotEntry(NamedTuple):
     disk_size: int
     icount: int = -1
     extra: bytes = b""  # extra data past the fields we know, kept
+    extra_size: int = 24  # of all extra data, as the disk has it
 
 
 _SNAPSHOT = struct.Struct(">QIHHIIQII")
@@ -289,9 +291,9 @@ _SNAPSHOT = struct.Struct(">QIHHIIQII")
 
 def parse_snapshots(table: bytes, count: int, default_size: int) -> list[SnapshotEntry]:
     """Read ``count`` entries; ImageFormatError if they run past the table."""
-    found = []
+    found: list[SnapshotEntry] = []
     position = 0
-    for _ in range(count):
+    for index in range(count):
         position = -(-position // 8) * 8
         if position + _SNAPSHOT.size > len(table):
             raise ImageFormatError("Snapshot table is truncated")
@@ -304,7 +306,9 @@ def parse_snapshots(table: bytes, count: int, default_size: int) -> list[Snapsho
         name = table[position + id_length : position + id_length + name_length]
         position += id_length + name_length
         if extra_length > 1024:
-            raise ImageFormatError("Too much extra metadata in snapshot table entry")
+            raise ImageFormatError(
+                f"Too much extra metadata in snapshot table entry {index}\n"
+                "You can force-remove this extra metadata with qemu-img check -r all")
         if position > len(table):
             raise ImageFormatError("Snapshot table is truncated")
         vm_state = int.from_bytes(extra[:8], "big") if len(extra) >= 8 else vm32
@@ -314,8 +318,18 @@ def parse_snapshots(table: bytes, count: int, default_size: int) -> list[Snapsho
             icount = int.from_bytes(extra[16:24], "big", signed=True)
         found.append(SnapshotEntry(
             l1_offset, l1_size, ident.decode(errors="replace"), name.decode(errors="replace"),
-            seconds, nanoseconds, clock, vm_state, disk_size, icount, extra[24:]))
+            seconds, nanoseconds, clock, vm_state, disk_size, icount, extra[24:],
+            extra_length))
     return found
+
+
+def snapshots_length(entries: list[SnapshotEntry]) -> int:
+    """How long the snapshot table is on the disk; pack_snapshots may make it longer."""
+    length = 0
+    for entry in entries:
+        length = -(-length // 8) * 8 + _SNAPSHOT.size + entry.extra_size
+        length += len(entry.id.encode()) + len(entry.name.encode())
+    return length
 
 
 def pack_snapshots(entries: list[SnapshotEntry]) -> bytes:

@@ -115,12 +115,12 @@ def _update_slice(device: Qcow2Device, offset: int) -> None:
             device.map.cache.mark(part, position, position + 1)
 
 
-def _store_table(device: Qcow2Device, entries: list[fmt.SnapshotEntry]) -> None:
+def store_table(device: Qcow2Device, entries: list[fmt.SnapshotEntry]) -> None:
     """Write a new snapshot table and point the header at it."""
     cluster = device.cluster_size
     old_offset, old_clusters = device.header.snapshots_offset, 0
     if device.snapshots:
-        old_clusters = -(-len(fmt.pack_snapshots(device.snapshots)) // cluster)
+        old_clusters = -(-fmt.snapshots_length(device.snapshots) // cluster)
     table = fmt.pack_snapshots(entries)
     if len(table) > fmt.MAX_SNAPSHOT_TABLE_BYTES or len(entries) > fmt.MAX_SNAPSHOTS:
         raise BlockError("Snapshot table too large", errno.EFBIG)
@@ -133,7 +133,7 @@ def _store_table(device: Qcow2Device, entries: list[fmt.SnapshotEntry]) -> None:
     device.refcounts.write_back()
     device.file.flush()
     device.update_header(nb_snapshots=len(entries), snapshots_offset=offset)
-    device.snapshots = entries
+    device.snapshots = [entry._replace(extra_size=24 + len(entry.extra)) for entry in entries]
     if old_clusters:
         device.writer.free_metadata(old_offset, old_clusters)
 
@@ -164,7 +164,7 @@ def create_snapshot(device: Qcow2Device, name: str) -> fmt.SnapshotEntry:
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
         entry = fmt.SnapshotEntry(offset, len(copy), str(number), name, seconds, nanoseconds, 0,
                                   0, device.header.size, icount=0)
-        _store_table(device, [*device.snapshots, entry])
+        store_table(device, [*device.snapshots, entry])
         device.flush()
         return entry
 
@@ -219,7 +219,7 @@ def delete_snapshot(device: Qcow2Device, wanted: str) -> None:
         device.flush()
         l1 = load_l1(device, entry)
         kept = [other for other in device.snapshots if other is not entry]
-        _store_table(device, kept)
+        store_table(device, kept)
         _count(device, l1, -1)
         clusters = -(-entry.l1_size * 8 // device.cluster_size)
         if clusters:
