@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import time
@@ -82,6 +83,22 @@ def test_without_splice_nothing_is_lost(
           open_nbd({"filename": uri(path)}) as device):
         assert device.pread(0, MIB) == DATA[:MIB]
     assert loads == [False]
+
+
+def test_a_filesystem_that_cannot_splice_is_asked_once(
+        tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def refuse(*args: int, **options: int) -> int:
+        asked.append(args[0])
+        raise OSError(errno.EINVAL, "")
+
+    monkeypatch.setattr(os, "splice", refuse)
+    with open(image, "rb") as file:
+        splicer = Splicer()
+        assert not splicer.load(file.fileno(), 0, MIB)
+        assert not splicer.load(file.fileno(), 0, MIB)
+    assert len(asked) == 1
 
 
 def test_many_clients_read_and_write_and_leave_no_pipe_behind(tmp_path: Path, image: Path) -> None:

@@ -58,7 +58,7 @@ class Splicer:
                     break
                 offset, left = offset + taken, left - taken
         except OSError:  # reading tells better what is wrong, or does what this host can't
-            left = length
+            left, self._capacity = length, 0  # and goes on doing it
         if left:
             self.close()
         return not left
