@@ -58,6 +58,8 @@ def use(disk: BlockDevice, *, write: bool) -> None:
             acts += [lambda: create_snapshot(disk, "new"), lambda: apply_snapshot(disk, "one"),
                      lambda: delete_snapshot(disk, "one"),
                      lambda: disk.check(repair="all")]
+    elif (check := getattr(disk, "check", None)) is not None:
+        acts.append(lambda: check(repair="all" if write else None, report=lambda line: None))
     if write:
         acts += [lambda: disk.pwrite(0, b"x" * 100_000),
                  lambda: disk.write_zeroes(0, min(disk.size, 1 << 20)),

@@ -62,6 +62,20 @@ def test_many_more_damaged_images(name: str, seed: int, tmp_path: Path) -> None:
     _damage(base, seed, 1000)
 
 
+@pytest.mark.parametrize(("driver", "options"), [
+    ("vmdk", ""), ("vmdk", "zeroed_grain=on"), ("vmdk", "subformat=streamOptimized"),
+    ("vhdx", "block_size=1M"), ("qed", "cluster_size=4k,table_size=2"), ("vdi", ""),
+    ("vpc", "")])
+def test_other_damaged_images_give_errors_only(driver: str, options: str, tmp_path: Path) -> None:
+    base = tmp_path / f"base.{driver}"
+    with make_open(base, 3 << 20, options, driver) as disk:
+        disk.pwrite(0, b"a" * (4 << 16))
+        disk.pwrite(1 << 20, b"b" * 65536)
+        if not disk.needs_compressed_writes:
+            disk.write_zeroes(1 << 16, 200_000)
+    _damage(base, 0, 25)
+
+
 def test_backing_cycle_is_an_error(tmp_path: Path) -> None:
     one, two = tmp_path / "one.qcow2", tmp_path / "two.qcow2"
     make(one, 1 << 20, f"backing_file={two},backing_fmt=qcow2")
