@@ -59,6 +59,10 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "cluster_size": Option("size", "Cluster size (in bytes)", 65536),
         "table_size": Option("size", "L1/L2 table size (in clusters)"),
     },
+    "parallels": {
+        "size": SIZE,
+        "cluster_size": Option("size", "Parallels image cluster size", 1 << 20),
+    },
     "vdi": {"size": SIZE,
             "static": Option("bool", "VDI static (pre-allocated) image", False)},
     "vpc": {

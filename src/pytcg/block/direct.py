@@ -7,7 +7,7 @@ import mmap
 import os
 import threading
 
-from .device import BlockError
+from .device import BlockError, Extent
 from .posix import PosixFile
 
 ALIGNMENT = 4096
@@ -59,6 +59,11 @@ class DirectFile(PosixFile):
                 self._load(low, span)
                 buffer[:length] = self._view[inside : inside + length]
             offset, buffer = offset + length, buffer[length:]
+
+    def layer_status(self, offset: int, length: int) -> Extent:
+        extent = super().layer_status(offset, length)
+        end = -(-(offset + extent.length) // ALIGNMENT) * ALIGNMENT  # a block is read as a whole
+        return extent._replace(length=min(end - offset, length))
 
     def _load(self, low: int, span: int) -> None:
         """Fill the buffer from an aligned offset; zeroes past the end of the file."""

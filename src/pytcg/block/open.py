@@ -35,6 +35,9 @@ FORMATS = {
     "vhdx": ("vhdx", "VhdxDevice"),
     "vmdk": ("vmdk", "VmdkDevice"),
     "qed": ("qed", "QedDevice"),
+    "bochs": ("bochs", "BochsDevice"),
+    "cloop": ("cloop", "CloopDevice"),
+    "parallels": ("parallels", "ParallelsDevice"),
 }
 _COMMON = ("node-name", "locking", "aio", "auto-read-only", "x-check-cache-dropped")
 
