@@ -147,14 +147,15 @@ def test_a_qcow2_chain_is_served_with_its_depth_and_bitmap(tmp_path: Path) -> No
     img, qio, nbdinfo = need("qemu-img"), need("qemu-io"), need("nbdinfo")
     base, top = str(tmp_path / "base.qcow2"), str(tmp_path / "top.qcow2")
     run(img, "create", "-f", "qcow2", base, "1M")
+    run(img, "bitmap", "--add", base, "below")
     run(qio, "-f", "qcow2", "-c", "write -P 1 0 256k", base)
     run(img, "create", "-f", "qcow2", "-b", base, "-F", "qcow2", top)
     run(img, "bitmap", "--add", top, "changes")
     run(qio, "-f", "qcow2", "-c", "write -P 2 128k 64k", top)
-    path = str(tmp_path / "s")
-    ours = tool("nbd", "-f", "qcow2", "-r", "-A", "-B", "changes", "-t", "-k", path, top)
+    path, bitmaps = str(tmp_path / "s"), ("-B", "changes", "-B", "below")
+    ours = tool("nbd", "-f", "qcow2", "-r", "-A", *bitmaps, "-t", "-k", path, top)
     theirs_path = str(tmp_path / "t")
-    theirs = [need("qemu-nbd"), "-f", "qcow2", "-r", "-A", "-B", "changes", "-t", "-k",
+    theirs = [need("qemu-nbd"), "-f", "qcow2", "-r", "-A", *bitmaps, "-t", "-k",
               theirs_path, top]
     found = []
     for command, where in ((ours, path), (theirs, theirs_path)):
@@ -162,7 +163,7 @@ def test_a_qcow2_chain_is_served_with_its_depth_and_bitmap(tmp_path: Path) -> No
             found.append([
                 json.loads(run(nbdinfo, f"--map={context}", "--json", uri(where)))
                 for context in ("base:allocation", "qemu:allocation-depth",
-                                "qemu:dirty-bitmap:changes")
+                                "qemu:dirty-bitmap:changes", "qemu:dirty-bitmap:below")
             ])
     assert found[0] == found[1]
 

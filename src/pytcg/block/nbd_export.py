@@ -51,13 +51,19 @@ class Export:
     allocation_depth: bool = False
     bitmaps: tuple[str, ...] = ()
     size: int = field(init=False)
+    _holders: list[BlockDevice] = field(init=False)
 
     def __post_init__(self) -> None:
         self.size = self.device.size
         self.read_only = self.read_only or self.device.read_only
-        missing = set(self.bitmaps) - set(self.device.bitmap_names())
-        if missing:
-            raise BlockError(f"Bitmap '{min(missing)}' is not found", errno.ENOENT)
+        self._holders = [self._holder(name) for name in self.bitmaps]
+
+    def _holder(self, bitmap: str) -> BlockDevice:
+        """The image with this bitmap: the disk's own, else the next below that has it."""
+        for layer in self.device.layers():
+            if layer.size >= self.size and bitmap in layer.bitmap_names():
+                return layer
+        raise BlockError(f"Bitmap '{bitmap}' is not found", errno.ENOENT)
 
     @property
     def min_block(self) -> int:
@@ -147,9 +153,9 @@ class Export:
         while offset < end:
             if context >= 2:
                 # In pieces, as a bitmap answers for the whole range it is asked about.
-                name = self.bitmaps[context - 2]
+                name, holder = self.bitmaps[context - 2], self._holders[context - 2]
                 piece = min(end - offset, 1 << 30)
-                for step, dirty in self.device.bitmap_status(name, offset, piece):
+                for step, dirty in holder.bitmap_status(name, offset, piece):
                     yield step, int(dirty)
                 offset += piece
                 continue
