@@ -48,6 +48,28 @@ def test_parallels(maker: object, options: str, tmp_path: Path) -> None:
     assert qemu_img("check", "x.hdd", cwd=tmp_path).code == 0
 
 
+@needs_qemu
+@pytest.mark.parametrize("damage", ["none", "open", "leak", "outside"])
+def test_parallels_check(damage: str, tmp_path: Path) -> None:
+    for name in ("ours", "theirs"):
+        path = tmp_path / name
+        assert qemu_img("create", "-f", "parallels", name, "5M", cwd=tmp_path).code == 0
+        with open_image(str(path), format="parallels") as disk:
+            disk.pwrite(1 << 20, b"a" * (2 << 20))
+        with path.open("r+b") as file:
+            if damage == "open":
+                file.seek(44)
+                file.write(b"Ynot")
+            elif damage == "leak":
+                file.truncate(path.stat().st_size + (3 << 20))
+            elif damage == "outside":
+                file.truncate(path.stat().st_size - (3 << 19))
+    for argv in (["check"], ["check", "-r", "all"], ["check"]):
+        ours = pytcg_img(*argv, "ours", cwd=tmp_path)
+        theirs = qemu_img(*argv, "theirs", cwd=tmp_path)
+        assert ours == theirs._replace(err=theirs.err.replace("qemu-img", "pytcg-img"))
+
+
 def _bochs(catalog: list[int], extent: int, data: bytes) -> bytes:
     head = struct.pack("<32s16s16sIIIIIIQ", b"Bochs Virtual HD Image", b"Redolog", b"Growing",
                        0x20000, 512, len(catalog), 1, extent, 0, len(catalog) * extent)

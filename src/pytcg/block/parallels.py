@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
+from collections.abc import Callable
 
 from pytcg.typed import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from .mapped import ABSENT, SECTOR, Block, MappedImage, read_table
 from .posix import PosixFile
 
 if TYPE_CHECKING:
+    from .check_result import CheckResult
     from .open import OpenFlags
 
 _HEADER = struct.Struct("<16sIIIIIQIIIQ")
@@ -33,6 +36,7 @@ class ParallelsDevice(MappedImage):
     """A Parallels image."""
 
     format_name = "parallels"
+    supports_backing = True  # the image can't name one, options can
     writable_format = True
 
     def __init__(self, file: BlockDevice, *, check: bool = False) -> None:
@@ -53,10 +57,12 @@ class ParallelsDevice(MappedImage):
         if in_use == IN_USE and not file.read_only and not check:
             raise BlockError("parallels: Image was not closed correctly; cannot be opened "
                              "read/write", errno.EACCES)
+        self._unclean = in_use == IN_USE
         super().__init__(file, sectors * SECTOR, tracks * SECTOR)
         self._unit = SECTOR if magic == MAGIC_SECTORS else tracks * SECTOR
         self._table = read_table(file, _HEADER.size, entries, "I", what="Catalog")
         first = data_at * SECTOR or _HEADER.size + 4 * entries
+        self._data_at = -(-first // SECTOR) * SECTOR
         last = max(self._table, default=0)
         self._end = max(first, last * self._unit + self.block_size if last else 0)
         self._marked = False
@@ -88,6 +94,53 @@ class ParallelsDevice(MappedImage):
         self._marked = bool(value)
         self.file.pwrite(IN_USE_AT, value.to_bytes(4, "little"))
         self.file.flush()
+
+    def check(self, *, repair: str | None = None,
+              report: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+              ) -> CheckResult:
+        """Clusters lie in the file, which ends with the last of them and was closed."""
+        from .check_result import CheckResult
+
+        result = CheckResult()
+        fix, verb = repair == "all", "Repairing" if repair == "all" else "ERROR"
+        if self._unclean:
+            report(f"{verb} image was not closed correctly")
+            result.corruptions += 1
+            if fix:
+                result.corruptions_fixed += 1
+                self._unclean, self._marked = False, True  # closing says so
+        self._check_clusters(result, verb, report, fix=fix)
+        size = self.file.size
+        if size > result.image_end_offset:
+            leaks = -(-(size - result.image_end_offset) // self.block_size)
+            report(f"{'Repairing' if repair else 'ERROR'} space leaked at the end of the image "
+                   f"{size - result.image_end_offset}")
+            result.leaks += leaks
+            if repair:
+                self.file.truncate(result.image_end_offset)
+                result.leaks_fixed += leaks
+        return result
+
+    def _check_clusters(self, result: CheckResult, verb: str, report: Callable[[str], None], *,
+                        fix: bool) -> None:
+        size, last = self.file.size, 0
+        result.total_clusters = len(self._table)
+        result.image_end_offset = self._data_at
+        for index, entry in enumerate(self._table):
+            offset = entry * self._unit
+            if offset > size:
+                report(f"{verb} cluster {index} is outside image")
+                result.corruptions += 1
+                if fix:
+                    self.file.pwrite(_HEADER.size + 4 * index, bytes(4))
+                    self._table[index] = 0
+                    result.corruptions_fixed += 1
+                    offset = 0
+            if offset:
+                result.allocated_clusters += 1
+                result.fragmented_clusters += bool(last) and last + self.block_size != offset
+                result.image_end_offset = max(result.image_end_offset, offset + self.block_size)
+            last = offset
 
     def close(self) -> None:
         if self._marked:
