@@ -86,6 +86,15 @@ class Channel:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
+    def hear_out(self, seconds: float) -> None:
+        """Say no more but let the peer end: closing on its unread words would take back ours."""
+        scratch = memoryview(bytearray(4096))
+        with contextlib.suppress(OSError, ConnectionLost):
+            self.sock.shutdown(socket.SHUT_WR)
+            self.set_deadline(seconds)
+            while self._receive_raw(scratch):
+                pass
+
     def close(self) -> None:
         """Release the socket; nobody may be using it."""
         self.shutdown()

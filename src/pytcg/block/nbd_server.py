@@ -17,7 +17,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable
 
-from .nbd_channel import Channel, ConnectionLost
+from .nbd_channel import Channel, ConnectionLost, TlsFailed
 from .nbd_export import Export
 from .nbd_negotiation import Handshake
 from .nbd_protocol import NbdError
@@ -49,6 +49,9 @@ class Client:
     def _run(self) -> None:
         try:
             self._serve()
+        except TlsFailed as error:
+            log.info("negotiation failed: %s", error)
+            self._channel.hear_out(1.0)  # it is told why by an alert
         except (ConnectionLost, NbdError) as error:
             log.info("negotiation failed: %s", error)
         except Exception:
