@@ -57,6 +57,8 @@ class Splicer:
                 if not taken:  # the end of the file
                     break
                 offset, left = offset + taken, left - taken
+        except BlockingIOError:  # parts of pages take as much room as whole ones
+            left = length
         except OSError:  # reading tells better what is wrong, or does what this host can't
             left, self._capacity = length, 0  # and goes on doing it
         if left:
