@@ -77,6 +77,17 @@ def test_rules(tmp_path: Path, rules: str) -> None:
     assert ours[1] == theirs[1]
 
 
+@pytest.mark.parametrize("flag", ["", "-b"])
+def test_writethrough_meets_the_errors_of_tables(tmp_path: Path, flag: str) -> None:
+    rule = "'inject-error':[{'event':'l2_update','once':true}]"
+    theirs, ours = both(tmp_path, commands(f"""
+        open -t writethrough json:{DEBUGGED.format(rule)}
+        write {flag} 512k 64k
+        write {flag} 512k 64k
+        read {flag} 512k 64k"""))
+    assert ours == theirs
+
+
 def test_an_error_at_a_sector(tmp_path: Path) -> None:
     rule = "{'event':'none','sector':9,'iotype':'write','immediately':true}"
     theirs, ours = both(tmp_path, commands(f"""

@@ -233,6 +233,8 @@ class Qcow2Device(Qcow2Flushing):
         from .qcow2_vmstate import write_vm_state
 
         write_vm_state(self, offset, data)
+        if self._writethrough:
+            self.flush()
 
     def _grow_l1(self, entries: int) -> None:
         from .qcow2_vmstate import grow_l1_for
