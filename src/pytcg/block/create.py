@@ -220,7 +220,7 @@ def _create_file(filename: str, size: int = 0, *, preallocation: str = "off") ->
                          f"image failed: {error}", error.errno) from None
     try:
         if export.size < size:
-            raise BlockError("Cannot grow device files", errno.ENOTSUP)
+            raise BlockError("Cannot grow NBD nodes", errno.ENOTSUP)
         export.write_zeroes(0, min(SECTOR, export.size))  # nothing that looks like an old image
     except BlockError:
         export.close()

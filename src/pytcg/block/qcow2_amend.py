@@ -9,6 +9,7 @@ from pytcg.typed import TYPE_CHECKING, Any
 
 from . import qcow2_format as fmt
 from .device import BlockError
+from .qcow2_cache import from_disk
 from .qcow2_refcount import Refcounts
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def amend(device: Qcow2Device, values: dict[str, Any]) -> None:
         _upgrade(device)
     if "refcount_bits" in values and values["refcount_bits"] != device.refcounts.bits:
         change_refcount_width(device, values["refcount_bits"])
+    _change_data_file(device, values)
     if "lazy_refcounts" in values:
         _set_lazy(device, on=values["lazy_refcounts"])
     if "size" in values:
@@ -41,21 +43,24 @@ def amend(device: Qcow2Device, values: dict[str, Any]) -> None:
 
 
 def _refuse_fixed(device: Qcow2Device, values: dict[str, Any]) -> None:
-    raw = values.get("data_file_raw")
-    if raw is not None and raw != device.data_file_is_raw:
-        raise BlockError("data-file-raw cannot be set on existing images" if raw else
-                         "data-file-raw cannot be changed here", errno.EINVAL)
-    if "data_file" in values:
-        if device.data_file is device.file:
-            raise BlockError("data-file can only be set for images that use an external data file",
-                             errno.EINVAL)
-        extension = values["data_file"].encode()
-        device.update_header(extensions=device.header.with_extension(
-            fmt.EXT_DATA_FILE, extension).extensions)
+    if values.get("data_file_raw") and not device.data_file_is_raw:
+        raise BlockError("data-file-raw cannot be set on existing images", errno.EINVAL)
+    if "data_file" in values and device.data_file is device.file:
+        raise BlockError("data-file can only be set for images that use an external data file",
+                         errno.EINVAL)
     bits = values.get("refcount_bits", device.refcounts.bits)
     if bits & (bits - 1) or not 1 <= bits <= 64:
         raise BlockError("Refcount width must be a power of two and may not exceed 64 bits",
                          errno.EINVAL)
+
+
+def _change_data_file(device: Qcow2Device, values: dict[str, Any]) -> None:
+    if values.get("data_file_raw") is False:
+        device.update_header(autoclear=device.header.autoclear & ~fmt.Autoclear.DATA_FILE_RAW)
+    name = values.get("data_file")
+    if name is not None:
+        device.update_header(extensions=device.header.with_extension(
+            fmt.EXT_DATA_FILE, name.encode() or None).extensions)
 
 
 def _refuse_for_v2(device: Qcow2Device, version: int, values: dict[str, Any]) -> None:
@@ -92,25 +97,52 @@ def _set_lazy(device: Qcow2Device, *, on: bool) -> None:
 
 def _downgrade(device: Qcow2Device) -> None:
     """To version 2, which has neither zero clusters nor feature bits."""
-    if device.lazy_refcounts:
-        _set_lazy(device, on=False)
     if device.refcounts.bits != 16:
         raise BlockError("compat=0.10 requires refcount_bits=16", errno.ENOTSUP)
-    if device.header.incompatible:
-        raise BlockError("Cannot downgrade an image with incompatible features set",
-                         errno.ENOTSUP)
-    if device.snapshots:
-        raise BlockError("Cannot downgrade an image with snapshots", errno.ENOTSUP)
+    if device.data_file is not device.file:
+        raise BlockError("Cannot downgrade an image with a data file", errno.ENOTSUP)
+    _check_snapshots(device)
+    if device.lazy_refcounts:
+        _set_lazy(device, on=False)
+    incompatible = device.header.incompatible & ~fmt.Incompatible.COMPRESSION
+    if incompatible:
+        raise BlockError("Cannot downgrade an image with incompatible features "
+                         f"{int(incompatible):#x} set", errno.ENOTSUP)
     if device.has_bitmaps:
         raise BlockError("Cannot downgrade an image with bitmaps", errno.ENOTSUP)
     offset = 0
     while offset < device.size:
         extent = device.layer_status(offset, device.size - offset)
+        if extent.compressed and device.header.compression_type:
+            raise _compressed_otherwise()
         if extent.zero and not extent.data:
             _expand_zeroes(device, offset, extent.length)
         offset += extent.length
     device.flush()
-    device.update_header(version=2, compatible=0, autoclear=0, unknown_fields=b"")
+    device.update_header(version=2, incompatible=0, compatible=0, autoclear=0, compression_type=0,
+                         unknown_fields=b"")
+
+
+def _check_snapshots(device: Qcow2Device) -> None:
+    """Version 2's snapshots have neither sizes of their own nor zero clusters."""
+    from .qcow2_snapshot import load_l1
+
+    for entry in device.snapshots:
+        if entry.disk_size != device.size or entry.vm_state_size >> 32:
+            raise BlockError("Internal snapshots prevent downgrade of image", errno.ENOTSUP)
+        for word in load_l1(device, entry):
+            offset = word & fmt.OFFSET_MASK
+            table = from_disk(device.file.pread(offset, device.cluster_size)) if offset else ()
+            if device.header.compression_type and any(l2 & fmt.COMPRESSED for l2 in table):
+                raise _compressed_otherwise()
+            if any(l2 & fmt.ZERO and not l2 & fmt.COMPRESSED for l2 in table):
+                raise BlockError("Cannot downgrade an image with zero clusters in a snapshot",
+                                 errno.ENOTSUP)
+
+
+def _compressed_otherwise() -> BlockError:
+    return BlockError("Cannot downgrade an image with zstd compression type and existing "
+                      "compressed clusters", errno.ENOTSUP)
 
 
 def _expand_zeroes(device: Qcow2Device, start: int, length: int) -> None:

@@ -103,7 +103,8 @@ def format_specific(device: BlockDevice) -> dict[str, Any]:
         found["bitmaps"] = [_describe_bitmap(bitmap.entry) for bitmap in device.bitmaps.bitmaps]
     found["refcount-bits"] = device.refcounts.bits
     if header.incompatible & Incompatible.DATA_FILE:
-        found["data-file"] = device.data_file_name
+        if device.data_file_name:
+            found["data-file"] = device.data_file_name
         found["data-file-raw"] = device.data_file_is_raw
     found["corrupt"] = bool(header.incompatible & Incompatible.CORRUPT)
     found["extended-l2"] = device.map.extended
