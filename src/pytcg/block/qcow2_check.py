@@ -221,8 +221,13 @@ class _Checker(ReferenceCounter):
         trusted, expected = not self.mismatches, self.expected
         mask, bits, clusters = fmt.OFFSET_MASK, self.bits, self.clusters
         changed = False
+        next_word, cluster = -1, 0
         for position in range(0, len(table), self.device.map.words):
             word = table[position]
+            if word == next_word and cluster + 1 < clusters and expected[cluster + 1] == 1:
+                cluster += 1  # most often a run goes on
+                next_word += self.cluster
+                continue
             host = word & mask
             if not host or word & fmt.COMPRESSED:
                 continue
@@ -232,6 +237,8 @@ class _Checker(ReferenceCounter):
             elif not self.external:
                 refcount = self._refcount_or_none(host)
             if refcount is None or (refcount == 1) == (word >= fmt.COPIED):
+                if refcount == 1 and trusted and not self.external:
+                    next_word, cluster = word + self.cluster, host >> bits
                 continue
             if self._copied_error(f"OFLAG_COPIED data cluster: l2_entry={word:x} "
                                   f"refcount={refcount}"):

@@ -142,10 +142,20 @@ class ReferenceCounter:
         words = self.device.map.words
         expected, clusters = self.expected, self.clusters
         mask, low, bits = fmt.OFFSET_MASK, self.cluster - 1, self.bits
-        allocated = fragmented = following = 0
+        allocated = fragmented = following = cluster = 0
+        next_word = -1
         for position in range(0, len(table), words):
             word = table[position]
+            if word == next_word and cluster + 1 < clusters:  # most often a run goes on
+                cluster += 1
+                expected[cluster] += 1
+                allocated += 1
+                following += self.cluster
+                next_word += self.cluster
+                continue
             bitmap = table[position + 1] if words == 2 else 0
+            if not word | bitmap:
+                continue
             host = word & mask
             if word & fmt.COMPRESSED:
                 self._count_compressed(word, position // words, bitmap, active=active)
@@ -171,6 +181,7 @@ class ReferenceCounter:
             cluster = host >> bits
             if cluster < clusters and not host & low:
                 expected[cluster] += 1
+                next_word = word + self.cluster if words == 1 else -1
             else:
                 self._count(host, self.cluster)
         if active:
