@@ -91,7 +91,7 @@ class VmdkDevice(BlockDevice):
         if line.type == "SESPARSE":
             raise NotSupported(f"Unsupported extent type '{line.type}'")
         try:
-            path = resolve_backing(self.filename, line.name)
+            path = resolve_backing(self.file.location, line.name)
         except BlockError:
             raise BlockError("Cannot use relative paths with VMDK descriptor file "
                              f"'{self.filename}'", errno.EINVAL) from None
