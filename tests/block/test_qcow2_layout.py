@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -143,3 +144,24 @@ def test_growing_keeps_what_the_backing_file_shows(tmp_path: Path, mode: str) ->
     assert images[0].stat().st_size == images[1].stat().st_size
     if mode != "metadata":  # there QEMU also copies what its zero flag hides
         assert images[0].read_bytes().rstrip(b"\0") == images[1].read_bytes().rstrip(b"\0")
+
+
+@needs_qemu
+def test_shrinking_gives_back_refcount_blocks_that_count_nothing(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    used = []
+    for path in (theirs, ours):
+        make(path, 16 << 20, "cluster_size=512")
+        in_qemu_io(path, [("write", 0, 12 << 20)])
+    subprocess.run(["qemu-img", "resize", "-q", "--shrink", str(theirs), "1M"], check=True,
+                   timeout=60)
+    with open_image(str(ours), format="qcow2") as disk:
+        disk.truncate(1 << 20)
+    assert_clean(ours)
+    for path in (theirs, ours):
+        image = path.read_bytes()
+        offset, clusters = struct.unpack_from(">QI", image, 48)
+        table = struct.unpack_from(f">{clusters * 64}Q", image, offset)
+        used.append([index for index, entry in enumerate(table) if entry])
+        assert all(any(image[entry : entry + 512]) for entry in table if entry)
+    assert used[0] == used[1]

@@ -262,13 +262,29 @@ class Qcow2Device(Qcow2Flushing):
             super().close()
 
     def _finish(self) -> None:
-        """Leave the image clean: bitmaps stored, frees applied, the dirty bit gone."""
+        """Leave the image clean: bitmaps stored, frees applied, the dirty bit gone.
+
+        The error has a line for each kind of table that could not be written.
+        """
         if self._bitmaps is not None:
             self._bitmaps.store()
-        self.flush()
-        self.refcounts.write_back()
+        failed = []
+        code = 0
+        try:
+            self.flush()
+        except BlockError as error:
+            failed.append(f"Failed to flush the L2 table cache: {error}")
+            code = error.errno
+        try:
+            self.refcounts.write_back()
+            if failed or self._marked_dirty:
+                self.file.flush()
+        except BlockError as error:
+            failed.append(f"Failed to flush the refcount block cache: {error}")
+            code = error.errno
+        if failed:
+            raise BlockError("\n".join(failed), code)
         if self._marked_dirty:
-            self.file.flush()
             self.update_header(incompatible=self.header.incompatible & ~fmt.Incompatible.DIRTY)
 
     def check(self, *, repair: str | None = None,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 from array import array
 
-from . import qcow2_format as fmt
 from .device import BlockError
-from .qcow2_cache import Slice, to_disk
+from .qcow2_cache import Slice
 from .qcow2_refcount_table import RefcountTable
 
 REFCOUNT_CACHE_BYTES = 4 << 20
@@ -75,8 +74,8 @@ class Refcounts(RefcountTable):
         self._free_hint = min(self._free_hint, cluster)
         offset = cluster << self.cluster_bits
         self.cache.forget(offset, self.cluster_size)
-        if self.discard_freed and offset < self._file.size:
-            self._file.discard(offset, self.cluster_size)
+        if self.discard_freed and offset < self.file.size:
+            self.file.discard(offset, self.cluster_size)
 
     # ---- allocating ----
     #
@@ -85,7 +84,7 @@ class Refcounts(RefcountTable):
 
     def allocate(self, count: int) -> int:
         """Host offset of ``count`` free contiguous clusters, now counted once each."""
-        self._file.debug_event("cluster_alloc")
+        self.file.debug_event("cluster_alloc")
         while True:
             start = self._find_free(count)
             if (start + count) << self.cluster_bits > MAX_HOST_OFFSET:
@@ -182,102 +181,60 @@ class Refcounts(RefcountTable):
         if own != index and not self.block_offset(own):
             self._add_block(own)
         elif index < len(self.table):
-            self._create_block(index, home)
-            self.add(home, 1, 1)
+            try:
+                self.create_block(index, home)
+                self.add(home, 1, 1)
+            except BaseException:
+                self.forget_block(index, home)
+                raise
         else:
-            self.cover((max(index, own) + 1) * self.block_entries, block=(index, home))
+            from .qcow2_refcount_shape import cover
 
-    def _create_block(self, index: int, home: int) -> None:
-        self._file.debug_event("refblock_alloc")
-        self._file.debug_event("refblock_alloc_write")
+            cover(self, (max(index, own) + 1) * self.block_entries, block=(index, home))
+
+    def create_block(self, index: int, home: int) -> None:
+        """Let the cluster ``home``, not counted yet, be refcount block ``index``."""
+        self.file.debug_event("refblock_alloc")
+        self.file.debug_event("refblock_alloc_write")
         empty = array(self._typecode, bytes(self._slice_bytes))
         offset = home << self.cluster_bits
         for start in range(offset, offset + self.cluster_size, self._slice_bytes):
             self.cache.create(start, empty[:])
         self.table[index] = offset
-        self._dirty_table.add(index)
+        self.dirty_table.add(index)
         self.own.add(home)
 
-    def cover(self, start: int, clusters: int = 0, *, exact: bool = False,
-              block: tuple[int, int] | None = None) -> int:
-        """Move to a new table, at cluster ``start`` behind all that is used.
-
-        Blocks for itself and ``clusters`` more lie before it; ``block`` is a new block's (index,
-        home). Without ``exact`` the table has room to grow. Returns the next cluster.
-        """
-        self._file.debug_event("reftable_grow")
-        blocks = self._blocks_for(start + clusters, exact=exact)
-        per_cluster = self.cluster_size // 8
-        table_clusters = -(-(blocks if exact else blocks + -(-blocks // 2)) // per_cluster)
-        if table_clusters << self.cluster_bits > fmt.MAX_REFTABLE_BYTES:
-            raise BlockError("File too large", errno.EFBIG)
-        old_offset, old_clusters = self.table_offset, len(self.table) // per_cluster
-        self.table = self.table[: table_clusters * per_cluster]
-        self.table.extend([0] * (table_clusters * per_cluster - len(self.table)))
-        if block is not None:
-            self._create_block(*block)
-        home = start
-        for index in range(start // self.block_entries, blocks):
-            if not self.table[index]:
-                self._create_block(index, home)
-                home += 1
-        if block is not None:
-            self.add(block[1], 1, 1)
-        self.table_offset = home << self.cluster_bits
-        self.add(start, home + table_clusters - start, 1)
-        self._switch_table(table_clusters)
-        self.add(old_offset >> self.cluster_bits, old_clusters, -1)
-        return home + table_clusters
-
-    def _switch_table(self, clusters: int) -> None:
-        self._file.debug_event("refblock_alloc_write_blocks")
-        self.cache.write_back()
-        self._file.debug_event("refblock_alloc_write_table")
-        self._file.pwrite(self.table_offset, to_disk(self.table))
-        self._dirty_table.clear()
-        self._file.flush()
-        self._file.debug_event("refblock_alloc_switch_table")
-        self._update_header(refcount_table_offset=self.table_offset,
-                            refcount_table_clusters=clusters)
-        self.own = self._own_clusters()
-
-    def _blocks_for(self, clusters: int, *, exact: bool) -> int:
-        """How many blocks count ``clusters`` clusters and the structure's own behind them."""
-        blocks = table = before = 0
-        while True:
-            blocks = -(-(clusters + table + blocks) // self.block_entries)
-            table = -(-blocks * 8 // self.cluster_size)
-            if clusters + table + blocks == before:
-                if exact:
-                    return blocks
-                clusters, exact, before = clusters + -(-table // 2), True, 0
-            else:
-                before = clusters + table + blocks
+    def forget_block(self, index: int, home: int) -> None:
+        """Block ``index`` in the cluster ``home`` is no more; the table in memory says so."""
+        self.table[index] = 0
+        self.dirty_table.discard(index)
+        self.own.discard(home)
+        self.cache.forget(home << self.cluster_bits, self.cluster_size)
 
     # ---- writing back ----
 
     @property
     def is_dirty(self) -> bool:
         """Whether memory holds counts the disk lacks."""
-        return self.cache.is_dirty or bool(self._dirty_table)
+        return self.cache.is_dirty or bool(self.dirty_table)
 
     def write_back(self) -> None:
         """Write blocks, then the table entries that point at new ones."""
         self.cache.write_back()
-        if not self._dirty_table:
+        if not self.dirty_table:
             return
-        self._file.flush()
-        for index in sorted(self._dirty_table):
-            self._file.debug_event("refblock_alloc_hookup")
-            self._file.pwrite(self.table_offset + index * 8,
+        self.file.flush()
+        for index in sorted(self.dirty_table):
+            self.file.debug_event("refblock_alloc_hookup")
+            self.file.pwrite(self.table_offset + index * 8,
                               self.table[index].to_bytes(8, "big"))
-        self._dirty_table.clear()
+        self.dirty_table.clear()
 
     def replace_table(self, offset: int, table: array[int]) -> None:
         """Use another, already durable table (repairs and amend)."""
         self.table_offset, self.table = offset, table
-        self._dirty_table.clear()
-        self.own = self._own_clusters()
+        self.dirty_table.clear()
+        self.own = self.own_clusters()
         self.cache.drop_clean()
         self._free_hint = 0
 

@@ -19,8 +19,8 @@ class RefcountTable:
     def __init__(self, file: BlockDevice, header: fmt.Header, capacity: int,
                  clean: Callable[[], None], update_header: Callable[..., None]) -> None:
         """``update_header(**fields)`` durably rewrites header fields (the table may move)."""
-        self._file = file
-        self._update_header = update_header
+        self.file = file
+        self.update_header = update_header
         self.cluster_bits = header.cluster_bits
         self.cluster_size = 1 << header.cluster_bits
         self.bits = 1 << header.refcount_order
@@ -36,14 +36,14 @@ class RefcountTable:
         table_bytes = header.refcount_table_clusters << self.cluster_bits
         file.debug_event("reftable_load")
         self.table: array[int] = from_disk(file.pread(self.table_offset, table_bytes))
-        self.own = self._own_clusters()  # host clusters of the table and its blocks
-        self._dirty_table: set[int] = set()
+        self.own = self.own_clusters()  # host clusters of the table and its blocks
+        self.dirty_table: set[int] = set()
         self._free_hint = 0  # where to look for free clusters, as a rule the lowest
         self.never_used = -(-file.size // self.cluster_size)  # clusters from here read as zero
         self.discard_freed = False
         self.on_corrupt: Callable[[str], BlockError] = ImageFormatError
 
-    def _own_clusters(self) -> set[int]:
+    def own_clusters(self) -> set[int]:
         first = self.table_offset >> self.cluster_bits
         own = set(range(first, first + (len(self.table) * 8 >> self.cluster_bits)))
         own.update(entry >> self.cluster_bits for entry in self.table if entry)
@@ -90,9 +90,9 @@ class RefcountTable:
         part.table[entry] = value
         self.cache.mark(part, entry, entry + 1)
 
-    def count_used(self, clusters: int, limit: int) -> int:
-        """How many of the first ``clusters`` clusters are used; counting stops at ``limit``."""
-        used = cluster = 0
+    def count_used(self, clusters: int, limit: int, *, start: int = 0) -> int:
+        """How many clusters before number ``clusters`` are used; counting stops at ``limit``."""
+        used, cluster = 0, start
         while cluster < clusters and used < limit:
             found = self._slice_of(cluster)
             if found is None:
@@ -156,15 +156,15 @@ class RefcountTable:
             values += [1] * own
             values += [0] * (entries - len(values))
             table[index] = (clusters + index) << self.cluster_bits
-            self._file.pwrite(table[index], self._pack(values))
+            self.file.pwrite(table[index], self._pack(values))
         offset = (clusters + blocks) << self.cluster_bits
-        self._file.pwrite(offset, to_disk(table))
+        self.file.pwrite(offset, to_disk(table))
         return offset, table
 
     def write_block(self, offset: int, values: list[int]) -> None:
         """Write a refcount block that nothing refers to yet."""
         values = values + [0] * (self.block_entries - len(values))
-        self._file.pwrite(offset, self._pack(values))
+        self.file.pwrite(offset, self._pack(values))
 
     def _pack(self, values: list[int]) -> bytes:
         if max(values) > self.maximum:
@@ -185,12 +185,19 @@ class RefcountTable:
     def last_used(self) -> int:
         """The highest cluster with a refcount, -1 if there is none."""
         for index in range(len(self.table) - 1, -1, -1):
-            if not self.block_offset(index):
-                continue
-            start = index * self.block_entries
-            for part in range(self.block_entries // self._slice_entries - 1, -1, -1):
-                found = self._slice_of(start + part * self._slice_entries)
-                used = len(found[0].table.tobytes().rstrip(b"\0")) if found else 0
-                if used:  # the last used byte holds the last used entries
-                    return self._last_in(start + part * self._slice_entries, used)
+            last = self.last_used_in(index)
+            if last >= 0:
+                return last
+        return -1
+
+    def last_used_in(self, index: int) -> int:
+        """The highest cluster with a refcount in block ``index``, -1 if there is none."""
+        if not self.block_offset(index):
+            return -1
+        start = index * self.block_entries
+        for part in range(self.block_entries // self._slice_entries - 1, -1, -1):
+            found = self._slice_of(start + part * self._slice_entries)
+            used = len(found[0].table.tobytes().rstrip(b"\0")) if found else 0
+            if used:  # the last used byte holds the last used entries
+                return self._last_in(start + part * self._slice_entries, used)
         return -1

@@ -11,6 +11,7 @@ from . import qcow2_format as fmt
 from .device import BlockError
 from .qcow2_cache import to_disk
 from .qcow2_l2 import ALL_ALLOCATED
+from .qcow2_refcount_shape import cover, give_back_blocks
 
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
@@ -74,7 +75,9 @@ def _shrink(device: Qcow2Device, size: int) -> None:
 def _drop_tail(device: Qcow2Device) -> None:
     """Cut the file after the last used cluster."""
     device.flush()
+    give_back_blocks(device.refcounts)
     device.refcounts.write_back()
+    device.file.flush()  # a table in what is cut off may no longer be in force
     cluster = -(-device.file.size // device.cluster_size)
     while cluster and not device.refcounts.get(cluster - 1):
         cluster -= 1
@@ -102,10 +105,13 @@ def grow_l1(device: Qcow2Device, entries: int) -> None:
     old_offset, old_clusters = cluster_map.l1_offset, -(-len(cluster_map.l1) * 8 // cluster)
     clusters = max(1, -(-entries * 8 // cluster))
     grown = cluster_map.l1 + array("Q", [0]) * (entries - len(cluster_map.l1))
+    device.file.debug_event("l1_grow_alloc_table")
     offset = device.writer.allocate_metadata(clusters)
+    device.file.debug_event("l1_grow_write_table")
     device.file.pwrite(offset, to_disk(grown) + bytes(clusters * cluster - entries * 8))
     device.refcounts.write_back()
     device.file.flush()
+    device.file.debug_event("l1_grow_activate_table")
     device.update_header(l1_table_offset=offset, l1_size=entries)
     cluster_map.l1, cluster_map.l1_offset = grown, offset
     if old_clusters:
@@ -149,7 +155,7 @@ def _preallocate_data(device: Qcow2Device, start: int, end: int, mode: str) -> N
     count = -(-(end - first) // cluster)
     tables = -(-count // device.map.l2_entries) + 1
     device.flush()
-    host = refcounts.cover(refcounts.last_used() + 1, count + tables, exact=True) << bits
+    host = cover(refcounts, refcounts.last_used() + 1, count + tables, exact=True) << bits
     if refcounts.allocate_at(host, count) != count:
         raise BlockError("Could not preallocate: the clusters are in use", errno.EIO)
     device.file.truncate(host + count * cluster, preallocation=mode)

@@ -146,7 +146,8 @@ class Session:
             try:
                 device.close()
             except BlockError as error:
-                raise LoudError(f"{TOOL}: {error}") from None
+                raise LoudError("\n".join(f"{TOOL}: {line}" for line in str(error).splitlines())
+                                ) from None
 
     def shutdown(self) -> None:
         """End the session."""
