@@ -190,3 +190,24 @@ def test_errors_at_the_end_name_the_tables(tmp_path: Path) -> None:
     theirs, ours = both(tmp_path, commands(
         f"open json:{DEBUGGED.format(rule)}\nwrite 512k 64k\nflush"))
     assert ours[2] == theirs[2]
+
+
+@pytest.mark.parametrize(("low", "length"), [(4096, "188k"), (70000, "50k"), (64 << 10, "100k"),
+                                             (50000, "60k")])
+def test_zero_clusters_are_written_with_their_neighbours(tmp_path: Path, low: int, length: str
+                                                         ) -> None:
+    """In one request, if they kept their place: the second would fail."""
+    rule = ("'set-state':[{'event':'write_aio','new_state':2}],"
+            "'inject-error':[{'event':'write_aio','state':2}]")
+    theirs, ours = both(tmp_path, commands(f"""
+        open q.qcow2
+        write -P 4 0 192k
+        write -z 64k 64k
+        close
+        open json:{DEBUGGED.format(rule)}
+        write -P 5 {low} {length}
+        close
+        open q.qcow2
+        read -v 0 192k
+        map"""))
+    assert ours == theirs

@@ -206,8 +206,8 @@ class ClusterMap:
     def needs_allocation(self, offset: int, length: int) -> tuple[int, int]:
         """(clusters from ``offset``'s that can't be written in place, their reusable host or -1).
 
-        There is a host when the first cluster has one of its own that merely isn't DATA yet
-        (ZERO_ALLOCATED and alike): it is counted alone.
+        There is a host when the first cluster has one of its own: then those are counted whose
+        own follow it.
         """
         found = self.find(offset)
         clusters = ((offset & (self.cluster_size - 1)) + length - 1 >> self.cluster_bits) + 1
@@ -222,10 +222,28 @@ class ClusterMap:
             hosted = self.external or word & fmt.OFFSET_MASK
             if word & fmt.COPIED and not word & fmt.COMPRESSED and hosted:
                 if count == 0:
-                    return 1, word & fmt.OFFSET_MASK
+                    return self._own_run(table, index, clusters), word & fmt.OFFSET_MASK
                 break
             count += 1
         return count, -1
+
+    def own_beyond(self, offset: int, length: int, run: Run) -> bool:
+        """Whether clusters that merely aren't DATA yet continue a DATA run in the host file."""
+        if self.extended or self.external:
+            return False
+        count, _ = self.needs_allocation(offset, length)
+        return (offset & -self.cluster_size) + (count << self.cluster_bits) > offset + run.length
+
+    def _own_run(self, table: array[int], entry: int, clusters: int) -> int:
+        """How many clusters from an entry on have contiguous host clusters of their own."""
+        if self.extended or self.external:
+            return 1
+        expected = table[entry] & ~fmt.ZERO
+        for count in range(1, clusters):
+            expected += self.cluster_size
+            if table[entry + count] & ~fmt.ZERO != expected:
+                return count
+        return clusters
 
     # ---- changing ----
 

@@ -185,7 +185,8 @@ class Writer:
             self._map.writing = offset
             run = self._map.lookup(offset, length)
             self._map.writing = None
-            if run.kind is Kind.DATA and run.copied:
+            if run.kind is Kind.DATA and run.copied and (
+                    run.length == length or not self._map.own_beyond(offset, length, run)):
                 if not self._external:
                     self._refuse_overlap(run.host, run.length)
                 return _Plan(True, offset, offset + run.length, run.host)
@@ -201,7 +202,7 @@ class Writer:
             end = start + count * self._cluster
             blank = self._extends and not self._external and host >= unused
         elif not self._external:
-            self._refuse_overlap(host, self._cluster)
+            self._refuse_overlap(host, end - start)
         self._busy.append((start, end))
         return _Plan(False, start, end, host, fresh, blank)
 
@@ -232,11 +233,18 @@ class Writer:
     def _copy_bounds(self, plan: _Plan, offset: int, stop: int) -> tuple[int, int]:
         """The range that must hold data afterwards: whole subclusters at least.
 
-        A cluster that moves takes its allocated subclusters along.
+        A cluster that moves takes its allocated subclusters along. One that stays and holds data
+        is left to others around this request's.
         """
         bits = self._map.sub_bits
         low, high = offset >> bits << bits, min(-(-stop >> bits) << bits, plan.end)
-        if self._map.extended and plan.fresh:
+        if not (self._map.extended or plan.fresh):
+            with self._device.lock:
+                if not self._map.word(low) & fmt.ZERO:
+                    low = offset
+                if not self._map.word(high - self._cluster) & fmt.ZERO:
+                    high = stop
+        elif self._map.extended and plan.fresh:
             with self._device.lock:
                 first, last = plan.start, plan.end - self._cluster
                 held = self._held_subclusters(first)
