@@ -79,8 +79,8 @@ def test_converted_images_are_read_by_qemu(kind: str, tmp_path: Path) -> None:
     done = pytcg_img("convert", "-O", "vmdk", "-o", f"subformat={kind}", "source.raw", "x.vmdk",
                      cwd=tmp_path)
     assert done.code == 0, done.err
-    done = run("qemu-img", "compare", "-f", "raw", source, tmp_path / "x.vmdk")
-    assert done.returncode == 0, done.stdout + done.stderr
+    compared = run("qemu-img", "compare", "-f", "raw", source, tmp_path / "x.vmdk")
+    assert compared.returncode == 0, compared.stdout + compared.stderr
     assert run("qemu-img", "check", tmp_path / "x.vmdk").returncode == 0
     assert pytcg_img("check", "x.vmdk", cwd=tmp_path).code == 0
     if kind == "streamOptimized":

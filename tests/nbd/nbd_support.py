@@ -43,6 +43,13 @@ def need(program: str) -> str:
     return path
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
 class MemoryDisk(BlockDevice):
     """A disk in a bytearray; 4 KiB blocks of zeroes are holes."""
 

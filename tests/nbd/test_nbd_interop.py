@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import random
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from pytcg.block.nbd_protocol import Option, Reply
 from pytcg.block.nbd_tls import TlsCredentials
 from pytcg.block.open import open_image
 
-from .nbd_support import RawClient, need, run, running, serving, tool, uri
+from .nbd_support import RawClient, free_port, need, run, running, serving, tool, uri
 
 SIZE = 4 << 20
 
@@ -332,7 +331,7 @@ def test_our_client_on_qemu_nbd_with_tls(tmp_path: Path, raw: Path, certificates
 
 
 def test_a_certificate_must_name_the_host(tmp_path: Path, raw: Path, certificates: Path) -> None:
-    port = _free_port()
+    port = free_port()
     theirs = tool("nbd", "-f", "raw", "-r", "-t", "-b", "0.0.0.0", "-p", str(port), "--object",
                   object_option("x509", certificates, "server"), "--tls-creds", "t", "--pid-file",
                   str(tmp_path / "pid"), "--fork", str(raw))
@@ -345,12 +344,6 @@ def test_a_certificate_must_name_the_host(tmp_path: Path, raw: Path, certificate
             open_nbd({"filename": f"nbds://127.0.0.2:{port}/{query}"}, read_only=True)
     finally:
         run("kill", (tmp_path / "pid").read_text().strip())
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_fuzz_the_tls_server_lives(tmp_path: Path, raw: Path, certificates: Path) -> None:
