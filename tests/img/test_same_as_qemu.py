@@ -475,3 +475,11 @@ def test_command_lines_of_all_kinds(name: str, tmp_path: Path) -> None:
     """Options, their combinations and their errors, command by command."""
     differences = _differences((LINES / f"{name}.txt").read_text(), tmp_path)
     assert not differences, "\n".join(differences)
+
+
+@needs_qemu
+def test_measure_s_json_has_its_keys_in_qemu_s_order(tmp_path: Path) -> None:
+    for line in ("create -f qcow2 a.q 1M", "bitmap --add a.q b"):
+        pytcg_img(*line.split(), cwd=tmp_path)
+    for line in ("measure --output=json -O qcow2 -f qcow2 a.q", "measure --output=json --size 1M"):
+        assert pytcg_img(*line.split(), cwd=tmp_path) == qemu_img(*line.split(), cwd=tmp_path)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pytcg.typed import Any, NamedTuple
 
 from .ahead import run_ordered
-from .device import BlockDevice, BlockError, ProgressCallback
+from .device import BlockDevice, BlockError, Extent, ProgressCallback
 from .memory import page_aligned
 from .qcow2 import Qcow2Device
 from .zeroes import is_zero, split_zeroes
@@ -81,7 +81,7 @@ class CopyOptions(NamedTuple):
     compressed: bool = False
     workers: int = 8
     out_of_order: bool = False
-    salvage: bool = False
+    salvage: bool = False  # warn of what can't be read and go on
     copy_range: bool = False
     rate: int = 0  # bytes a second, 0 for no limit
     count_data: bool = False  # report progress as a share of the data, not of the disk
@@ -105,11 +105,11 @@ class Copier:
     """One copy."""
 
     def __init__(self, source: BlockDevice, target: BlockDevice, options: CopyOptions,
-                 progress: ProgressCallback = lambda done, total: None) -> None:
+                 progress: ProgressCallback = lambda done, total: None,
+                 warn: Callable[[str], None] = lambda message: None) -> None:
         self.source, self.target, self.options = source, target, options
-        self.progress = progress
+        self.progress, self.warn = progress, warn
         self.size = min(source.size, target.size)
-        self.errors = 0
         unit = options.min_sparse
         if options.compressed:
             unit = max(1, target.cluster_size)
@@ -123,7 +123,10 @@ class Copier:
         """Copy everything. The target is not flushed."""
         limit = _RateLimit(self.options.rate)
         counted = self.options.count_data
-        total = sum(task.length for task in self._tasks() if task.data) if counted else self.size
+        total = self.size
+        if counted or self.options.salvage:  # salvaging QEMU looks twice too, and warns each time
+            data = sum(task.length for task in self._tasks() if task.data)
+            total = data if counted else total
         done = 0
 
         def report(task: _Task, result: object) -> None:
@@ -140,7 +143,7 @@ class Copier:
             report(task, result)
 
         workers = min(self.options.workers, 4 if self.options.compressed else 2)
-        if self.size <= self.chunk * 2 or self.options.rate:
+        if self.size <= self.chunk * 2 or self.options.rate or self.options.salvage:
             workers = 0
         # Copying within the page cache gains nothing from threads (bench/disk.py): the kernel reads
         # ahead and writes behind by itself, and each hand-over costs a wait for the GIL.
@@ -160,8 +163,7 @@ class Copier:
     def _tasks(self) -> Iterator[_Task]:
         offset = 0
         while offset < self.size:
-            extent = (self.source.layer_status if self.options.keep_backing
-                      else self.source.status_at)(offset, self.size - offset)
+            extent = self._status(offset, self.size - offset)
             length = min(extent.length, self.size - offset)
             skip = self.options.keep_backing and not (extent.data or extent.zero)
             if extent.data and not extent.zero:
@@ -178,6 +180,23 @@ class Copier:
                     length = self._align(offset, length)
                     yield from self._chunks(offset, length)
             offset += length
+
+    def _status(self, offset: int, length: int) -> Extent:
+        """What the source says of a range's beginning; salvaging, a guess if it can't say."""
+        ask = self.source.layer_status if self.options.keep_backing else self.source.status_at
+        while True:
+            try:
+                return ask(offset, length)
+            except BlockError as error:
+                message = (f"error while reading block status at offset {offset}: "
+                           f"{os.strerror(error.errno)}")
+                if not self.options.salvage:
+                    raise BlockError(message, error.errno) from None
+                if length <= SALVAGE_STEP:
+                    self.warn(message)
+                    return Extent(length, data=True, zero=False)
+            # A shorter range may not have what the error is about.
+            length = -(-length // (4 * SALVAGE_STEP)) * SALVAGE_STEP
 
     def _align(self, offset: int, length: int) -> int:
         """Compressed clusters are written whole: end data runs at cluster borders."""
@@ -253,8 +272,9 @@ class Copier:
             part = memoryview(buffer)[start : min(start + SALVAGE_STEP, task.length)]
             try:
                 self.source.read_into(task.offset + start, part)
-            except BlockError:
-                self.errors += 1
+            except BlockError as error:
+                self.warn(f"error while reading offset {task.offset + start}: "
+                          f"{os.strerror(error.errno)}")
                 part[:] = bytes(len(part))
 
     def _copy_range(self, task: _Task) -> bool:

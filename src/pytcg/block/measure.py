@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from pytcg.typed import NamedTuple
 
@@ -51,7 +52,11 @@ def _allocated(source: BlockDevice, cluster: int) -> int:
     """Bytes of the target's clusters that the source's data touches."""
     total = offset = 0
     while offset < source.size:
-        extent = source.status_at(offset, source.size - offset)
+        try:
+            extent = source.status_at(offset, source.size - offset)
+        except BlockError as error:
+            raise BlockError(f"Unable to get block status: {os.strerror(error.errno)}",
+                             error.errno) from None
         end = offset + extent.length
         if not extent.zero:
             total += _round_up(end, cluster) - offset // cluster * cluster

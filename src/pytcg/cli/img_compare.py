@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.device import BlockDevice, BlockError, Extent
 from pytcg.block.zeroes import is_zero
 
 from .img_common import Arguments, Failure, Progress, cache_mode, open_disk, parse, usage
@@ -41,8 +41,14 @@ class _Side:
 
     def __init__(self, device: BlockDevice, name: str) -> None:
         self.size = device.size
-        self.status_at = device.status_at
         self._device, self._name = device, name
+
+    def status_at(self, offset: int, length: int) -> Extent:
+        """What the image says of a range's beginning; Failure in QEMU's words."""
+        try:
+            return self._device.status_at(offset, length)
+        except BlockError:
+            raise Failure(f"Sector allocation test failed for {self._name}", 3) from None
 
     def read(self, offset: int, length: int) -> bytes:
         """Its content; Failure in QEMU's words."""

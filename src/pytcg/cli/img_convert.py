@@ -174,7 +174,8 @@ def _convert(source: BlockDevice, output: str, texts: list[str], rules: CopyOpti
             keep_backing=backing is not None,
             backing_size=target.size if below is None else below.size)
         try:
-            Copier(source, target, rules, progress).run()
+            Copier(source, target, rules, progress,
+                   (lambda message: None) if "q" in arguments else warn).run()
             if "bitmaps" in arguments:
                 _copy_bitmaps(source, target)
             target.flush()

@@ -75,9 +75,8 @@ def _print(result: Measurement, *, as_json: bool) -> None:
     if as_json:
         from json import dumps
 
-        found = {"required": result.required, "fully-allocated": result.fully_allocated}
-        if result.bitmaps is not None:
-            found["bitmaps"] = result.bitmaps
+        found = {} if result.bitmaps is None else {"bitmaps": result.bitmaps}
+        found |= {"required": result.required, "fully-allocated": result.fully_allocated}
         print(dumps(found, indent=4))
         return
     print(f"required size: {result.required}")
