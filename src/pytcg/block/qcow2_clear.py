@@ -139,7 +139,8 @@ class Clearer:
             hosted = word & fmt.OFFSET_MASK or (self._external and word & fmt.COPIED)
             keep = hosted and not may_unmap and not word & fmt.COMPRESSED
             new.append(word | plain if keep else plain)
-        self._map.set_words(start, new)
+        if new != words:  # else the table need not be written
+            self._map.set_words(start, new)
         for index in range(count):
             if words[index] and not new[index] & fmt.OFFSET_MASK:
                 self._writer.drop_word(words[index])

@@ -304,8 +304,9 @@ class ClusterMap:
     def set_bitmap(self, offset: int, bitmap: int) -> None:
         """Replace a subcluster bitmap (extended L2 only)."""
         part, entry = self.writable(offset)
-        part.table[2 * entry + 1] = bitmap
-        self.cache.mark(part, 2 * entry + 1, 2 * entry + 2)
+        if part.table[2 * entry + 1] != bitmap:
+            part.table[2 * entry + 1] = bitmap
+            self.cache.mark(part, 2 * entry + 1, 2 * entry + 2)
 
     def first_words(self, offset: int, count: int) -> list[int]:
         """The first words of ``count`` entries within one slice."""
