@@ -27,6 +27,10 @@ OPENED = [
     "open json:['driver']",
     "open json:",
     "open json:{}{}",
+    "open json:{}",
+    "open json:{'file':{}}",
+    "open json:{'driver':'raw','file':{}}",
+    "open json:{'driver':'blkdebug','image':{}}",
     "open json:" + DEBUGGED.format("'inject-error':[{'event':'l2_load'}]"),
     "open json:" + DEBUGGED.format("'inject-error':[{'event':'l2_lode'}]"),
     "open json:" + DEBUGGED.format("'inject-error':[{'errno':1}]"),
@@ -39,6 +43,13 @@ OPENED = [
     "open -o driver=copy-on-read,file.driver=qcow2 q.qcow2",
     "open -r -o driver=copy-on-read,file.driver=qcow2 q.qcow2",
     "open -C q.qcow2",
+    "open -C -r q.qcow2",
+    "open -o driver=compress,file.driver=raw d.img",
+    "open -o driver=compress,file.driver=file,file.filename=d.img",
+    "open -o driver=compress,file.driver=qcow2,foo=1 q.qcow2",
+    "open -o driver=copy-on-read,file.driver=qcow2,foo=1 q.qcow2",
+    "open -o driver=blkdebug,image.driver=qcow2,foo=1 q.qcow2",
+    "open -r -o driver=compress,file.driver=qcow2 q.qcow2",
     "open -r -o driver=file,filename=.",
     "open -o driver=file,filename=.",
     "open -o driver=file,filename=/dev/null",
@@ -209,5 +220,51 @@ def test_zero_clusters_are_written_with_their_neighbours(tmp_path: Path, low: in
         close
         open q.qcow2
         read -v 0 192k
+        map"""))
+    assert ours == theirs
+
+
+def test_discards_are_passed_down_in_fragments(tmp_path: Path) -> None:
+    theirs, ours = both(tmp_path, commands("""
+        open -o driver=blkdebug,image.driver=qcow2,align=4k,opt-discard=256k q.qcow2
+        write 0 1M
+        discard 65k 900k
+        close
+        open q.qcow2
+        map"""))
+    assert ours == theirs
+
+
+def test_zeroing_what_is_zero_changes_no_table(tmp_path: Path) -> None:
+    rule = "'inject-error':[{'event':'l2_update'}]"
+    theirs, ours = both(tmp_path, commands(f"""
+        open q.qcow2
+        write -z 256k 256k
+        write -zu 512k 256k
+        close
+        open json:{DEBUGGED.format(rule)}
+        write -z 256k 256k
+        write -zu 512k 256k
+        close"""))
+    assert ours == theirs
+
+
+def test_the_compress_filter_merges_parts_of_clusters(tmp_path: Path) -> None:
+    theirs, ours = both(tmp_path, commands("""
+        open -o driver=compress,file.driver=qcow2 q.qcow2
+        write -P 7 200k 100k
+        write -P 8 330k 100
+        write -z 450k 40k
+        write -z 520k 100k
+        write -P 9 960k 64k
+        read -P 8 330k 100
+        read -P 7 200k 100k
+        read -P 1 0 128k
+        discard 980k 44k
+        map
+        close
+        open q.qcow2
+        read -P 0 330000 1000
+        read -v 337900 40
         map"""))
     assert ours == theirs

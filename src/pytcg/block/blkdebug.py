@@ -7,15 +7,15 @@ padded by its limits as if the disk below demanded that.
 from __future__ import annotations
 
 import errno
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .blkdebug_rules import Rules, read_rules
 from .device import BlockDevice, BlockError, Extent
 from .filters import Filter
+from .json_name import json_name, options_of
 from .raw import RawDevice
 
 if TYPE_CHECKING:
@@ -166,8 +166,9 @@ class Blkdebug(Filter):
             self.rules.check(start, step, "discard")
             self.below.discard(start, step)
 
-        _split(offset, length, self._discard_unit, self._max_discard, drop,
-               lambda start, step: None)
+        low = -(-offset // self._align) * self._align  # less than a block can't be discarded
+        high = (offset + length) // self._align * self._align
+        _split(low, max(0, high - low), self._discard_unit, self._max_discard, drop, drop)
 
     def flush(self) -> None:
         if self._unflushed:  # as in QEMU, where no flush gets here without a write before it
@@ -219,27 +220,18 @@ def open_filter(below: BlockDevice, flags: OpenFlags) -> BlockDevice:
     """Open with the options ``config``, ``inject-error``, ``set-state`` and the limits."""
     given = dict(flags.options)
     config = flags.take("config")
+    config = None if config is None else str(config)  # JSON may name the file by a number
     rules = Rules(read_rules(config, flags.options))
     limits = {name: flags.take_size(name, 0) for name in _LIMITS}
     _check_limits(limits, below.request_alignment)
     device = Blkdebug(below, rules, limits)
-    image = _tree_of(below)
+    image = options_of(below)
     if given.keys() <= {"config"} and image.get("file", image).keys() == {"driver", "filename"}:
         device.filename = f"blkdebug:{config or ''}:{below.location}"
     else:
-        device.filename = "json:" + json.dumps({"driver": "blkdebug", **given, "image": image})
+        device.filename = json_name({"driver": "blkdebug", **given, "image": image})
     device.debug_event("none")
     return device
-
-
-def _tree_of(device: BlockDevice) -> dict[str, Any]:
-    """The options that open a node again, as far as names tell."""
-    if device.filename.startswith("json:"):
-        tree: dict[str, Any] = json.loads(device.filename[len("json:") :])
-        return tree
-    if device.file is None:
-        return {"driver": device.format_name, "filename": device.filename}
-    return {"driver": device.format_name, "file": _tree_of(device.file)}
 
 
 def _check_limits(limits: dict[str, int], below: int) -> None:

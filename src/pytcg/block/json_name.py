@@ -1,10 +1,13 @@
-"""The text of ``json:`` image names, with what QEMU's parser takes beyond plain JSON."""
+"""``json:`` image names: of nodes, and read, with what QEMU's parser takes beyond plain JSON."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .device import BlockDevice
 
 # Strings may be in single quotes too, which a shell's double quotes leave alone.
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
@@ -20,6 +23,21 @@ def parse_json_text(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ValueError(_in_qemus_words(error, text)) from None
+
+
+def json_name(options: dict[str, Any]) -> str:
+    """The name of a node that has no shorter one."""
+    return "json:" + json.dumps(options)
+
+
+def options_of(device: BlockDevice) -> dict[str, Any]:
+    """The options that open a node again, as far as names tell."""
+    if device.filename.startswith("json:"):
+        tree: dict[str, Any] = json.loads(device.filename[len("json:") :])
+        return tree
+    if device.file is None:
+        return {"driver": device.format_name, "filename": device.filename}
+    return {"driver": device.format_name, "file": options_of(device.file)}
 
 
 def _in_qemus_words(error: json.JSONDecodeError, text: str) -> str:

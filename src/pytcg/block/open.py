@@ -155,6 +155,8 @@ def open_node(options: Options, flags: OpenFlags, shown: str = "") -> BlockDevic
     filename = flags.take("filename")
     if filename is not None and "file" not in flags.options:
         flags.options["file"] = parse_name(str(filename)).get("file")
+    if driver is None and "file" not in flags.options:
+        raise BlockError("Must specify either driver or file", errno.EINVAL)
     file = open_child(flags, "file", protocol=True)
     try:
         return _open_format(driver, file, flags, shown or file.filename)
@@ -211,13 +213,10 @@ def open_child(flags: OpenFlags, name: str, *, protocol: bool) -> BlockDevice:
 
 
 def _open_filter(driver: str, flags: OpenFlags, *, protocol: bool) -> BlockDevice:
-    if driver == "blkdebug":
-        from . import blkdebug as module
-    else:
-        from . import copy_on_read as module  # type: ignore[no-redef]
+    open_filter = load(f"{__package__}.{driver.replace('-', '_')}", "open_filter")
     below = open_child(flags, FILTERS[driver], protocol=protocol)
     try:
-        device = module.open_filter(below, flags)
+        device: BlockDevice = open_filter(below, flags)
         _refuse_leftovers(device, flags)
     except BaseException:
         below.close()
@@ -315,8 +314,8 @@ def format_class(driver: str) -> Any:
 def _refuse_leftovers(device: BlockDevice, flags: OpenFlags) -> None:
     for name in flags.options:
         driver = device.format_name
-        what = (f"format '{driver}' does not" if driver in FORMATS
-                else f"protocol '{driver}' doesn't")
+        what = (f"protocol '{driver}' doesn't" if driver in PROTOCOLS or driver == "blkdebug"
+                else f"format '{driver}' does not")
         raise BlockError(f"Block {what} support the option '{name}'", errno.EINVAL)
 
 

@@ -13,7 +13,7 @@ from .device import BlockError
 Options = dict[str, Any]  # nested: {"driver": "qcow2", "file": {"driver": "file", ...}}
 
 LEAVES = ("file", "host_device", "host_cdrom", "nbd", "null-co", "null-aio")
-FILTERS = {"blkdebug": "image", "copy-on-read": "file"}  # and what the node below is called
+FILTERS = {"blkdebug": "image", "compress": "file", "copy-on-read": "file"}  # and the node below
 NBD_PROTOCOLS = ("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix")
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
              "e": 1 << 60}
@@ -122,6 +122,8 @@ def unflatten(flat: Mapping[str, Any]) -> Options:
     for key, value in flat.items():
         if isinstance(value, Mapping):
             value = unflatten(value)
+            if not value:  # a group without options is as good as none
+                continue
         *path, last = key.split(".")
         level = result
         for step in path:

@@ -80,6 +80,8 @@ class OpenSettings:
         from pytcg.block.copy_on_read import CopyOnRead
 
         try:
+            if device.read_only:
+                raise BlockError("Can't use copy-on-read on read-only device", errno.EINVAL)
             return CopyOnRead(device)
         except BlockError:
             device.close()
