@@ -10,7 +10,7 @@ from pytcg.typed import Any
 from .create_values import FILE_OPTIONS, NBD_OPTIONS, SIZE, CreateValues, Option
 from .device import BlockDevice, BlockError
 from .open import FORMATS, OpenFlags, open_image, open_node
-from .options import NBD_PROTOCOLS, parse_name, protocol_of, resolve_backing
+from .options import NBD_PROTOCOLS, parse_name, path_of, protocol_of, resolve_backing
 from .posix import PosixFile
 
 SECTOR = 512
@@ -203,7 +203,7 @@ def _local_path(filename: str) -> str:
     if protocol_of(filename) is None:
         return filename
     if filename.startswith("file:"):
-        return filename.removeprefix("file:")
+        return path_of(filename)
     raise BlockError(f"Images of this format can't be made in '{filename}'", errno.ENOTSUP)
 
 

@@ -163,6 +163,12 @@ def protocol_of(filename: str) -> str | None:
     return head
 
 
+def path_of(filename: str) -> str:
+    """The path of a ``file:`` name, such that it is not taken for another protocol's name."""
+    path = filename[len("file:") :]
+    return path if protocol_of(path) is None else f"./{path}"
+
+
 def parse_name(filename: str) -> Options:
     """Options for what a user typed as an image name (without the format)."""
     if filename.startswith("json:"):
@@ -171,8 +177,7 @@ def parse_name(filename: str) -> Options:
     if protocol is None:  # a file or a device
         return {"file": {"filename": filename}}
     if protocol == "file":
-        path = filename[len("file:") :]
-        return {"file": {"filename": path if protocol_of(path) is None else f"./{path}"}}
+        return {"file": {"filename": path_of(filename)}}
     if protocol in NBD_PROTOCOLS:
         return {"file": {"driver": "nbd", "filename": filename}}
     if protocol == "blkdebug":
