@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from .device import BlockError
+
+
+class CheckError(BlockError):
+    """The check can't go on, and why."""
+
 
 class CheckResult:
     """Counts in QEMU's ImageCheck terms."""

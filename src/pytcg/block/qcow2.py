@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .open import OpenFlags
     from .qcow2_bitmap import Bitmaps
     from .qcow2_options import RuntimeOptions
+    from .qcow2_snapshot_table import SnapshotEntry
     from .qcow2_write import Writer
 
 
@@ -33,7 +34,9 @@ class Qcow2Device(Qcow2Flushing):
     supports_backing = True
 
     def __init__(self, file: BlockDevice, header: fmt.Header, *, data_file: BlockDevice | None,
-                 read_only: bool, asked: RuntimeOptions | None = None) -> None:
+                 read_only: bool, asked: RuntimeOptions | None = None, lenient: bool = False
+                 ) -> None:
+        """A ``lenient`` device's snapshots are left to check() to read."""
         self.file: BlockDevice = file
         self.filename = file.filename
         self.data_file = data_file or file
@@ -66,7 +69,7 @@ class Qcow2Device(Qcow2Flushing):
         self.decompressor = Decompressor(self.data_file, header)
         # "none" and "all" mean what they say; others, and None, are QEMU's "cached"
         self.overlap_check = asked.overlap_check if asked else None
-        self.snapshots = self._load_snapshots()
+        self.snapshots = [] if lenient else self._load_snapshots()
         self.has_zero_init = not header.backing_file
         self._writer: Writer | None = None
         self._bitmaps: Bitmaps | None = None
@@ -96,7 +99,7 @@ class Qcow2Device(Qcow2Flushing):
         data_file = _open_data_file(file, header, flags)
         try:
             device = cls(file, header, data_file=data_file, read_only=flags.read_only,
-                         asked=asked)
+                         asked=asked, lenient=flags.check)
             device._writethrough = flags.writethrough
             unmap = flags.unmap if asked is None or asked.discard is None else asked.discard
             device.refcounts.discard_freed = writable and unmap
@@ -117,14 +120,13 @@ class Qcow2Device(Qcow2Flushing):
 
             repair_dirty(self)
 
-    def _load_snapshots(self) -> list[fmt.SnapshotEntry]:
+    def _load_snapshots(self) -> list[SnapshotEntry]:
         header = self.header
         if header.nb_snapshots == 0:
             return []
-        length = min(fmt.MAX_SNAPSHOT_TABLE_BYTES, self.file.size - header.snapshots_offset)
-        length = min(length, header.nb_snapshots * fmt.MAX_SNAPSHOT_ENTRY)
-        table = self.file.pread(header.snapshots_offset, max(0, length))
-        return fmt.parse_snapshots(table, header.nb_snapshots, header.size)
+        from .qcow2_snapshot_table import read_snapshots
+
+        return read_snapshots(self.file, header)
 
     @property
     def writer(self) -> Writer:

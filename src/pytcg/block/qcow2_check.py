@@ -8,7 +8,7 @@ import os
 from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
-from .check_result import CheckResult
+from .check_result import CheckError, CheckResult
 from .device import BlockError
 from .qcow2_cache import from_disk, to_disk
 from .qcow2_check_count import ReferenceCounter, Report
@@ -46,7 +46,7 @@ class _Checker(ReferenceCounter):
     def run(self) -> None:
         device = self.device
         self.result.total_clusters = -(-device.size // self.cluster)
-        incomplete = self._check_snapshot_table()
+        incomplete = self._read_snapshots() + self._check_snapshot_table()
         self.count_all(fix=self.fix_all)
         device.refcounts.on_corrupt = self._bad_table
         try:
@@ -65,6 +65,25 @@ class _Checker(ReferenceCounter):
         clean = not self.result.check_errors and not self.result.corruptions
         if self.fix_leaks and clean:
             self._clear_marks()
+
+    def _read_snapshots(self) -> int:
+        """Take the table from the disk: how many entries must be written anew."""
+        device = self.device
+        if not device.header.nb_snapshots:
+            return 0
+        from .qcow2_snapshot_table import TableRepair, reread
+
+        repair = TableRepair(self.report) if self.fix_all else None
+        try:
+            device.snapshots = reread(device.file, device.header, repair)
+        except BlockError as error:
+            raise CheckError(str(error), error.errno) from None
+        if repair is None:
+            return 0
+        if repair.entries:  # what they held is a leak now
+            device.update_header(nb_snapshots=len(device.snapshots))
+            self.result.corruptions_fixed += repair.entries
+        return repair.trimmed
 
     def _check_snapshot_table(self) -> int:
         """How many entries lack what version 3 asks for; they are counted by the caller."""

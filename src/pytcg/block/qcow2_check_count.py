@@ -18,6 +18,7 @@ from .qcow2_compress import compressed_extent
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
     from .qcow2_check_fast import FastChecks
+    from .qcow2_snapshot_table import SnapshotEntry
 
 FAST_FROM = 1 << 16  # clusters from which numpy is worth its import
 MAX_CLUSTERS = 1 << 30  # four bytes of (lazily committed) memory each
@@ -66,8 +67,10 @@ class ReferenceCounter:
             self.corrupt(f"ERROR {len(device.snapshots)} snapshots in image with data file")
         for entry in device.snapshots:
             self._count_snapshot(entry)
-        if header.nb_snapshots:
-            self._count(header.snapshots_offset, fmt.snapshots_length(device.snapshots))
+        if device.snapshots:
+            from .qcow2_snapshot_table import snapshots_length
+
+            self._count(header.snapshots_offset, snapshots_length(device.snapshots))
         table = device.refcounts.table
         self._count(device.refcounts.table_offset, len(table) * 8)
         if device.has_bitmaps:
@@ -108,7 +111,7 @@ class ReferenceCounter:
         for cluster in range(first, last + 1):
             self.expected[cluster] += 1
 
-    def _count_snapshot(self, entry: fmt.SnapshotEntry) -> None:
+    def _count_snapshot(self, entry: SnapshotEntry) -> None:
         if entry.l1_table_offset % self.cluster:
             self.corrupt(f"ERROR snapshot {entry.id} ({entry.name}) l1_offset="
                          f"{entry.l1_table_offset:#x}: L1 table is not cluster aligned; snapshot "

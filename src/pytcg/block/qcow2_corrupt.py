@@ -7,6 +7,7 @@ import sys
 from pytcg.typed import TYPE_CHECKING
 
 from . import qcow2_format as fmt
+from .qcow2_snapshot_table import snapshots_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ def _sections(device: Qcow2Device) -> Iterator[tuple[str, int, int]]:
     yield "refcount table", device.refcounts.table_offset, len(device.refcounts.table) * 8
     if device.snapshots:
         yield ("snapshot table", header.snapshots_offset,
-               fmt.snapshots_length(device.snapshots))
+               snapshots_length(device.snapshots))
     for entry in device.snapshots:
         yield "inactive L1 table", entry.l1_table_offset, entry.l1_size * 8
     for word in device.map.l1:

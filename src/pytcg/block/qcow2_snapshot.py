@@ -13,6 +13,7 @@ from . import qcow2_format as fmt
 from .device import BlockError
 from .qcow2_cache import from_disk, to_disk
 from .qcow2_compress import compressed_extent
+from .qcow2_snapshot_table import SnapshotEntry, pack_snapshots, snapshots_length
 
 if TYPE_CHECKING:
     from .qcow2 import Qcow2Device
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 BATCH = 1 << 16
 
 
-def find_snapshot(device: Qcow2Device, wanted: str) -> fmt.SnapshotEntry:
+def find_snapshot(device: Qcow2Device, wanted: str) -> SnapshotEntry:
     """The snapshot of an ID, else of a name; BlockError if there is neither."""
     for key in ("id", "name"):
         for entry in device.snapshots:
@@ -115,13 +116,13 @@ def _update_slice(device: Qcow2Device, offset: int) -> None:
             device.map.cache.mark(part, position, position + 1)
 
 
-def store_table(device: Qcow2Device, entries: list[fmt.SnapshotEntry]) -> None:
+def store_table(device: Qcow2Device, entries: list[SnapshotEntry]) -> None:
     """Write a new snapshot table and point the header at it."""
     cluster = device.cluster_size
     old_offset, old_clusters = device.header.snapshots_offset, 0
     if device.snapshots:
-        old_clusters = -(-fmt.snapshots_length(device.snapshots) // cluster)
-    table = fmt.pack_snapshots(entries)
+        old_clusters = -(-snapshots_length(device.snapshots) // cluster)
+    table = pack_snapshots(entries)
     if len(table) > fmt.MAX_SNAPSHOT_TABLE_BYTES or len(entries) > fmt.MAX_SNAPSHOTS:
         raise BlockError("Snapshot table too large", errno.EFBIG)
     offset = 0
@@ -144,7 +145,7 @@ def _require_internal(device: Qcow2Device) -> None:
     device.check_range(0, 0, write=True)
 
 
-def create_snapshot(device: Qcow2Device, name: str) -> fmt.SnapshotEntry:
+def create_snapshot(device: Qcow2Device, name: str) -> SnapshotEntry:
     """Freeze the disk's present content under ``name``."""
     _require_internal(device)
     with device.lock:
@@ -162,14 +163,14 @@ def create_snapshot(device: Qcow2Device, name: str) -> fmt.SnapshotEntry:
         number = 1 + max((int(entry.id) for entry in device.snapshots
                           if entry.id.isascii() and entry.id.isdigit()), default=0)
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        entry = fmt.SnapshotEntry(offset, len(copy), str(number), name, seconds, nanoseconds, 0,
+        entry = SnapshotEntry(offset, len(copy), str(number), name, seconds, nanoseconds, 0,
                                   0, device.header.size, icount=0)
         store_table(device, [*device.snapshots, entry])
         device.flush()
         return entry
 
 
-def load_l1(device: Qcow2Device, entry: fmt.SnapshotEntry) -> array[int]:
+def load_l1(device: Qcow2Device, entry: SnapshotEntry) -> array[int]:
     """A snapshot's L1 table; BlockError if it can't be one."""
     if entry.l1_size * 8 > fmt.MAX_L1_BYTES:
         raise BlockError("Snapshot L1 table too large", errno.EFBIG)

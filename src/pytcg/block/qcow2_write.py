@@ -47,7 +47,9 @@ class Writer:
         found.update((entry & fmt.OFFSET_MASK) >> bits for entry in self._map.l1 if entry)
         tables = [(header.l1_table_offset, header.l1_size * 8)]
         if device.snapshots:
-            tables.append((header.snapshots_offset, fmt.snapshots_length(device.snapshots)))
+            from .qcow2_snapshot_table import snapshots_length
+
+            tables.append((header.snapshots_offset, snapshots_length(device.snapshots)))
         tables += ((entry.l1_table_offset, entry.l1_size * 8) for entry in device.snapshots)
         if device.overlap_check == "all":
             from .qcow2_corrupt import inactive_tables

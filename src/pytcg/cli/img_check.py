@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from pytcg.block.check_result import CheckResult
+from pytcg.block.check_result import CheckError, CheckResult
 from pytcg.block.device import BlockDevice, BlockError, NotSupported
 from pytcg.typed import Any
 
-from .img_common import Failure, cache_mode, one_word, open_disk, output_format, parse, usage
+from .img_common import (
+    PROGRAM,
+    Failure,
+    cache_mode,
+    one_word,
+    open_disk,
+    output_format,
+    parse,
+    usage,
+)
 
 
 def run(argv: list[str]) -> int:
@@ -60,6 +70,9 @@ def _check(device: BlockDevice, repair: str | None, *, quiet: bool) -> CheckResu
         result = checker(repair=repair, report=lambda line: print(line, file=sys.stderr))
     except NotSupported as error:  # a format that can check, but not repair
         raise Failure(str(error), 63) from None
+    except CheckError as error:
+        print(f"{PROGRAM}: ERROR {error}", file=sys.stderr)
+        raise Failure(f"Check failed: {os.strerror(error.errno)}") from None
     except BlockError as error:
         raise Failure(f"Check failed: {error}") from None
     assert isinstance(result, CheckResult)

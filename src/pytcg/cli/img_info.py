@@ -70,16 +70,21 @@ def describe(device: BlockDevice, name: str) -> dict[str, Any]:
     return info
 
 
+def _shown(name: str) -> str:
+    """A snapshot's name up to a NUL, with what is no text marked as such."""
+    return name.partition("\0")[0].encode(errors="surrogateescape").decode(errors="replace")
+
+
 def _describe_snapshot(entry: Any) -> dict[str, Any]:
     seconds, nanoseconds = divmod(entry.vm_clock_nsec, 10**9)
     found = {} if entry.icount == -1 else {"icount": entry.icount}
     return found | {
         "vm-clock-nsec": nanoseconds,
-        "name": entry.name,
+        "name": _shown(entry.name),
         "date-sec": entry.date_sec,
         "date-nsec": entry.date_nsec,
         "vm-clock-sec": seconds,
-        "id": entry.id,
+        "id": _shown(entry.id),
         "vm-state-size": entry.vm_state_size,
     }
 
