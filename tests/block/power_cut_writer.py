@@ -11,8 +11,8 @@ import struct
 import sys
 
 from pytcg.block.open import open_image
-from pytcg.block.qcow2 import Qcow2Device
-from pytcg.block.qcow2_snapshot import create_snapshot, delete_snapshot
+from pytcg.block.qcow2.device import Qcow2Device
+from pytcg.block.qcow2.snapshot import create_snapshot, delete_snapshot
 
 SECTOR = 512
 

@@ -11,8 +11,8 @@ import pytest
 
 from pytcg.block.device import BlockError
 from pytcg.block.open import open_image
-from pytcg.block.qcow2 import Qcow2Device
-from pytcg.block.qcow2_snapshot import create_snapshot
+from pytcg.block.qcow2.device import Qcow2Device
+from pytcg.block.qcow2.snapshot import create_snapshot
 
 from .images import make, make_open
 

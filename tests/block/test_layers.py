@@ -18,7 +18,7 @@ from pytcg.block.filters import RequestPolicy
 from pytcg.block.open import open_image
 from pytcg.block.options import parse_keyval, parse_name, parse_size, resolve_backing, unflatten
 from pytcg.block.probe import probe_format
-from pytcg.block.qcow2 import Qcow2Device
+from pytcg.block.qcow2.device import Qcow2Device
 
 from .images import QCOW2_OPTIONS, assert_clean, make, make_open, needs_qemu, run
 

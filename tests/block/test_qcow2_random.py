@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytcg.block.open import open_image
-from pytcg.block.qcow2 import Qcow2Device
-from pytcg.block.qcow2_snapshot import apply_snapshot, create_snapshot, delete_snapshot
+from pytcg.block.qcow2.device import Qcow2Device
+from pytcg.block.qcow2.snapshot import apply_snapshot, create_snapshot, delete_snapshot
 
 from .images import (
     QCOW2_OPTIONS,

@@ -13,7 +13,7 @@ import pytest
 from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockDevice
 from pytcg.block.open import open_image
-from pytcg.block.qed import QedDevice
+from pytcg.block.qed.device import QedDevice
 
 from .conftest import QEMU_IMG, pytcg_img
 

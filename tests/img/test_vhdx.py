@@ -13,7 +13,7 @@ import pytest
 from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
-from pytcg.block.vhdx import VhdxDevice
+from pytcg.block.vhdx.device import VhdxDevice
 
 from .conftest import QEMU_IMG, pytcg_img
 

@@ -12,7 +12,7 @@ import pytest
 from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
-from pytcg.block.vmdk import VmdkDevice
+from pytcg.block.vmdk.device import VmdkDevice
 
 from .conftest import QEMU_IMG, pytcg_img
 

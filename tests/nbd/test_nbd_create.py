@@ -10,7 +10,7 @@ import pytest
 from pytcg.block.convert import Copier, CopyOptions
 from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockError
-from pytcg.block.nbd_export import Export
+from pytcg.block.nbd.export import Export
 from pytcg.block.open import open_image
 
 from .nbd_support import MemoryDisk, serving, uri

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block import nbd_redial
 from pytcg.block.device import BlockError
-from pytcg.block.nbd_client import NbdDevice, open_nbd
-from pytcg.block.nbd_export import Export
-from pytcg.block.nbd_server import NbdServer, listen_unix
+from pytcg.block.nbd import redial as nbd_redial
+from pytcg.block.nbd.client import NbdDevice, open_nbd
+from pytcg.block.nbd.export import Export
+from pytcg.block.nbd.server import NbdServer, listen_unix
 
 from .nbd_support import TIMEOUT, MemoryDisk, need, run, running, serving, tool, uri
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.device import BlockError
-from pytcg.block.nbd_channel import ConnectionLost
-from pytcg.block.nbd_export import Export
-from pytcg.block.nbd_protocol import (
+from pytcg.block.nbd.channel import ConnectionLost
+from pytcg.block.nbd.export import Export
+from pytcg.block.nbd.protocol import (
     EXPORT_NAME_REPLY,
     INFO_BLOCK_SIZE,
     INFO_EXPORT,
@@ -35,8 +35,8 @@ from pytcg.block.nbd_protocol import (
     pack_option,
     pack_string,
 )
-from pytcg.block.nbd_server import NbdServer, listen_unix
-from pytcg.block.nbd_transmission import MAX_IN_FLIGHT
+from pytcg.block.nbd.server import NbdServer, listen_unix
+from pytcg.block.nbd.transmission import MAX_IN_FLIGHT
 
 from .nbd_support import MemoryDisk, RawClient, serving
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block import nbd_splice
-from pytcg.block.nbd_client import open_nbd
-from pytcg.block.nbd_export import Export
-from pytcg.block.nbd_protocol import Command
-from pytcg.block.nbd_splice import Splicer
+from pytcg.block.nbd import splice as nbd_splice
+from pytcg.block.nbd.client import open_nbd
+from pytcg.block.nbd.export import Export
+from pytcg.block.nbd.protocol import Command
+from pytcg.block.nbd.splice import Splicer
 from pytcg.block.open import open_image
 
 from .nbd_support import TIMEOUT, RawClient, serving, uri

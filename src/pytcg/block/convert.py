@@ -11,7 +11,7 @@ from pytcg.typed import Any, NamedTuple
 from .ahead import run_ordered
 from .device import BlockDevice, BlockError, Extent, ProgressCallback
 from .memory import page_aligned
-from .qcow2 import Qcow2Device
+from .qcow2.device import Qcow2Device
 from .zeroes import is_zero, split_zeroes
 
 CHUNK = 2 << 20

@@ -239,7 +239,7 @@ _COMPAT = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}
 
 
 def _create_qcow2(filename: str, size: int, values: dict[str, Any]) -> None:
-    from .qcow2_create import CreateOptions, create_qcow2
+    from .qcow2.create import CreateOptions, create_qcow2
 
     _check_qcow2_values(values)
     names = ("cluster_size", "extended_l2", "compression_type", "backing_file", "data_file",

@@ -8,9 +8,9 @@ import os
 from pytcg.typed import NamedTuple
 
 from .device import BlockDevice, BlockError, NotSupported
-from .qcow2 import Qcow2Device
-from .qcow2_create import CreateOptions, l1_entries
-from .qcow2_format import MAX_L1_BYTES
+from .qcow2.create import CreateOptions, l1_entries
+from .qcow2.device import Qcow2Device
+from .qcow2.format import MAX_L1_BYTES
 
 
 class Measurement(NamedTuple):

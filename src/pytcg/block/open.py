@@ -29,12 +29,12 @@ MAX_CHAIN = 200  # a deeper backing chain is taken for an endless one
 CACHE_MODES = ("none", "off", "writeback", "writethrough", "directsync", "unsafe")
 FORMATS = {
     "raw": ("raw", "RawDevice"),
-    "qcow2": ("qcow2", "Qcow2Device"),
+    "qcow2": ("qcow2.device", "Qcow2Device"),
     "vdi": ("vdi", "VdiDevice"),
     "vpc": ("vpc", "VpcDevice"),
-    "vhdx": ("vhdx", "VhdxDevice"),
-    "vmdk": ("vmdk", "VmdkDevice"),
-    "qed": ("qed", "QedDevice"),
+    "vhdx": ("vhdx.device", "VhdxDevice"),
+    "vmdk": ("vmdk.device", "VmdkDevice"),
+    "qed": ("qed.device", "QedDevice"),
     "bochs": ("bochs", "BochsDevice"),
     "cloop": ("cloop", "CloopDevice"),
     "parallels": ("parallels", "ParallelsDevice"),
@@ -227,7 +227,7 @@ def _open_filter(driver: str, flags: OpenFlags, *, protocol: bool) -> BlockDevic
 def open_protocol(driver: str | None, flags: OpenFlags) -> BlockDevice:
     """Open a node that has none below; without a driver the file or the device it names."""
     if driver == "nbd":
-        from .nbd_client import open_nbd
+        from .nbd.client import open_nbd
 
         options, flags.options = flags.options, {}
         remote: BlockDevice = open_nbd(options, read_only=flags.read_only)

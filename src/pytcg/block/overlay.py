@@ -7,9 +7,9 @@ import tempfile
 
 from .device import BlockDevice, BlockError
 from .posix import PosixFile
-from .qcow2 import Qcow2Device
-from .qcow2_create import CreateOptions, create_qcow2
-from .qcow2_validate import read_header
+from .qcow2.create import CreateOptions, create_qcow2
+from .qcow2.device import Qcow2Device
+from .qcow2.validate import read_header
 
 
 def temporary_overlay(disk: BlockDevice) -> Qcow2Device:

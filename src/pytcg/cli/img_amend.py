@@ -7,7 +7,7 @@ from contextlib import suppress
 from pytcg.block.create import OPTIONS, is_driver_name, options_of
 from pytcg.block.create_values import CreateValues, Option
 from pytcg.block.device import BlockError
-from pytcg.block.qcow2 import Qcow2Device
+from pytcg.block.qcow2.device import Qcow2Device
 
 from .img_common import PROGRAM, Failure, Progress, cache_mode, open_disk, parse, usage
 from .img_create import help_wanted, option_texts, print_options
@@ -50,7 +50,7 @@ def run(argv: list[str]) -> int:
 
 
 def _amend(device: Qcow2Device, values: CreateValues, progress: Progress) -> None:
-    from pytcg.block.qcow2_amend import amend
+    from pytcg.block.qcow2.amend import amend
 
     progress(0, 1)
     try:

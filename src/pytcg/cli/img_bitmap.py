@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytcg.block.device import BlockError
-from pytcg.block.qcow2 import Qcow2Device
+from pytcg.block.qcow2.device import Qcow2Device
 
 from .img_common import Arguments, Failure, open_disk, parse, size_argument
 

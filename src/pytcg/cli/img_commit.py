@@ -9,7 +9,7 @@ from pytcg.block.convert import Copier, CopyOptions
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
 from pytcg.block.options import protocol_of, resolve_backing
-from pytcg.block.qcow2 import Qcow2Device
+from pytcg.block.qcow2.device import Qcow2Device
 
 from .img_common import (
     Arguments,

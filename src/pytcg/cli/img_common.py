@@ -86,7 +86,7 @@ def parse(argv: Sequence[str], spec: str) -> Arguments:
 
 
 def _add_object(text: str) -> None:
-    from pytcg.block.nbd_tls import TlsError, add_object
+    from pytcg.block.nbd.tls import TlsError, add_object
 
     try:
         add_object(text)

@@ -10,7 +10,7 @@ from pytcg.block.create_values import CreateValues
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import format_class, open_image
 from pytcg.block.options import parse_keyval
-from pytcg.block.qcow2 import Qcow2Device
+from pytcg.block.qcow2.device import Qcow2Device
 
 from .img_common import (
     PROGRAM,
@@ -124,7 +124,7 @@ def _load_snapshot(opened: list[BlockDevice], parameter: str) -> None:
 
 def select_snapshot(device: BlockDevice, parameter: str) -> None:
     """Show an internal snapshot: ``-l ID_OR_NAME`` or ``-l snapshot.name=...``."""
-    from pytcg.block.qcow2_snapshot import load_snapshot
+    from pytcg.block.qcow2.snapshot import load_snapshot
 
     wanted = parameter
     if parameter.startswith("snapshot."):

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.options import resolve_backing
-from pytcg.block.qcow2 import Qcow2Device
-from pytcg.block.qcow2_format import BITMAP_AUTO, BITMAP_IN_USE, Incompatible
+from pytcg.block.qcow2.device import Qcow2Device
+from pytcg.block.qcow2.format import BITMAP_AUTO, BITMAP_IN_USE, Incompatible
 from pytcg.typed import Any
 
 from .img_common import Failure, one_word, open_disk, output_format, parse, usage
@@ -218,7 +218,7 @@ def run_snapshot(argv: list[str]) -> int:
 
 
 def _change_snapshots(device: BlockDevice, action: str, value: str) -> None:
-    from pytcg.block import qcow2_snapshot
+    from pytcg.block.qcow2 import snapshot as qcow2_snapshot
 
     act, verb = {
         "c": (qcow2_snapshot.create_snapshot, "create"),

@@ -15,12 +15,12 @@ import threading
 from collections.abc import Sequence
 
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.nbd_address import NbdAddress
-from pytcg.block.nbd_export import Export
-from pytcg.block.nbd_handshake import ClientHandshake, ExportInfo
-from pytcg.block.nbd_protocol import DEFAULT_PORT, FLAG_WORDS
-from pytcg.block.nbd_server import NbdServer, listen_tcp, listen_unix
-from pytcg.block.nbd_tls import TlsCredentials, TlsError, find_object
+from pytcg.block.nbd.address import NbdAddress
+from pytcg.block.nbd.export import Export
+from pytcg.block.nbd.handshake import ClientHandshake, ExportInfo
+from pytcg.block.nbd.protocol import DEFAULT_PORT, FLAG_WORDS
+from pytcg.block.nbd.server import NbdServer, listen_tcp, listen_unix
+from pytcg.block.nbd.tls import TlsCredentials, TlsError, find_object
 from pytcg.block.open import open_image
 from pytcg.block.options import parse_keyval
 from pytcg.block.raw import RawDevice
@@ -71,8 +71,8 @@ def _open_device(settings: Settings) -> BlockDevice:
 
 def _load_snapshot(device: BlockDevice, wanted: str) -> None:
     """Show an internal snapshot: ID_OR_NAME, or snapshot.id=ID / snapshot.name=NAME."""
-    from pytcg.block.qcow2 import Qcow2Device
-    from pytcg.block.qcow2_snapshot import load_snapshot
+    from pytcg.block.qcow2.device import Qcow2Device
+    from pytcg.block.qcow2.snapshot import load_snapshot
 
     if wanted.startswith("snapshot."):
         given = parse_keyval(wanted)

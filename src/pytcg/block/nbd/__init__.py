@@ -1,0 +1,1 @@
+"""NBD: the protocol, a client that is a disk, a server."""

@@ -1,0 +1,1 @@
+"""QEMU's copy-on-write format, whole."""

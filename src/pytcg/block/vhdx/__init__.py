@@ -1,0 +1,1 @@
+"""Hyper-V's format, with its log."""

@@ -1,0 +1,1 @@
+"""VMware's format: descriptors and extents."""
