@@ -127,7 +127,7 @@ def create_qcow2(file: BlockDevice, options: CreateOptions, *,
     if options.data_file_raw and preallocation == "off":
         preallocation = "metadata"
     if preallocation != "off":
-        from .resize import preallocate
+        from .preallocate import preallocate
 
         preallocate(device, 0, options.size, preallocation)
     if data_file is not None:

@@ -192,15 +192,19 @@ class Qcow2Device(Qcow2Flushing):
 
     def pack(self, data: bytes | bytearray | memoryview) -> bytes | None:
         """The compressed form of a cluster for write_compressed; None if it won't shrink."""
-        return self.writer.pack(data)
+        from .packed import pack
+
+        return pack(self, data)
 
     def write_compressed(self, offset: int, data: bytes | bytearray | memoryview,
                          packed: bytes | None = None) -> None:
         """Store one whole cluster (or the shorter last one) compressed, if that is smaller."""
         self.check_range(offset, len(data), write=True)
+        from .packed import pack, write_packed
+
         if packed is None:
-            packed = self.writer.pack(data)
-        self.writer.write_compressed(offset, data, packed)
+            packed = pack(self, data)
+        write_packed(self, offset, data, packed)
 
     def change_backing_file(self, name: str | None, format: str | None) -> None:
         """Name another backing file in the header, without looking at either."""

@@ -1,4 +1,4 @@
-"""qcow2: changing the disk's size, and preallocation."""
+"""qcow2: changing the disk's size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..device import BlockError
 from . import format as fmt
 from .cache import to_disk
 from .l2 import ALL_ALLOCATED
-from .refcount_shape import cover, give_back_blocks
+from .preallocate import preallocate
+from .refcount_shape import give_back_blocks
 
 if TYPE_CHECKING:
     from .device import Qcow2Device
@@ -116,49 +117,3 @@ def grow_l1(device: Qcow2Device, entries: int) -> None:
     cluster_map.l1, cluster_map.l1_offset = grown, offset
     if old_clusters:
         device.writer.free_metadata(old_offset, old_clusters)
-
-
-def preallocate(device: Qcow2Device, start: int, end: int, mode: str) -> None:
-    """Map every cluster of the range to a host cluster; ``full`` and ``falloc`` fill them."""
-    if mode not in ("metadata", "falloc", "full"):
-        raise BlockError(f"Unsupported preallocation mode '{mode}'", errno.EINVAL)
-    external = device.data_file is not device.file
-    if mode == "metadata" or external:
-        _preallocate_metadata(device, start, end)
-    else:
-        _preallocate_data(device, start, end, mode)
-    device.flush()
-    if external:
-        device.data_file.truncate(max(end, device.data_file.size), preallocation=mode
-                                  if mode != "metadata" else "off")
-
-
-def _preallocate_metadata(device: Qcow2Device, start: int, end: int) -> None:
-    """Host clusters as writes would allocate them, and a file long enough for them."""
-    cluster = device.cluster_size
-    position, stop = start & -cluster, -(-end // cluster) * cluster
-    if position < start and device.backing is not None and not device.map.word(position):
-        # A cluster of its own must not hide what the backing file showed before the old end.
-        device.writer.store(position, memoryview(device.pread(position, start - position)))
-    while position < stop:
-        position = device.writer.preallocate(position, stop)
-    if device.data_file is device.file:
-        length = -(-device.file.size // cluster) * cluster
-        last = device.refcounts.last_used() + 1
-        device.file.truncate(max(length, last * cluster))
-
-
-def _preallocate_data(device: Qcow2Device, start: int, end: int, mode: str) -> None:
-    """One run of host clusters behind the file's end, with blocks that the host reserved."""
-    cluster, bits, refcounts = device.cluster_size, device.header.cluster_bits, device.refcounts
-    first = start & -cluster
-    count = -(-(end - first) // cluster)
-    tables = -(-count // device.map.l2_entries) + 1
-    device.flush()
-    host = cover(refcounts, refcounts.last_used() + 1, count + tables, exact=True) << bits
-    if refcounts.allocate_at(host, count) != count:
-        raise BlockError("Could not preallocate: the clusters are in use", errno.EIO)
-    device.file.truncate(host + count * cluster, preallocation=mode)
-    if start > first:  # the cluster that held the old end moves along
-        device.file.pwrite(host, device.pread(first, start - first))
-    device.writer.link(first, host, count)

@@ -1,4 +1,4 @@
-"""qcow2 writes: allocation with copy-on-write, preallocation, compressed clusters.
+"""qcow2 writes: allocation with copy-on-write.
 
 A request maps itself under the device's lock, moves data without it, and links new clusters
 into the L2 tables under it again, so that requests overlap; two that allocate the same cluster
@@ -14,7 +14,7 @@ from pytcg.typed import TYPE_CHECKING, NamedTuple
 from ..device import BlockError
 from . import format as fmt
 from .clear import Clearer
-from .compress import SECTOR, compress, compressed_extent, descriptor_shift
+from .compress import compressed_extent
 from .l2 import ALL_ALLOCATED, Kind
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Writer:
         self._cluster = device.cluster_size
         self._bits = device.header.cluster_bits
         self._busy: list[tuple[int, int]] = []  # guest ranges being allocated
-        self._packed_at = 0  # host offset where the next compressed cluster may go
+        self.packed_at = 0  # host offset where the next compressed cluster may go
         self._extends = device.file.has_zero_init  # beyond its end the file reads as zeroes
         self._metadata = self._find_metadata()
         self.clearer = Clearer(device, self)
@@ -62,7 +62,7 @@ class Writer:
     def tables_changed(self) -> None:
         """Snapshots came or went: find out anew which clusters hold tables."""
         self._metadata = self._find_metadata()
-        self._packed_at = 0  # the cluster being filled may have been a snapshot's alone
+        self.packed_at = 0  # the cluster being filled may have been a snapshot's alone
 
     # ---- allocation ----
 
@@ -75,7 +75,7 @@ class Writer:
         if device.pending_frees << self._bits >= MAX_PENDING_BYTES:
             device.flush()
 
-    def _refuse_overlap(self, host: int, length: int) -> None:
+    def refuse_overlap(self, host: int, length: int) -> None:
         first, last = host >> self._bits, (host + length - 1) >> self._bits
         clusters = range(first, last + 1)
         if self._metadata.isdisjoint(clusters) and self._refcounts.own.isdisjoint(clusters):
@@ -91,14 +91,14 @@ class Writer:
     def allocate_metadata(self, clusters: int, what: str = "L2 table") -> int:
         """Host offset of new clusters for a table."""
         offset = self._refcounts.allocate(clusters)
-        self._refuse_start(offset, what)
-        self._refuse_overlap(offset, clusters << self._bits)
+        self.refuse_start(offset, what)
+        self.refuse_overlap(offset, clusters << self._bits)
         if self._device.lazy_refcounts:
             self._refcounts.write_back()  # tables are always counted
         self._metadata.update(range(offset >> self._bits, (offset >> self._bits) + clusters))
         return offset
 
-    def _refuse_start(self, host: int, what: str) -> None:
+    def refuse_start(self, host: int, what: str) -> None:
         if host == 0:
             raise self._device.corrupted(f"Preventing invalid allocation of {what} at offset 0")
 
@@ -108,13 +108,13 @@ class Writer:
         self._metadata.difference_update(range(first, first + clusters))
         self._device.free_later(first, clusters)
 
-    def _allocate_data(self, guest: int, clusters: int, follow: int = 0) -> tuple[int, int]:
+    def allocate_data(self, guest: int, clusters: int, follow: int = 0) -> tuple[int, int]:
         """(host offset, clusters) for guest data: at ``follow`` as far as those are free."""
         if self._external:
             return guest, clusters
         got = self._refcounts.allocate_at(follow, clusters) if follow else 0
         host = follow if got else self._refcounts.allocate(clusters)
-        self._refuse_overlap(host, (got or clusters) << self._bits)
+        self.refuse_overlap(host, (got or clusters) << self._bits)
         return host, got or clusters
 
     def wait_for(self, start: int, end: int) -> bool:
@@ -132,7 +132,7 @@ class Writer:
             first = offset >> self._bits
             last = (offset + length - 1) >> self._bits
             self._device.free_later(first, last - first + 1)
-            self._packed_at = 0  # the cluster being filled may be this one
+            self.packed_at = 0  # the cluster being filled may be this one
         elif word & fmt.OFFSET_MASK & (self._cluster - 1):
             self._device.corrupted(f"Cannot free unaligned cluster {word & fmt.OFFSET_MASK:#x}",
                                    fatal=False)
@@ -190,7 +190,7 @@ class Writer:
             if run.kind is Kind.DATA and run.copied and (
                     run.length == length or not self._map.own_beyond(offset, length, run)):
                 if not self._external:
-                    self._refuse_overlap(run.host, run.length)
+                    self.refuse_overlap(run.host, run.length)
                 return _Plan(True, offset, offset + run.length, run.host)
             count, host = self._map.needs_allocation(offset, length)
             end = start + count * self._cluster
@@ -200,11 +200,11 @@ class Writer:
         if fresh:
             self._map.writable(start)  # its table comes before it in the file, as in QEMU's
             unused = self._refcounts.never_used << self._bits
-            host, count = self._allocate_data(start, count, follow)
+            host, count = self.allocate_data(start, count, follow)
             end = start + count * self._cluster
             blank = self._extends and not self._external and host >= unused
         elif not self._external:
-            self._refuse_overlap(host, end - start)
+            self.refuse_overlap(host, end - start)
         self._busy.append((start, end))
         return _Plan(False, start, end, host, fresh, blank)
 
@@ -306,103 +306,6 @@ class Writer:
         mask = (1 << last) - (1 << first)
         bitmap = 0 if old & fmt.COMPRESSED else self._map.bitmap(cluster)
         self._map.set_bitmap(cluster, (bitmap | mask) & ~(mask << 32))
-
-    def preallocate(self, start: int, end: int) -> int:
-        """Give clusters without an L2 entry host clusters, up to a slice's end: where it ended."""
-        span = self._map.slice_entries << self._bits
-        end = min(end, (start // span + 1) * span)
-        with self._device.lock:
-            self.prepare()
-            self._map.writable(start)
-            words = self._map.first_words(start, (end - start) >> self._bits)
-            position = 0
-            while position < len(words):
-                count = next((index for index, word in enumerate(words[position:]) if word),
-                             len(words) - position)
-                if count:
-                    guest = start + (position << self._bits)
-                    unused = self._refcounts.never_used << self._bits
-                    host, count = self._allocate_piece(guest, count)
-                    if host < unused and not self._external:  # it may hold old content
-                        self._device.file.write_zeroes(host, count << self._bits,
-                                                       may_unmap=False)
-                    self.link(guest, host, count)
-                position += count or 1
-        return end
-
-    def _allocate_piece(self, guest: int, count: int) -> tuple[int, int]:
-        """(host, clusters) for a long run, in QEMU's pieces where it needs refcount blocks."""
-        if not self._external and not self._refcounts.counts_next(count):
-            entries = self._map.run_entries
-            count = min(count, entries - (guest >> self._bits) % entries)
-        return self._allocate_data(guest, count)
-
-    def link(self, guest: int, host: int, count: int) -> None:
-        """Point L2 entries at new host clusters (preallocation: subclusters stay as they are)."""
-        step = self._map.slice_entries
-        while count:
-            here = min(count, step - (guest >> self._bits) % step)
-            first = host | fmt.COPIED
-            words = list(range(first, first + (here << self._bits), self._cluster))
-            for word in self._map.set_words(guest, words):
-                if word:
-                    self.drop_word(word)
-            guest, host, count = (guest + (here << self._bits), host + (here << self._bits),
-                                  count - here)
-
-    # ---- compressed clusters ----
-
-    def pack(self, data: bytes | bytearray | memoryview) -> bytes | None:
-        """A cluster's compressed form; None if that would not be smaller."""
-        padded = bytes(data) + bytes(self._cluster - len(data))
-        packed = compress(padded, self._device.header.compression_type)
-        return packed if len(packed) < self._cluster else None
-
-    def write_compressed(self, offset: int, data: bytes | bytearray | memoryview,
-                         packed: bytes | None) -> None:
-        """Store a whole cluster compressed; as it is if ``packed`` (from pack) is None."""
-        device = self._device
-        if offset % self._cluster or len(data) not in (self._cluster, device.size - offset):
-            raise BlockError("Compressed writes must be whole clusters", errno.EINVAL)
-        if self._external:
-            raise BlockError("Compressed writes need the image's own data area", errno.ENOTSUP)
-        if packed is None:
-            self.write(offset, memoryview(data))
-            return
-        if device.has_bitmaps:
-            device.bitmaps.mark_dirty(offset, len(data))
-        with device.lock:
-            self.prepare()
-            while self.wait_for(offset, offset + self._cluster):
-                pass
-            self._map.writable(offset)
-            host = self._allocate_packed(len(packed))
-            sectors = (host + len(packed) - 1) // SECTOR - host // SECTOR
-            word = fmt.COMPRESSED | sectors << descriptor_shift(self._bits) | host
-            device.file.debug_event("write_compressed")
-            device.file.pwrite(host, packed)
-            old = self._map.set_words(offset, [word])[0]
-            if self._map.extended:
-                self._map.set_bitmap(offset, 0)
-            if old:
-                self.drop_word(old)
-
-    def _allocate_packed(self, length: int) -> int:
-        """Host offset for compressed bytes, behind the ones before where that is possible."""
-        at, counts = self._packed_at, self._refcounts
-        cluster = at >> self._bits
-        room = -at % self._cluster
-        fits = room and counts.get(cluster) < counts.maximum
-        if fits and length > room:
-            fits = counts.allocate_at((cluster + 1) << self._bits, 1) == 1
-        if fits:
-            counts.add(cluster, 1, 1)
-        else:
-            at = counts.allocate(1)
-            self._refuse_start(at, "compressed cluster")
-        self._refuse_overlap(at, length)
-        self._packed_at = at + length
-        return at
 
 
 class _Plan(NamedTuple):
