@@ -12,20 +12,19 @@ Task = TypeVar("Task")
 
 
 def run_ordered(tasks: Iterator[Task], work: Callable[[Task], Any],
-                finish: Callable[[Task, Any], None], workers: int,
-                worthwhile: Callable[[Task], bool] = lambda task: True) -> None:
+                finish: Callable[[Task, Any], None], workers: int) -> None:
     """``finish(task, work(task))`` for all tasks in order, ``work`` running ahead in threads.
 
-    There are no threads until a task is ``worthwhile``: until then all is done right here.
+    Without ``workers`` all is done right here.
     """
     pool: _Pool | None = None
     waiting: deque[_Job] = deque()
     try:
         for task in tasks:
+            if workers == 0:
+                finish(task, work(task))
+                continue
             if pool is None:
-                if workers == 0 or not worthwhile(task):
-                    finish(task, work(task))
-                    continue
                 pool = _Pool(work, workers)
             waiting.append(pool.submit(task))
             if len(waiting) > 2 * workers:

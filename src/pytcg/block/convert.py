@@ -91,7 +91,6 @@ class _Task(NamedTuple):
     offset: int
     length: int
     data: bool  # else it is to be zeroed
-    packed: bool = False  # the source holds it compressed
 
 
 class _Packed(NamedTuple):
@@ -142,23 +141,17 @@ class Copier:
             limit.wait(task.length)
             report(task, result)
 
+        # Reading ahead pays even within the page cache (bench/disk.py, "convert").
         workers = min(self.options.workers, 4 if self.options.compressed else 2)
         if self.size <= self.chunk * 2 or self.options.rate or self.options.salvage:
             workers = 0
-        # Copying within the page cache gains nothing from threads (bench/disk.py): the kernel reads
-        # ahead and writes behind by itself, and each hand-over costs a wait for the GIL.
-        waits = self.options.compressed or not (self.source.is_cached and self.target.is_cached)
-
-        def worthwhile(task: _Task) -> bool:
-            return waits or task.packed
-
         if self.options.out_of_order and not self.options.compressed:
             def whole(task: _Task) -> None:
                 self._store(task, self._load(task))
 
-            run_ordered(self._tasks(), whole, report, workers, worthwhile)
+            run_ordered(self._tasks(), whole, report, workers)
         else:
-            run_ordered(self._tasks(), self._load, finish, workers, worthwhile)
+            run_ordered(self._tasks(), self._load, finish, workers)
 
     def _tasks(self) -> Iterator[_Task]:
         offset = 0
@@ -168,7 +161,7 @@ class Copier:
             skip = self.options.keep_backing and not (extent.data or extent.zero)
             if extent.data and not extent.zero:
                 length = self._align(offset, length)
-                yield from self._chunks(offset, length, packed=extent.compressed)
+                yield from self._chunks(offset, length)
             elif not skip and not extent.zero and not self.options.keep_backing:
                 yield from self._chunks(offset, self._align(offset, length))
             elif not skip:
@@ -223,11 +216,11 @@ class Copier:
         elif not options.target_is_zero:
             yield _Task(offset, length, False)
 
-    def _chunks(self, offset: int, length: int, *, packed: bool = False) -> Iterator[_Task]:
+    def _chunks(self, offset: int, length: int) -> Iterator[_Task]:
         end = offset + length
         while offset < end:
             stop = min(end, (offset // self.chunk + 1) * self.chunk)
-            yield _Task(offset, stop - offset, True, packed)
+            yield _Task(offset, stop - offset, True)
             offset = stop
 
     def _load(self, task: _Task) -> Any:
