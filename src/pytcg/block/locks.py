@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import struct
-from enum import IntFlag
 
 from .device import BlockError
 
@@ -18,7 +17,7 @@ SHARED_BASE = 200
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux
 
 
-class Perm(IntFlag):
+class Perm:
     """What a user of the file does to it, in QEMU's bit order."""
 
     CONSISTENT_READ = 1
@@ -51,7 +50,7 @@ def _held_by_other(fd: int, byte: int) -> bool:
     return bool(_FLOCK.unpack(probe)[0] != fcntl.F_UNLCK)
 
 
-def _refused(filename: str, prefix: str, perm: Perm) -> BlockError:
+def _refused(filename: str, prefix: str, perm: int) -> BlockError:
     return BlockError(
         f'Failed to get {prefix}"{_NAMES[perm]}" lock\n'
         f"Is another process using the image [{filename}]?",
@@ -59,20 +58,20 @@ def _refused(filename: str, prefix: str, perm: Perm) -> BlockError:
     )
 
 
-def acquire(fd: int, filename: str, perms: Perm, shared: Perm) -> None:
+def acquire(fd: int, filename: str, perms: int, shared: int) -> None:
     """Lock ``fd`` for ``perms`` while letting others have ``shared``; BlockError if taken."""
     if not supported():
         return
     try:
         for index, perm in enumerate(_NAMES):
-            if perm in perms:
+            if perm & perms:
                 _set(fd, fcntl.F_RDLCK, PERM_BASE + index)
-            if perm not in shared:
+            if not perm & shared:
                 _set(fd, fcntl.F_RDLCK, SHARED_BASE + index)
         for index, perm in enumerate(_NAMES):
-            if perm in perms and _held_by_other(fd, SHARED_BASE + index):
+            if perm & perms and _held_by_other(fd, SHARED_BASE + index):
                 raise _refused(filename, "", perm)
-            if perm not in shared and _held_by_other(fd, PERM_BASE + index):
+            if not perm & shared and _held_by_other(fd, PERM_BASE + index):
                 raise _refused(filename, "shared ", perm)
     except OSError as error:
         if error.errno not in _UNAVAILABLE:  # e.g. NFS without a lock daemon: QEMU goes on too

@@ -113,7 +113,7 @@ class PosixFile(BlockDevice):
             raise
         return made
 
-    def lock(self, perms: locks.Perm, shared: locks.Perm) -> None:
+    def lock(self, perms: int, shared: int) -> None:
         """Take QEMU's image locks for these permissions."""
         locks.acquire(self.fd, self.filename, perms, shared)
 

@@ -6,7 +6,6 @@ Reference: docs/interop/qcow2.txt of the QEMU project. All integers are big-endi
 from __future__ import annotations
 
 import struct
-from enum import IntFlag
 
 from pytcg.typed import NamedTuple
 
@@ -39,7 +38,7 @@ MAX_BITMAP_DIRECTORY_BYTES = 64 << 20
 SUBCLUSTERS = 32
 
 
-class Incompatible(IntFlag):
+class Incompatible:
     """Feature bits whose meaning a reader must know."""
 
     DIRTY = 1
@@ -49,20 +48,21 @@ class Incompatible(IntFlag):
     EXTENDED_L2 = 16
 
 
-class Compatible(IntFlag):
+class Compatible:
     """Feature bits a reader may ignore."""
 
     LAZY_REFCOUNTS = 1
 
 
-class Autoclear(IntFlag):
+class Autoclear:
     """Feature bits a writer that doesn't know them must clear."""
 
     BITMAPS = 1
     DATA_FILE_RAW = 2
 
 
-KNOWN_INCOMPATIBLE = sum(Incompatible)
+KNOWN_INCOMPATIBLE = (Incompatible.DIRTY | Incompatible.CORRUPT | Incompatible.DATA_FILE
+                      | Incompatible.COMPRESSION | Incompatible.EXTENDED_L2)
 FEATURE_NAMES = (
     (0, 0, "dirty bit"),
     (0, 1, "corrupt bit"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from enum import IntEnum
 
 from pytcg.typed import NamedTuple
 
@@ -22,7 +21,7 @@ ALL_ALLOCATED = 0xFFFF_FFFF
 ALL_ZEROES = 0xFFFF_FFFF << 32
 
 
-class Kind(IntEnum):
+class Kind:
     """What a (sub)cluster is."""
 
     UNALLOCATED = 0  # reads from the backing file
@@ -36,7 +35,7 @@ class Kind(IntEnum):
 class Run(NamedTuple):
     """Guest bytes of one kind whose host bytes, if any, are contiguous."""
 
-    kind: Kind
+    kind: int
     host: int  # host offset of the first byte; for COMPRESSED the entry's descriptor
     length: int
     copied: bool
@@ -142,7 +141,7 @@ class ClusterMap:
             host += inside if step else 0
         return Run(kind, host, min(got, length), bool(word & fmt.COPIED))
 
-    def _classify(self, word: int, guest: int) -> tuple[Kind, int]:
+    def _classify(self, word: int, guest: int) -> tuple[int, int]:
         if word & fmt.COMPRESSED:
             return Kind.COMPRESSED, word & (fmt.COMPRESSED - 1)
         host = word & fmt.OFFSET_MASK
@@ -159,7 +158,7 @@ class ClusterMap:
             return (Kind.ZERO_ALLOCATED if hosted else Kind.ZERO), host
         return (Kind.DATA if hosted else Kind.UNALLOCATED), host
 
-    def _subcluster_kind(self, kind: Kind, bitmap: int, sub: int, guest: int) -> Kind:
+    def _subcluster_kind(self, kind: int, bitmap: int, sub: int, guest: int) -> int:
         if kind == Kind.COMPRESSED:
             return kind
         allocated, zero = bitmap >> sub & 1, bitmap >> sub + 32 & 1
