@@ -48,10 +48,10 @@ def make_open(path: Path, size: int, options: str = "", driver: str = "qcow2") -
     return open_image(str(path), format=driver)
 
 
-def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*argv: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a program to its end."""
     return subprocess.run([str(word) for word in argv], capture_output=True, text=True,
-                          timeout=60)
+                          timeout=60, cwd=cwd)
 
 
 def assert_clean(path: Path) -> None:

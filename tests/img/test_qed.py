@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pytcg.block.create import create_image, new_values
+from block import images
+from block.images import run
 from pytcg.block.device import BlockDevice
 from pytcg.block.open import open_image
 from pytcg.block.qed.device import QedDevice
@@ -19,20 +20,7 @@ from .conftest import QEMU_IMG, pytcg_img
 
 needs_qemu = pytest.mark.skipif(QEMU_IMG is None, reason="qemu-img is not installed")
 SIZE = 9 << 20
-
-
-def run(*argv: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    return subprocess.run([str(word) for word in argv], capture_output=True, text=True,
-                          timeout=60, cwd=cwd)
-
-
-def make_open(path: Path, size: int, options: str = "") -> BlockDevice:
-    """Create and open an image."""
-    values = new_values("qed", str(path))
-    values.parse(f"size={size}" + (options and "," + options))
-    create_image(str(path), "qed", values)
-    return open_image(str(path), format="qed")
+make_open = partial(images.make_open, driver="qed")
 
 
 def change(disk: BlockDevice, model: bytearray, rng: random.Random) -> None:

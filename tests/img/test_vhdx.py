@@ -6,12 +6,14 @@ import json
 import random
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pytcg.block.create import create_image, new_values
-from pytcg.block.device import BlockDevice, BlockError
+from block import images
+from block.images import run
+from pytcg.block.device import BlockError
 from pytcg.block.open import open_image
 from pytcg.block.vhdx.device import VhdxDevice
 
@@ -19,20 +21,7 @@ from .conftest import QEMU_IMG, pytcg_img
 
 needs_qemu = pytest.mark.skipif(QEMU_IMG is None, reason="qemu-img is not installed")
 SIZE = 40 << 20
-
-
-def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    return subprocess.run([str(word) for word in argv], capture_output=True, text=True,
-                          timeout=60)
-
-
-def make_open(path: Path, size: int, options: str = "") -> BlockDevice:
-    """Create and open an image."""
-    values = new_values("vhdx", str(path))
-    values.parse(f"size={size}" + (options and "," + options))
-    create_image(str(path), "vhdx", values)
-    return open_image(str(path), format="vhdx")
+make_open = partial(images.make_open, driver="vhdx")
 
 
 @needs_qemu

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from pytcg.block.create import create_image, new_values
-from pytcg.block.device import BlockDevice, BlockError
+from block import images
+from block.images import run
+from pytcg.block.device import BlockError
 from pytcg.block.open import open_image
 from pytcg.block.vmdk.device import VmdkDevice
 
@@ -21,25 +22,8 @@ needs_qemu = pytest.mark.skipif(QEMU_IMG is None, reason="qemu-img is not instal
 SUBFORMATS = ["monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse",
               "twoGbMaxExtentFlat", "streamOptimized"]
 SIZE = (2 << 30) + (5 << 20)
-
-
-def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    return subprocess.run([str(word) for word in argv], capture_output=True, text=True,
-                          timeout=60)
-
-
-def make(path: Path, size: int, options: str = "") -> None:
-    """Create an image with ``-o`` options."""
-    values = new_values("vmdk", str(path))
-    values.parse(f"size={size}" + (options and "," + options))
-    create_image(str(path), "vmdk", values)
-
-
-def make_open(path: Path, size: int, options: str = "") -> BlockDevice:
-    """Create and open an image."""
-    make(path, size, options)
-    return open_image(str(path), format="vmdk")
+make = partial(images.make, driver="vmdk")
+make_open = partial(images.make_open, driver="vmdk")
 
 
 @needs_qemu
