@@ -37,7 +37,7 @@ class Stop:
     address: int | None = None
 
 
-class _NoBus:
+class NoBus:
     """A processor alone: ports read all ones, there are no devices."""
 
     def read_port(self, port: int, size: int) -> int:
@@ -97,7 +97,7 @@ class Cpu:
         self.memory = AddressMap(RamWindow(_WINDOW))
         self._free = 0
         self._instructions = 0
-        self._cpu = X86Cpu(made, self.memory, _NoBus(), parsed)
+        self._cpu = X86Cpu(made, self.memory, NoBus(), parsed)
         self._paging: tuple[int, ...] = ()
         self._set_mode(mode)
         if log is not None:

@@ -186,9 +186,9 @@ class PortLog:
 @pytest.fixture
 def port_log(monkeypatch: pytest.MonkeyPatch) -> PortLog:
     log = PortLog()
-    monkeypatch.setattr(pytcg.cpu._NoBus, "read_port", lambda _bus, p, s: log.read_port(p, s))
+    monkeypatch.setattr(pytcg.cpu.NoBus, "read_port", lambda _bus, p, s: log.read_port(p, s))
     monkeypatch.setattr(
-        pytcg.cpu._NoBus, "write_port", lambda _bus, p, s, v: log.write_port(p, s, v)
+        pytcg.cpu.NoBus, "write_port", lambda _bus, p, s, v: log.write_port(p, s, v)
     )
     log.cpu = make_cpu()
     return log
