@@ -6,7 +6,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 
-from pytcg.typed import Any, NamedTuple
+from pytcg.typed import NamedTuple
 
 from .ahead import run_ordered
 from .device import BlockDevice, BlockError, Extent, ProgressCallback
@@ -50,11 +50,11 @@ class Concatenation(BlockDevice):
             part.read_into(inside, buffer[:step])
             offset, buffer = offset + step, buffer[step:]
 
-    def status_at(self, offset: int, length: int) -> Any:
+    def status_at(self, offset: int, length: int) -> Extent:
         part, inside = self._at(offset)
         return part.status_at(inside, min(length, part.size - inside))
 
-    def layer_status(self, offset: int, length: int) -> Any:
+    def layer_status(self, offset: int, length: int) -> Extent:
         part, inside = self._at(offset)
         return part.layer_status(inside, min(length, part.size - inside))
 
@@ -100,6 +100,11 @@ class _Packed(NamedTuple):
     zero: bool = False
 
 
+class _Loaded(NamedTuple):
+    buffer: mmap.mmap
+    packed: list[_Packed] | None = None  # the buffer's clusters, where they are to be compressed
+
+
 class Copier:
     """One copy."""
 
@@ -136,7 +141,7 @@ class Copier:
                 done += task.length
                 self.progress(done, total)
 
-        def finish(task: _Task, result: Any) -> None:
+        def finish(task: _Task, result: _Loaded | None) -> None:
             self._store(task, result)
             limit.wait(task.length)
             report(task, result)
@@ -223,12 +228,10 @@ class Copier:
             yield _Task(offset, stop - offset, True)
             offset = stop
 
-    def _load(self, task: _Task) -> Any:
-        """What _store needs; runs in a worker."""
-        if not task.data:
+    def _load(self, task: _Task) -> _Loaded | None:
+        """What _store needs, None where that is nothing; runs in a worker."""
+        if not task.data or (self.options.copy_range and self._copy_range(task)):
             return None
-        if self.options.copy_range and self._copy_range(task):
-            return ()
         buffer = self._buffer()
         try:
             self.source.read_into(task.offset, memoryview(buffer)[: task.length])
@@ -238,9 +241,7 @@ class Copier:
                              f"{os.strerror(error.errno)}",
                                  error.errno) from None
             self._salvage(task, buffer)
-        if not self.options.compressed:
-            return buffer
-        return self._pack(task, buffer)
+        return _Loaded(buffer, self._pack(task, buffer) if self.options.compressed else None)
 
     def _pack(self, task: _Task, buffer: mmap.mmap) -> list[_Packed]:
         packed = []
@@ -275,26 +276,29 @@ class Copier:
 
         return copy_range(self.source, self.target, task.offset, task.length)
 
-    def _store(self, task: _Task, loaded: Any) -> None:
-        target = self.target
+    def _store(self, task: _Task, loaded: _Loaded | None) -> None:
         try:
             if not task.data:
-                target.write_zeroes(task.offset, task.length)
-            elif isinstance(loaded, mmap.mmap):
-                self._store_data(task, loaded)
-                self._spare.append(loaded)
-            else:
-                for offset, data, packed, zero in loaded:
-                    if zero:
-                        target.write_zeroes(offset, len(data))
-                    elif packed is None:
-                        target.pwrite(offset, data)
-                    else:
-                        target.write_compressed(offset, data, packed)
+                self.target.write_zeroes(task.offset, task.length)
+            elif loaded is not None:
+                if loaded.packed is None:
+                    self._store_data(task, loaded.buffer)
+                else:
+                    self._store_packed(loaded.packed)
+                self._spare.append(loaded.buffer)
         except BlockError as error:
             raise BlockError(f"error while writing at byte {task.offset}: "
                              f"{os.strerror(error.errno)}",
                              error.errno) from None
+
+    def _store_packed(self, clusters: list[_Packed]) -> None:
+        for offset, data, packed, zero in clusters:
+            if zero:
+                self.target.write_zeroes(offset, len(data))
+            elif packed is None:
+                self.target.pwrite(offset, data)
+            else:
+                self.target.write_compressed(offset, data, packed)
 
     def _store_data(self, task: _Task, data: mmap.mmap) -> None:
         offset, view = task.offset, memoryview(data)
