@@ -10,7 +10,8 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from .blkdebug_rules import Rules, read_rules
 from .device import BlockDevice, BlockError, Extent

@@ -12,7 +12,8 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from pytcg.typed import Any
 
 from .device import BlockError
 from .options import parse_bool

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from .device import BlockDevice, NotSupported
 from .filters import Filter

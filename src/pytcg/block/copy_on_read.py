@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import threading
-from typing import TYPE_CHECKING
+
+from pytcg.typed import TYPE_CHECKING
 
 from .device import BlockDevice, BlockError, Extent
 from .filters import Filter

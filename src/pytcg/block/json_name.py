@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+
+from pytcg.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .device import BlockDevice

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from pytcg.cli.io_session import CommandError, Session
 from pytcg.cli.io_table import command
+from pytcg.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytcg.block.blkdebug_rules import Rules
