@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytcg.hw.acpi_pm import ACPI_DISABLE, ACPI_ENABLE, AcpiPm, ApmControl, Block
 from pytcg.hw.clock import NS_PER_SECOND, FakeClock
+from pytcg.hw.core.acpi_pm import ACPI_DISABLE, ACPI_ENABLE, AcpiPm, ApmControl, Block
 
 PWRBTN, TMR, WAK = 0x100, 0x001, 0x8000
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pytcg.hw.apic import LocalApic
-from pytcg.hw.apic_bus import ApicBus, DeliveryMode, Destination, Trigger
-from pytcg.hw.apic_regs import Reg
 from pytcg.hw.clock import NS_PER_SECOND, FakeClock
-from pytcg.hw.i8259 import I8259Pair
+from pytcg.hw.core.apic import LocalApic
+from pytcg.hw.core.apic_bus import ApicBus, DeliveryMode, Destination, Trigger
+from pytcg.hw.core.apic_regs import Reg
+from pytcg.hw.core.i8259 import I8259Pair
 
 TSC_HZ = 3_000_000_000
 BASE_MSR, DEADLINE_MSR, X2 = 0x1B, 0x6E0, 0x800

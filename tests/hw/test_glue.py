@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytcg.hw.clock import FakeClock
-from pytcg.hw.glue import (
+from pytcg.hw.core.glue import (
     DebugConsole,
     DebugExit,
     PostPort,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytcg.hw.i8042 import I8042
+from pytcg.hw.input.i8042 import I8042
 
 OBF, SYS, A2, AUX, TIMEOUT = 0x01, 0x04, 0x08, 0x20, 0x40
 

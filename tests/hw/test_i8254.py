@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytcg.hw.clock import NS_PER_SECOND, FakeClock
-from pytcg.hw.glue import SystemControlPortB
-from pytcg.hw.i8254 import FREQUENCY, I8254, MAX_CATCH_UP, tick_time, ticks
+from pytcg.hw.core.glue import SystemControlPortB
+from pytcg.hw.core.i8254 import FREQUENCY, I8254, MAX_CATCH_UP, tick_time, ticks
 
 
 class Bench:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytcg.hw.i8259 import I8259, I8259Pair
+from pytcg.hw.core.i8259 import I8259, I8259Pair
 
 OCW3_READ_IRR, OCW3_READ_ISR, OCW3_POLL = 0x0A, 0x0B, 0x0C
 EOI, SPECIFIC_EOI = 0x20, 0x60

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pytcg.hw.apic import LocalApic
-from pytcg.hw.apic_bus import ApicBus, DeliveryMode, Destination, Trigger
-from pytcg.hw.apic_regs import Reg
 from pytcg.hw.clock import FakeClock
-from pytcg.hw.i8254 import I8254
-from pytcg.hw.i8259 import I8259Pair
-from pytcg.hw.ioapic import IoApic
+from pytcg.hw.core.apic import LocalApic
+from pytcg.hw.core.apic_bus import ApicBus, DeliveryMode, Destination, Trigger
+from pytcg.hw.core.apic_regs import Reg
+from pytcg.hw.core.i8254 import I8254
+from pytcg.hw.core.i8259 import I8259Pair
+from pytcg.hw.core.ioapic import IoApic
 
 MASK, LEVEL, REMOTE_IRR = 1 << 16, 1 << 15, 1 << 14
 

@@ -7,7 +7,7 @@ import calendar
 import pytest
 
 from pytcg.hw.clock import NS_PER_SECOND, FakeClock
-from pytcg.hw.mc146818 import Mc146818, Reg
+from pytcg.hw.core.mc146818 import Mc146818, Reg
 
 EPOCH = calendar.timegm((2024, 2, 29, 23, 59, 57))
 MS = 1_000_000

@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 import pytest
 
-from pytcg.hw.acpi_pm import AcpiPm
-from pytcg.hw.apic import LocalApic
-from pytcg.hw.apic_bus import ApicBus, Trigger
 from pytcg.hw.clock import FakeClock
-from pytcg.hw.i8042 import I8042
-from pytcg.hw.i8254 import I8254
-from pytcg.hw.i8259 import I8259Pair
-from pytcg.hw.ioapic import IoApic
+from pytcg.hw.core.acpi_pm import AcpiPm
+from pytcg.hw.core.apic import LocalApic
+from pytcg.hw.core.apic_bus import ApicBus, Trigger
+from pytcg.hw.core.i8254 import I8254
+from pytcg.hw.core.i8259 import I8259Pair
+from pytcg.hw.core.ioapic import IoApic
+from pytcg.hw.core.mc146818 import Mc146818
+from pytcg.hw.core.uart16550 import Uart16550
+from pytcg.hw.input.i8042 import I8042
 from pytcg.hw.line import Line
-from pytcg.hw.mc146818 import Mc146818
 from pytcg.hw.state import Chip
-from pytcg.hw.uart16550 import Uart16550
 
 Step = Callable[[random.Random], object]
 ACCESSES = 4000

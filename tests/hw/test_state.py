@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pytcg.hw.acpi_pm import AcpiPm, ApmControl
-from pytcg.hw.apic import LocalApic
-from pytcg.hw.apic_bus import ApicBus, Trigger
-from pytcg.hw.apic_regs import Reg
 from pytcg.hw.clock import FakeClock
-from pytcg.hw.glue import (
+from pytcg.hw.core.acpi_pm import AcpiPm, ApmControl
+from pytcg.hw.core.apic import LocalApic
+from pytcg.hw.core.apic_bus import ApicBus, Trigger
+from pytcg.hw.core.apic_regs import Reg
+from pytcg.hw.core.glue import (
     DebugConsole,
     DebugExit,
     PostPort,
@@ -21,15 +21,15 @@ from pytcg.hw.glue import (
     SystemControlPortA,
     SystemControlPortB,
 )
-from pytcg.hw.i8042 import I8042
-from pytcg.hw.i8254 import I8254
-from pytcg.hw.i8259 import I8259, I8259Pair
-from pytcg.hw.ioapic import IoApic
+from pytcg.hw.core.i8254 import I8254
+from pytcg.hw.core.i8259 import I8259, I8259Pair
+from pytcg.hw.core.ioapic import IoApic
+from pytcg.hw.core.mc146818 import Mc146818
+from pytcg.hw.core.uart16550 import Uart16550
+from pytcg.hw.input.i8042 import I8042
+from pytcg.hw.input.ps2_keyboard import Ps2Keyboard
 from pytcg.hw.line import Line
-from pytcg.hw.mc146818 import Mc146818
-from pytcg.hw.ps2_keyboard import Ps2Keyboard
 from pytcg.hw.state import Chip, State, StateError
-from pytcg.hw.uart16550 import Uart16550
 
 
 @dataclass

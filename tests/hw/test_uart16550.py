@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytcg.hw.clock import FakeClock
-from pytcg.hw.uart16550 import Uart16550
+from pytcg.hw.core.uart16550 import Uart16550
 
 RBR = THR = DLL = 0
 IER = DLM = 1

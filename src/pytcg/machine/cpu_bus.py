@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from pytcg.hw.apic import LocalApic
+from pytcg.hw.core.apic import LocalApic
 from pytcg.machine.bus import MmioBus, PortBus
 
 

@@ -6,8 +6,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from pytcg.hw.apic import LocalApic
-from pytcg.hw.i8259 import I8259Pair
+from pytcg.hw.core.apic import LocalApic
+from pytcg.hw.core.i8259 import I8259Pair
 
 BIOS_DATA_AREA: Final = 0x400
 MASTER_VECTORS: Final = 0x08

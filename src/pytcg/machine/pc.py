@@ -15,12 +15,12 @@ from typing import NamedTuple, TypeVar
 
 from pytcg.chardev.base import Chardev
 from pytcg.exec.bus import CpuBus
-from pytcg.hw import acpi_pm
-from pytcg.hw.acpi_pm import AcpiPm, ApmControl
-from pytcg.hw.apic import LocalApic
-from pytcg.hw.apic_bus import ApicBus
 from pytcg.hw.clock import Clock
-from pytcg.hw.glue import (
+from pytcg.hw.core import acpi_pm
+from pytcg.hw.core.acpi_pm import AcpiPm, ApmControl
+from pytcg.hw.core.apic import LocalApic
+from pytcg.hw.core.apic_bus import ApicBus
+from pytcg.hw.core.glue import (
     DebugConsole,
     DebugExit,
     PostPort,
@@ -28,14 +28,14 @@ from pytcg.hw.glue import (
     SystemControlPortA,
     SystemControlPortB,
 )
-from pytcg.hw.i8042 import I8042
-from pytcg.hw.i8254 import I8254
-from pytcg.hw.i8259 import I8259Pair
-from pytcg.hw.ioapic import IoApic
+from pytcg.hw.core.i8254 import I8254
+from pytcg.hw.core.i8259 import I8259Pair
+from pytcg.hw.core.ioapic import IoApic
+from pytcg.hw.core.mc146818 import Mc146818
+from pytcg.hw.core.uart16550 import Uart16550
+from pytcg.hw.input.i8042 import I8042
 from pytcg.hw.line import Line
-from pytcg.hw.mc146818 import Mc146818
 from pytcg.hw.state import Chip
-from pytcg.hw.uart16550 import Uart16550
 from pytcg.machine import acpi, firmware
 from pytcg.machine import pc_map as at
 from pytcg.machine.bus import MmioBus, MmioRegion, PortBus, PortHandlers

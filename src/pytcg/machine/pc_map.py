@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pytcg.hw import acpi_pm
+from pytcg.hw.core import acpi_pm
 from pytcg.machine import acpi
 
 PIC_MASTER: Final = 0x20

@@ -12,9 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from pytcg.hw.clock import NS_PER_SECOND, Clock, Deadline
-from pytcg.hw.line import Line
-from pytcg.hw.state import State, load, save
-from pytcg.hw.uart16550_regs import (
+from pytcg.hw.core.uart16550_regs import (
     CLOCK_HZ,
     ERRORS,
     FIFO_SIZE,
@@ -29,6 +27,8 @@ from pytcg.hw.uart16550_regs import (
     Msr,
     Reg,
 )
+from pytcg.hw.line import Line
+from pytcg.hw.state import State, load, save
 
 
 def _discard(data: bytes) -> None:

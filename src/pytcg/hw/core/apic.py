@@ -8,9 +8,9 @@ read 0.
 
 from __future__ import annotations
 
-from pytcg.hw.apic_bus import DeliveryMode, Destination, Shorthand, Trigger
-from pytcg.hw.apic_core import ApicCore
-from pytcg.hw.apic_regs import (
+from pytcg.hw.core.apic_bus import DeliveryMode, Destination, Shorthand, Trigger
+from pytcg.hw.core.apic_core import ApicCore
+from pytcg.hw.core.apic_regs import (
     APIC_BASE_MSR,
     BASE_ADDRESS,
     ICR_ASSERT,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from pytcg.hw.clock import NS_PER_SECOND, Clock, Deadline
-from pytcg.hw.i8254_counter import PERIODIC, Access, ControlWord, Counter
+from pytcg.hw.core.i8254_counter import PERIODIC, Access, ControlWord, Counter
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
 from pytcg.hw.bits import register_bits
+from pytcg.hw.input.ps2_keyboard import RESEND, Ps2Keyboard
 from pytcg.hw.line import Line
-from pytcg.hw.ps2_keyboard import RESEND, Ps2Keyboard
 from pytcg.hw.state import State, load, save
 
 

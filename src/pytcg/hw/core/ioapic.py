@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import IntEnum, IntFlag
 
-from pytcg.hw.apic_bus import DeliveryMode, Destination, Trigger
 from pytcg.hw.bits import register_bits
+from pytcg.hw.core.apic_bus import DeliveryMode, Destination, Trigger
 from pytcg.hw.state import State, load, save
 
 PINS = 24

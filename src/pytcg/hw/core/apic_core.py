@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from pytcg.hw.apic_bus import (
+from pytcg.hw.clock import Clock
+from pytcg.hw.core.apic_bus import (
     BROADCAST,
     X2APIC_BROADCAST,
     DeliveryMode,
@@ -16,7 +17,7 @@ from pytcg.hw.apic_bus import (
     Receiver,
     Trigger,
 )
-from pytcg.hw.apic_regs import (
+from pytcg.hw.core.apic_regs import (
     BASE_ADDRESS,
     DEFAULT_BASE,
     LVT_WRITABLE,
@@ -26,8 +27,7 @@ from pytcg.hw.apic_regs import (
     Lvt,
     Reg,
 )
-from pytcg.hw.apic_timer import ApicTimer, TimerMode
-from pytcg.hw.clock import Clock
+from pytcg.hw.core.apic_timer import ApicTimer, TimerMode
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 

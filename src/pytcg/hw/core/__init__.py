@@ -1,0 +1,1 @@
+"""What every PC has: timers, interrupt controllers, UART, RTC, power management."""
