@@ -1,6 +1,6 @@
 """Writes the seed list: the instruction forms that booting Linux and using its shell meet.
 
-    python -m bench.seeds > frontends/pytcg_x86/seeds.txt
+    python -m bench.seeds > frontends/pytcg_x86/decode/seeds.txt
 
 A first run compiles these before it starts. The list is made by booting with an object cache of its
 own and writing down what was compiled.
@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pytcg_x86.seeds import format_seeds
+from pytcg_x86.decode.seeds import format_seeds
 
 COMMANDS = (
     "ls -l / /bin | head; cat /proc/cpuinfo /proc/meminfo /proc/interrupts; dmesg | tail",

@@ -14,8 +14,8 @@ from pytcg.opt.pipeline import optimise
 from pytcg.softmmu.ram import HostBuffer
 from pytcg_native.compiler import Program
 from pytcg_python.compiler import PythonHost
-from pytcg_x86.form import build_form
-from pytcg_x86.guest import native_roots
+from pytcg_x86.core.form import build_form
+from pytcg_x86.core.guest import native_roots
 
 _SHARED: list[PythonEngine] = []
 

@@ -12,7 +12,7 @@ from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import assembly
 from pytcg_threaded.jobs import program
-from pytcg_x86.form import build_form, describe
+from pytcg_x86.core.form import build_form, describe
 
 
 def dump_form(key: int, stages: Collection[str]) -> str:

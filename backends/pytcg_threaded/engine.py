@@ -116,12 +116,12 @@ class ThreadedEngine:
     @staticmethod
     def _seeds() -> Iterable[int]:
         """Keys of the forms worth compiling before they are met."""
-        from pytcg_x86.seeds import parse_seeds
+        from pytcg_x86.decode.seeds import parse_seeds
 
         if os.environ.get("PYTCG_NO_SEEDS"):  # how bench.seeds finds out what is met
             return []
         with contextlib.suppress(FileNotFoundError):
-            text = importlib.resources.files("pytcg_x86").joinpath("seeds.txt").read_text()
+            text = importlib.resources.files("pytcg_x86.decode").joinpath("seeds.txt").read_text()
             return parse_seeds(text)
         return []
 

@@ -25,7 +25,7 @@ CORE_SHARES = 6
 @cache
 def program() -> Program:
     """The native program of the x86 guest: everything reachable from its roots."""
-    from pytcg_x86.guest import native_roots
+    from pytcg_x86.core.guest import native_roots
 
     made = Program()
     made.add(native_roots())
@@ -52,8 +52,8 @@ def source_identity() -> str:
                frontends / "pytcg_native", package / "ir", package / "opt", package / "exec",
                package / "softmmu"]  # fmt: skip
     for folder in folders:
-        for path in sorted(folder.glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -73,7 +73,7 @@ def job_text(words: list[str]) -> str:
 
 def _forms(words: list[str]) -> tuple[str, str]:
     """LLVM text of a batch of forms, and its directory: key:effects of each."""
-    from pytcg_x86.form import build_form
+    from pytcg_x86.core.form import build_form
 
     built = {key: build_form(program(), int(key, 16)) for key in words}
     for function, _ in built.values():

@@ -82,8 +82,8 @@ class Cpu:
     def __init__(self, mode: str = "long", engine: str = "threaded", *, model: str = "max",
                  stop_exceptions: bool = True, log: Log | None = None):  # fmt: skip
         from pytcg.engines import make_engine
-        from pytcg_x86.cpu import X86Cpu
-        from pytcg_x86.cpuid import CpuModel
+        from pytcg_x86.core.cpu import X86Cpu
+        from pytcg_x86.system.cpuid import CpuModel
 
         if mode not in _MODES:
             raise CpuError(f"no mode {mode!r}: real, protected and long are the modes")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytcg.exec.bus import CpuBus
     from pytcg.log import Log
     from pytcg.softmmu.ram import AddressMap
-    from pytcg_x86.cpu import Engine
+    from pytcg_x86.core.cpu import Engine
 
 
 class EngineError(Exception):
@@ -41,8 +41,8 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
     ValueError for a model, feature or engine there is not; EngineError.
     """
     from pytcg_threaded.engine import tsc_frequency
-    from pytcg_x86.cpu import X86Cpu
-    from pytcg_x86.cpuid import CpuModel
+    from pytcg_x86.core.cpu import X86Cpu
+    from pytcg_x86.system.cpuid import CpuModel
 
     parsed = CpuModel.parse(model)
     parsed.tsc_hz = tsc_frequency()
@@ -56,6 +56,6 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
 
 def cpu_models() -> dict[str, str]:
     """CPU models, each with a description, for `-cpu help`."""
-    from pytcg_x86 import cpumodel
+    from pytcg_x86.system import cpumodel
 
     return cpumodel.cpu_models()

@@ -14,11 +14,11 @@ from capstone import x86_const as cs
 
 from pytcg import Cpu
 from pytcg.exec.layout import RECORD
-from pytcg_x86.form import context_of, row_of
-from pytcg_x86.opcodes import Kind, operand_spec
-from pytcg_x86.registers import StateView
-from pytcg_x86.state import ENV
-from pytcg_x86.table import Row
+from pytcg_x86.core.form import context_of, row_of
+from pytcg_x86.core.registers import StateView
+from pytcg_x86.core.state import ENV
+from pytcg_x86.decode.opcodes import Kind, operand_spec
+from pytcg_x86.decode.table import Row
 
 Token = tuple[object, ...]
 MODES = {16: "real", 32: "protected", 64: "long"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from pytcg_x86.table import Row
+from pytcg_x86.decode.table import Row
 
 ARITHMETIC = 0x8D5
 DF = 0x400

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from pytcg_x86 import table
-from pytcg_x86.table import Row
+from pytcg_x86.decode import table
+from pytcg_x86.decode.table import Row
 from x86.encoder import (
     ARITHMETIC,
     DF,
@@ -65,7 +65,7 @@ class Case:
 @cache
 def family_rows() -> list[Row]:
     """The rows of the integer families."""
-    modules = {importlib.import_module(f"pytcg_x86.{name}").__name__ for name in FAMILIES}
+    modules = {importlib.import_module(f"pytcg_x86.integer.{name}").__name__ for name in FAMILIES}
     mnemonics = {name for name, lowering in table.LOWERINGS.items()
                  if lowering.function.__module__ in modules} - set(EXCLUDED)  # fmt: skip
     return [row for row in table.ROWS if row.mnemonic in mnemonics]
@@ -74,7 +74,7 @@ def family_rows() -> list[Row]:
 def _undefined() -> dict[str, str]:
     merged: dict[str, str] = {}
     for name in FAMILIES:
-        merged |= importlib.import_module(f"pytcg_x86.{name}").UNDEFINED
+        merged |= importlib.import_module(f"pytcg_x86.integer.{name}").UNDEFINED
     return merged
 
 

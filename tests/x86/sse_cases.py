@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from pytcg_x86 import table
-from pytcg_x86.table import Row
+from pytcg_x86.decode import table
+from pytcg_x86.decode.table import Row
 from x86 import hostcpu
 
 FAMILIES = ("sse_move", "sse_int", "sse_float", "sse_convert", "mmx")
@@ -54,8 +54,8 @@ class Variant:
 
 @cache
 def family_rows() -> list[Row]:
-    modules = {importlib.import_module(f"pytcg_x86.{name}").__name__ for name in FAMILIES}
-    modules.add("pytcg_x86.vector")  # where `packed` and `converted` build their lowerings
+    modules = {importlib.import_module(f"pytcg_x86.vector.{name}").__name__ for name in FAMILIES}
+    modules.add("pytcg_x86.vector.operands")  # where `packed` and `converted` build their lowerings
     return [row for row in table.ROWS
             if table.LOWERINGS[row.mnemonic].function.__module__ in modules]  # fmt: skip
 

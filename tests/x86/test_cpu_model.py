@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytcg_x86.cpumodel import FEATURES, IMPLEMENTED, MODELS, CpuModel, Word
+from pytcg_x86.system.cpumodel import FEATURES, IMPLEMENTED, MODELS, CpuModel, Word
 
 
 @pytest.mark.parametrize(("name", "word", "bit"), [

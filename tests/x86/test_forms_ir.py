@@ -11,10 +11,10 @@ from pytcg.ir.text import parse_function, print_function
 from pytcg.ir.verify import verify
 from pytcg.opt.pipeline import optimise
 from pytcg_native.compiler import Program
-from pytcg_x86 import formkey
-from pytcg_x86.form import build_form
-from pytcg_x86.opcodes import opcodes
-from pytcg_x86.table import Row
+from pytcg_x86.core.form import build_form
+from pytcg_x86.decode import formkey
+from pytcg_x86.decode.opcodes import opcodes
+from pytcg_x86.decode.table import Row
 
 SIZE = {16: 1, 32: 2, 64: 3}
 FLAT, CHECKED = 0, 2
@@ -57,7 +57,7 @@ def test_forms_are_well_formed(mnemonic: str) -> None:
 
 
 def test_natives_are_well_formed() -> None:
-    from pytcg_x86.guest import native_roots
+    from pytcg_x86.core.guest import native_roots
 
     natives = Program()
     natives.add(native_roots())

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from pytcg_x86.table import Row
+from pytcg_x86.decode.table import Row
 from x86 import hostcpu
 from x86.integer_cases import Case, Maker, family_rows, variants
 from x86.outcome import LONG, differences, on_engine, on_host

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from pytcg.cpu import Cpu, Stop
-from pytcg_x86.state import Cr0, Vector
+from pytcg_x86.core.state import Cr0, Vector
 
 CODE, DATA, UNMAPPED = 0x1000, 0x2000, 0x3000
 ONE = 0x3FFF << 64 | 1 << 63

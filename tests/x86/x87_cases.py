@@ -7,7 +7,7 @@ import random
 import struct
 from functools import cache
 
-from pytcg_x86.table import ROWS, Row
+from pytcg_x86.decode.table import ROWS, Row
 from x86.x87_host import EMPTY_TAG, X87
 
 IMAGES = {"FNSTENV", "FNSAVE", "FLDENV", "FRSTOR"}
@@ -25,7 +25,7 @@ SINGLES = (0.0, -0.0, 1.0, float("-inf"), float("nan"), 1e-45, 1e-40, 1.5, -3.0)
 
 @cache
 def x87_rows() -> list[Row]:
-    importlib.import_module("pytcg_x86.x87")
+    importlib.import_module("pytcg_x86.x87.instructions")
     return [row for row in ROWS if 0xD8 <= row.opcode[0] <= 0xDF and len(row.opcode) == 1]
 
 

@@ -1,0 +1,1 @@
+"""The processor: its state, flags, blocks, and how lowerings become code."""

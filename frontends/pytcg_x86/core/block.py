@@ -1,0 +1,226 @@
+"""A block of records: forms and their code, superinstructions, successors, the end."""
+
+from __future__ import annotations
+
+from pytcg.exec.layout import (
+    FORM_HASH_SIZE,
+    FORM_SIZE,
+    PAGE_MASK,
+    PAGE_SIZE,
+    RECORD_SIZE,
+    TB,
+    Branch,
+    ExecEnv,
+    Form,
+    Link,
+    Record,
+    Tb,
+)
+from pytcg.exec.logevent import LogEvent
+from pytcg.softmmu.access import NO_PAGE
+from pytcg_native import (
+    NULL,
+    address_of,
+    call_host,
+    load32,
+    native,
+    ptr,
+    store32,
+    symbol,
+    u8,
+    u16,
+    u32,
+    u64,
+    unlikely,
+)
+from pytcg_x86.core.flags import ALL_FLAGS, OPAQUE
+from pytcg_x86.core.state import Env, Mode
+from pytcg_x86.decode.decode import ATTRS, decode_insn
+from pytcg_x86.decode.fetch import MAX_LENGTH, fill_fetch, more_code
+from pytcg_x86.decode.formkey import EA_NONE, KEY_DEAD, KEY_EA, KEY_SECOND
+from pytcg_x86.decode.opcodes import ATTR_BIT, COMPARES, FUSES, HAS_J, JCC
+
+_HEAD = TB.size
+END, BRANCH = ATTR_BIT["end"], ATTR_BIT["branch"]
+
+
+# Forms -------------------------------------------------------------------------------------------
+
+
+@native
+def form_index(env: ExecEnv, key: u64) -> u32:
+    """A form's number, given out on first sight."""
+    at: u64 = (key * 0x9E37_79B9_7F4A_7C15) >> 50
+    while True:
+        slot: ptr = ptr(env.form_hash) + (at << 2)
+        index: u32 = load32(slot)
+        if index == 0:
+            index = u32(env.form_count)
+            env.form_count += 1
+            Form(env.form_list + u64(index) * FORM_SIZE).key = key
+            store32(slot, 0, index)
+            return index
+        if Form(env.form_list + u64(index) * FORM_SIZE).key == key:
+            return index
+        at = (at + 1) & (FORM_HASH_SIZE - 1)
+
+
+@native(inline=True)
+def bind_form(env: ExecEnv, rec: Record, key: u64) -> None:
+    rec.form = form_index(env, key)
+    code: ptr = ptr(form_at(env, rec.form).code)
+    rec.code = code if code != NULL else symbol("record_missing")
+
+
+@native(inline=True)
+def form_at(env: ExecEnv, index: u32) -> Form:
+    return Form(env.form_list + u64(index) * FORM_SIZE)
+
+
+@native
+def improve(env: ExecEnv, rec: Record, key: u64) -> None:
+    """Use a better form if it is compiled; otherwise it is compiled with the next batch."""
+    index: u32 = form_index(env, key)
+    code: ptr = ptr(form_at(env, index).code)
+    if code != NULL:
+        rec.form = index
+        rec.code = code
+
+
+@native
+def improve_block(env: ExecEnv, tb: Tb) -> None:
+    """Superinstructions and dead flags, from the block's last instruction to its first."""
+    count: u64 = tb.insns
+    live: u64 = ALL_FLAGS
+    after: u32 = 0
+    for i in range(u64(0), count):
+        at: u64 = count - 1 - i
+        rec: Record = Record(tb + (_HEAD + at * RECORD_SIZE))
+        key: u64 = form_at(env, rec.form).key
+        attrs: u32 = ATTRS[key & 0xFFF]
+        effects: u64 = form_at(env, rec.form).effects
+        if form_at(env, rec.form).code == NULL:
+            effects = OPAQUE
+        writes: u64 = effects >> 8 & ALL_FLAGS
+        if (attrs & FUSES) != 0 and (after & JCC) != 0 and i == 1:
+            register_only: bool = (key >> KEY_EA & 3) == EA_NONE
+            if register_only or (attrs & COMPARES) != 0:
+                improve(env, rec, key | (form_at(env, Record(rec + RECORD_SIZE).form).key & 0xFFF)
+                        << KEY_SECOND)
+        elif writes != 0 and (writes & live) == 0:
+            improve(env, rec, key | 1 << KEY_DEAD)
+        live = (live & ~writes) | (effects & ALL_FLAGS)
+        if (effects & OPAQUE) != 0:
+            live = ALL_FLAGS
+        after = attrs
+
+
+# The block ---------------------------------------------------------------------------------------
+
+
+@native
+def link_record(env: Env, tb: Tb, record: ptr, slot: ptr, pc: u64) -> None:
+    """A record that finds the successor at ``pc``, chaining it in if on the block's page."""
+    link: Link = Link(record)
+    link.pc = pc
+    link.slot = slot
+    plain: bool = (env.mode & (Mode.STEP | Mode.INHIBIT)) == 0 and tb.physical2 == NO_PAGE
+    same: bool = ((env.code_base + pc) ^ (env.code_base + tb.pc)) & env.linear_mask & PAGE_MASK == 0
+    link.code = symbol("tb_chain") if plain and same else symbol("tb_jump")
+
+
+@native
+def end_block(env: Env, tb: Tb, rec: ptr, records: u32, pc: u64) -> u32:
+    """End a block that goes on at ``pc``; returns the number of records added."""
+    Branch(rec).code = symbol("tb_goto")
+    Branch(rec).pc = pc
+    Branch(rec).taken = rec + RECORD_SIZE
+    Record(rec).position = u8(tb.insns)
+    link_record(env, tb, rec + RECORD_SIZE, address_of(Branch(rec).taken), pc)
+    return 2
+
+
+@native
+def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32) -> None:
+    """See `pytcg.exec.dispatch`."""
+    mode: u32 = env.mode
+    tb.code = symbol("tb_head")
+    most: u32 = limit
+    if (mode & (Mode.STEP | Mode.INHIBIT)) != 0:
+        most = 1
+        tb.code = symbol("tb_head_shadow") if (mode & Mode.INHIBIT) != 0 else symbol("tb_head_step")
+    pc: u64 = tb.pc
+    first_left: u64 = PAGE_SIZE - (offset & (PAGE_SIZE - 1))
+    done: u64 = 0
+    records: u32 = 0
+    tb.insns = 0
+    open_end: bool = True
+    while open_end:
+        rec: Record = Record(tb + (_HEAD + u64(records) * RECORD_SIZE))
+        if env.until_set != 0 and env.until == pc:
+            rec.code = symbol("tb_until")
+            rec.pc = pc
+            rec.position = u8(tb.insns)
+            records += 1
+            break
+        if tb.insns >= most or done >= first_left:
+            records += end_block(env, tb, ptr(rec), records, pc)
+            break
+        fill_fetch(env, linear + done, offset + done, NO_PAGE)
+        key: u64 = decode_insn(env, rec, pc)
+        if done + u64(rec.length) > first_left:
+            if tb.insns > 0:
+                records += end_block(env, tb, ptr(rec), records, pc)
+                break
+            tb.physical2 = more_code(env, linear) if first_left < MAX_LENGTH else NO_PAGE
+            fill_fetch(env, linear, offset, tb.physical2)
+            key = decode_insn(env, rec, pc)
+        rec.pc = pc
+        rec.position = u8(tb.insns)
+        if unlikely(rec.length > MAX_LENGTH):
+            rec.code = symbol("record_too_long")
+            records += 1
+            tb.insns += 1
+            done += MAX_LENGTH
+            break
+        bind_form(env, rec, key)
+        records += 1
+        tb.insns += 1
+        done += rec.length
+        attrs: u32 = ATTRS[key & 0xFFF]
+        target: u64 = rec.imm
+        pc = wrap_pc(env, pc + rec.length)
+        after: ptr = rec + RECORD_SIZE
+        if (attrs & HAS_J) != 0:
+            Branch(rec).taken = after
+            Branch(rec).fall = after + RECORD_SIZE
+            link_record(env, tb, after, address_of(Branch(rec).taken), target)
+            link_record(env, tb, after + RECORD_SIZE, address_of(Branch(rec).fall), pc)
+            Record(after).position = u8(tb.insns)
+            Record(after + RECORD_SIZE).position = u8(tb.insns)
+            records += 2
+            open_end = False
+        elif (attrs & (END | BRANCH)) != 0 or (key & 0xFFF) < 2:
+            open_end = False
+    tb.records = records
+    tb.size = u16(done)
+    if tb.insns > 1:
+        improve_block(env, tb)
+    if unlikely(env.log != 0):
+        log_block(env, tb)
+
+
+@native
+def log_block(env: Env, tb: Tb) -> None:
+    """Report a new block, and have it report when it is entered."""
+    if (env.log & LogEvent.ENTER) != 0:
+        tb.code = symbol("tb_head_trace")
+    if (env.log & LogEvent.BLOCK) != 0:
+        call_host(ptr(env.log_event), "void", u32(LogEvent.BLOCK), ptr(tb), u64(0), u64(0))
+
+
+@native(inline=True)
+def wrap_pc(env: Env, pc: u64) -> u64:
+    if (env.mode & Mode.CODE64) != 0:
+        return pc
+    return pc & 0xFFFF_FFFF if (env.mode & Mode.CODE32) != 0 else pc & 0xFFFF

@@ -1,0 +1,284 @@
+"""`X86Cpu`: one processor's memory (state, TLBs, caches, arena) and its callbacks into Python.
+
+The same object serves every engine: an engine is something that can call natives by name, make
+host callbacks, and compile forms.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Protocol
+
+from pytcg.exec import layout
+from pytcg.exec.bus import CpuBus
+from pytcg.exec.exits import Exit
+from pytcg.log import Log
+from pytcg.softmmu.ram import AddressMap, HostBuffer
+from pytcg_x86.core.debuglog import Reporter
+from pytcg_x86.core.registers import Registers, StateView
+from pytcg_x86.core.state import ENV, Attr, Flag, Host
+from pytcg_x86.system.cpuid import CpuModel
+
+ARENA_SIZE = 160 << 20
+"""Bytes for translated blocks; when it is full all are dropped."""
+
+_FORM_ROW = struct.Struct("<QQQ")  # layout.FORM's key, code, effects
+_ALL_ONES = (1 << 64) - 1
+_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
+_DATA = int(Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED)
+
+
+class Engine(Protocol):
+    """What runs native code: compiled by LLVM, or evaluated in Python."""
+
+    name: str
+    forms: dict[int, tuple[int, int]]  # (code, effects) by key
+
+    def symbol(self, name: str) -> int: ...
+
+    def call(self, name: str, *args: int) -> int: ...
+
+    def compile_forms(self, keys: Iterable[int]) -> Mapping[int, tuple[int, int]]: ...
+
+    def callback(self, result: str, parameters: list[str],
+                 function: Callable[..., int | None]) -> tuple[int, object]: ...  # fmt: skip
+
+    def attach(self, buffers: Iterable[HostBuffer]) -> None: ...
+
+
+class X86Cpu:
+    """One x86 processor on one engine. Not thread-safe but for `poke` and the pins."""
+
+    def __init__(self, engine: Engine, memory: AddressMap, bus: CpuBus, model: CpuModel):
+        self.engine = engine
+        self.memory = memory
+        self.bus = bus
+        self.model = model
+        self.error: BaseException | None = None
+        window = memory.window
+        entries = layout.MMU_MODES * layout.TLB_SIZE
+        sizes = {
+            "env": ENV.size, "tlbs": entries * layout.TLB_ENTRY.size,
+            "jumps": layout.JUMP_CACHE_SIZE * layout.JUMP.size, "hash": layout.TB_HASH_SIZE * 8,
+            "form_hash": layout.FORM_HASH_SIZE * 4,
+            "form_list": layout.FORM_HASH_SIZE * layout.FORM.size,
+            "pages": (window.size // layout.PAGE_SIZE + 1) * layout.PAGE.size,
+            "arena": ARENA_SIZE, "ranges": layout.MAX_RANGES * layout.RANGE.size,
+        }  # fmt: skip
+        self.buffers = {name: HostBuffer(-(-size // 4096) * 4096) for name, size in sizes.items()}
+        engine.attach([*self.buffers.values(), window])
+        self.address = self.buffers["env"].address
+        self.state = StateView(ENV, self.buffers["env"].view)
+        self.regs = Registers(self.state)
+        self._kept: list[object] = []
+        self._memory_version = -1
+        self._written: deque[tuple[int, int]] = deque()
+        memory.on_write.append(self._note_write)
+        self._connect()
+        self._forms_done = 1
+        self._install_forms(engine.forms)
+        self.reset()
+
+    # Setting up --------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        put = self.state.set
+        for name in ("tlbs", "jumps", "hash", "form_hash", "form_list", "pages", "arena", "ranges"):
+            put(name, self.buffers[name].address)
+        put("ram", self.memory.window.address)
+        put("arena_size", ARENA_SIZE)
+        put("arena_limit", ARENA_SIZE)
+        put("form_count", 1)
+        put("leave", self.engine.symbol("tb_leave"))
+        bus = self.bus
+        self._bind("read_mmio", "u64", ["u64", "u32"], bus.read_mmio)
+        self._bind("write_mmio", "void", ["u64", "u32", "u64"], bus.write_mmio)
+        hosts: list[tuple[Host, str, list[str], Callable[..., int | None]]] = [
+            (Host.READ_PORT, "u64", ["u32", "u32"], bus.read_port),
+            (Host.WRITE_PORT, "void", ["u32", "u32", "u64"], bus.write_port),
+            (Host.ACKNOWLEDGE, "i64", [], bus.acknowledge_interrupt),
+            (Host.READ_MSR, "u64", ["u32"], self._read_msr),
+            (Host.WRITE_MSR, "u64", ["u32", "u64"], self._write_msr),
+            (Host.READ_CR8, "u64", [], bus.read_cr8),
+            (Host.WRITE_CR8, "void", ["u64"], bus.write_cr8),
+            (Host.CPUID, "void", ["u32", "u32"], self._cpuid),
+        ]
+        for host, result, parameters, function in hosts:
+            self._bind("host", result, parameters, function, host)
+        for index, word in enumerate(self.model.feature_words()):
+            put("cpuid_features", word, index)
+
+    def _bind(self, field: str, result: str, parameters: list[str],
+              function: Callable[..., int | None], index: int = 0) -> None:  # fmt: skip
+        def guarded(*args: int) -> int:
+            try:
+                return function(*args) or 0
+            except BaseException as error:  # surfaces from run(), in Python
+                self.error = self.error or error
+                self.poke(stop=True)
+                return 0
+
+        def silent(*args: int) -> None:
+            guarded(*args)
+
+        wrapped: Callable[..., int | None] = silent if result == "void" else guarded
+        address, keep = self.engine.callback(result, parameters, wrapped)
+        self._kept.append(keep)
+        self.state.set(field, address, index)
+
+    def reset(self) -> None:
+        """The state after RESET (SDM vol. 3A, table 9-1)."""
+        put = self.state.set
+        for name in ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                     *(f"r{n}" for n in range(8, 16)), "cr2", "cr3", "cr4", "efer",
+                     "dr0", "dr1", "dr2", "dr3"):  # fmt: skip
+            self.regs[name] = 0
+        self.regs["rdx"] = self.model.signature
+        self.regs["eflags"] = 2
+        self.regs["rip"] = 0xFFF0
+        self.regs["cr0"] = 0x6000_0010
+        self.regs["dr6"], self.regs["dr7"] = 0xFFFF_0FF0, 0x400
+        self.regs["pat"] = 0x0007_0406_0007_0406
+        self.regs["xcr0"] = 1
+        for name in _SEGMENTS[:6]:
+            self.set_segment(name, 0, 0, 0xFFFF, _DATA)
+        self.set_segment("cs", 0xF000, 0xFFFF_0000, 0xFFFF, _DATA | int(Attr.CODE))
+        self.set_segment("ldtr", 0, 0, 0xFFFF, 0x82)
+        self.set_segment("tr", 0, 0, 0xFFFF, 0x8B)
+        for name in ("gdtr", "idtr"):
+            self.regs[f"{name}.base"], self.regs[f"{name}.limit"] = 0, 0xFFFF
+        for name in ("cpl", "halted", "inhibit", "exception_pending", "delivering", "exit_reason",
+                     "nmi_pending", "step_pending", "fp_status", "fp_top", "kernel_gs_base",
+                     "star", "lstar", "cstar", "fmask", "sysenter_cs", "sysenter_esp",
+                     "sysenter_eip", "misc_enable", "tsc_aux", "intr_line"):  # fmt: skip
+            put(name, 0)
+        put("fp_control", 0x40)
+        for number in range(8):
+            put("fp_tag", 0, number)
+        put("mxcsr", 0x1F80)
+        put("a20_mask", _ALL_ONES)
+        self.settle(flush=True)
+
+    def set_segment(self, name: str, selector: int, base: int, limit: int, attributes: int) -> None:
+        """Load a segment register with its hidden part; ``limit`` in bytes."""
+        index = _SEGMENTS.index(name)
+        self.state.set("seg_sel", selector, index)
+        self.state.set("seg_base", base, index)
+        self.state.set("seg_limit", limit, index)
+        self.state.set("seg_attr", attributes, index)
+
+    def settle(self, *, flush: bool = False) -> None:
+        """Make what derives from registers and memory true again after Python changed them."""
+        if self._memory_version != self.memory.version:
+            self._publish_memory()
+            flush = True
+        while self._written:
+            self.engine.call("invalidate_physical", self.address, *self._written.popleft())
+        if flush:
+            self.engine.call("tb_flush", self.address)
+        self.engine.call("tlb_flush", self.address)
+        self.engine.call("update_mode", self.address)
+
+    def _note_write(self, offset: int, length: int) -> None:
+        """The host or a device wrote to RAM: leave native code, for `settle` to drop blocks."""
+        self._written.append((offset, length))
+        self.poke(stop=True)
+
+    def attach_log(self, log: Log, dump_form: Callable[[int, Collection[str]], str]) -> None:
+        """Report what the log asks for; ``dump_form`` gives the text of a form's stages."""
+        reporter = Reporter(self, log, dump_form)
+        self._bind("log_event", "void", ["u32", "u64", "u64", "u64"], reporter.event)
+        self.state.set("log", reporter.events)
+        self.engine.call("tb_flush", self.address)
+
+    def _publish_memory(self) -> None:
+        view = self.buffers["ranges"].view
+        end = 0
+        for number, region in enumerate(self.memory.regions):
+            row = StateView(layout.RANGE, view[number * layout.RANGE.size :])
+            row.set("start", region.physical)
+            row.set("end", region.physical + region.length)
+            row.set("offset", region.offset)
+            row.set("writable", int(region.writable))
+            end = max(end, region.offset + region.length)
+        self.state.set("range_count", len(self.memory.regions))
+        self.state.set("ram_size", end)
+        self._memory_version = self.memory.version
+
+    # Running -----------------------------------------------------------------------------------
+
+    def execute(self) -> Exit:
+        """Run until there is a reason to stop that Python must know of."""
+        while True:
+            reason = Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
+            if self.error is not None:
+                error, self.error = self.error, None
+                raise error
+            if reason is not Exit.MISSING_FORMS:
+                return reason
+            self.compile_missing()
+
+    def _install_forms(self, forms: Mapping[int, tuple[int, int]]) -> None:
+        """Let the decoder know compiled forms by key."""
+        view = self.buffers["form_list"].view
+        for key, (code, effects) in forms.items():
+            number = self.engine.call("form_index", self.address, key) & 0xFFFF_FFFF
+            _FORM_ROW.pack_into(view, number * layout.FORM.size, key, code, effects)
+        self._forms_done = self.state.get("form_count")
+
+    def compile_missing(self) -> None:
+        """Compile the forms that decoded blocks wait for."""
+        view = self.buffers["form_list"].view
+        numbers = range(self._forms_done, self.state.get("form_count"))
+        keys = [_FORM_ROW.unpack_from(view, n * layout.FORM.size)[0] for n in numbers]
+        self._install_forms(self.engine.compile_forms(keys))
+        # Blocks made before now lack the superinstructions that have just been compiled.
+        self.engine.call("tb_flush", self.address)
+
+    def poke(self, *, stop: bool = False) -> None:
+        """Make running code look at interrupts soon (or return); callable from any thread."""
+        if stop:
+            self.state.set("stop_request", 1)
+        self.state.set("exit_request", 1)
+
+    def wakes(self) -> bool:
+        """Whether a pin is at a level that ends HLT: INTR counts only if IF is set."""
+        if self.state.get("nmi_pending"):
+            return True
+        return bool(self.state.get("intr_line") and self.state.get("eflags") & Flag.IF)
+
+    @property
+    def tsc_frequency(self) -> int:
+        """Hertz, as CPUID tells the guest."""
+        return self.model.tsc_hz
+
+    def tsc(self) -> int:
+        """The guest's time-stamp counter."""
+        from pytcg_threaded.engine import host_cycles
+
+        return (host_cycles() + self.state.get("tsc_offset")) & _ALL_ONES
+
+    # Callbacks ---------------------------------------------------------------------------------
+
+    def _read_msr(self, index: int) -> int:
+        self.state.set("scratch", 0)
+        try:
+            return self.bus.read_msr(index)
+        except KeyError:
+            self.state.set("scratch", 1)
+            return 0
+
+    def _write_msr(self, index: int, value: int) -> int:
+        self.state.set("scratch", 0)
+        try:
+            self.bus.write_msr(index, value)
+        except (KeyError, ValueError):
+            self.state.set("scratch", 1)
+        return 0
+
+    def _cpuid(self, leaf: int, subleaf: int) -> None:
+        for number, word in enumerate(self.model.cpuid(leaf, subleaf)):
+            self.state.set("scratch", word, number)
+

@@ -1,0 +1,29 @@
+"""What the x86 guest gives the execution engine: its native roots."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pytcg.exec import dispatch, invalidate
+from pytcg.softmmu import access
+from pytcg_native.types import NativeFunction
+from pytcg_x86.core import block
+from pytcg_x86.decode.opcodes import opcodes
+from pytcg_x86.system import poll
+
+
+def native_roots() -> list[NativeFunction[Any, Any]]:
+    """Every native function of the engine and of the guest's modules.
+
+    Lowerings call natives by name, from code compiled much later: so all of them are roots.
+    """
+    opcodes()  # imports all families
+    modules = [dispatch, invalidate, access, block, poll]
+    modules += [m for name, m in sorted(sys.modules.items()) if name.startswith("pytcg_x86.")]
+    found: dict[int, NativeFunction[Any, Any]] = {}
+    for module in modules:
+        for item in vars(module).values():
+            if isinstance(item, NativeFunction):
+                found[id(item)] = item
+    return list(found.values())

@@ -1,0 +1,99 @@
+"""`update_mode`: what translation depends on, derived from the system registers.
+
+Everything that changes a segment, CPL, CR0, CR4, EFER, or EFLAGS' TF, AC, VM ends by calling it.
+"""
+
+from __future__ import annotations
+
+from pytcg.exec.invalidate import jump_cache_flush
+from pytcg.exec.layout import TLB_ENTRY, TLB_SIZE
+from pytcg_native import native, u32, u64
+from pytcg_x86.core.state import Attr, Cr0, Cr4, Efer, Env, Flag, MmuIndex, Mode, Seg
+
+TLB_BYTES = TLB_SIZE * TLB_ENTRY.size
+_TYPE = Attr.P | Attr.CODE | Attr.EXPAND_DOWN | Attr.WRITABLE
+_FLAT = Attr.P | Attr.WRITABLE
+_NO_FPU = Cr0.EM | Cr0.TS
+
+
+@native
+def select_tlb(env: Env, cpl: u32) -> None:
+    """Make the accesses that follow those of code at privilege level ``cpl``."""
+    index: u64 = MmuIndex.KERNEL_AC
+    if cpl == 3:
+        index = MmuIndex.USER
+    elif (env.cr4 & Cr4.SMAP) != 0 and (env.eflags & Flag.AC) == 0:
+        index = MmuIndex.KERNEL
+    env.tlb = env.tlbs + index * TLB_BYTES
+
+
+@native
+def is_flat(env: Env, segment: u64) -> bool:
+    """Base 0, limit 4 GiB - 1, writable data: an access needs no check."""
+    if env.seg_base[segment] != 0 or env.seg_limit[segment] != 0xFFFF_FFFF:
+        return False
+    return env.seg_attr[segment] & _TYPE == _FLAT
+
+
+@native
+def segment_mode(env: Env) -> u32:
+    """The mode bits that CS, SS, DS and ES decide."""
+    code: u32 = env.seg_attr[Seg.CS]
+    if (env.efer & Efer.LMA) != 0 and (code & Attr.L) != 0:
+        return Mode.CODE64
+    mode: u32 = 0
+    if (code & Attr.DB) != 0:
+        mode |= Mode.CODE32
+    if (env.seg_attr[Seg.SS] & Attr.DB) != 0:
+        mode |= Mode.STACK32
+    if not (is_flat(env, Seg.DS) and is_flat(env, Seg.ES) and is_flat(env, Seg.SS)):
+        mode |= Mode.SEGMENTED
+    return mode
+
+
+@native
+def fpu_mode(env: Env) -> u32:
+    """The mode bits that make x87, MMX and SSE instructions fault."""
+    mode: u32 = 0
+    if (env.cr0 & _NO_FPU) != 0:
+        mode |= Mode.NO_FPU
+    if (env.cr0 & Cr0.EM) != 0 or (env.cr4 & Cr4.OSFXSR) == 0:
+        mode |= Mode.NO_SSE
+    if (env.cr0 & Cr0.TS) != 0:
+        mode |= Mode.TASK_SWITCHED
+    return mode
+
+
+@native
+def update_code_base(env: Env) -> None:
+    """How pc becomes a linear address; 64-bit code ignores CS's base."""
+    base: u64 = 0
+    env.linear_mask = 0xFFFF_FFFF_FFFF_FFFF
+    if (env.mode & Mode.CODE64) == 0:
+        base = env.seg_base[Seg.CS]
+        env.linear_mask = 0xFFFF_FFFF
+    # The jump cache goes by pc: INVLPG could not find a block of another base in it.
+    if base != env.code_base and (env.cr0 & Cr0.PG) != 0:
+        jump_cache_flush(env)
+    env.code_base = base
+
+
+@native
+def update_mode(env: Env) -> None:
+    """Recompute what follows from the system registers: mode, code base, the present TLB."""
+    mode: u32 = segment_mode(env) | fpu_mode(env)
+    if env.cpl == 3:
+        mode |= Mode.USER
+    if (env.cr0 & Cr0.PE) != 0:
+        if (env.eflags & Flag.VM) != 0:
+            mode |= Mode.VM86
+        else:
+            mode |= Mode.PROTECTED
+    if (env.eflags & Flag.TF) != 0:
+        mode |= Mode.STEP
+    if env.inhibit != 0:
+        mode |= Mode.INHIBIT
+    env.mode = mode
+    env.jump_salt = u64(mode) << 48
+    update_code_base(env)
+    select_tlb(env, env.cpl)

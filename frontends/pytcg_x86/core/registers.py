@@ -1,0 +1,184 @@
+"""Registers by name, for people: ``regs["rax"]``, ``regs["cs.base"]``, ``regs["xmm0"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+
+from pytcg.ir.layout import Struct
+from pytcg_x86.core.state import ENV, Cr0, Flag
+
+_GPR = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di")
+_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
+_ARITHMETIC = int(Flag.ARITHMETIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a name lives: byte offset and size in the state; 32-bit names clear the upper half."""
+
+    offset: int
+    size: int
+    clears: bool = False
+
+
+def _general() -> dict[str, Slot]:
+    slots: dict[str, Slot] = {}
+    for number, name in enumerate(_GPR):
+        at = ENV.offset("gpr", number)
+        slots |= {f"r{name}": Slot(at, 8), f"e{name}": Slot(at, 4, True), name: Slot(at, 2)}
+        low = name[0] + "l" if number < 4 else name + "l"
+        slots[low] = Slot(at, 1)
+        if number < 4:
+            slots[name[0] + "h"] = Slot(at + 1, 1)
+    for number in range(8, 16):
+        at = ENV.offset("gpr", number)
+        for suffix, size in (("", 8), ("d", 4), ("w", 2), ("b", 1)):
+            slots[f"r{number}{suffix}"] = Slot(at, size, suffix == "d")
+    return slots
+
+
+def _system() -> dict[str, Slot]:
+    slots: dict[str, Slot] = {}
+    for number, name in enumerate(_SEGMENTS):
+        for suffix, field in (("", "seg_sel"), (".base", "seg_base"), (".limit", "seg_limit"),
+                              (".attr", "seg_attr")):  # fmt: skip
+            slots[name + suffix] = Slot(ENV.offset(field, number), ENV.fields[field].type.size)
+    for name in ("gdtr", "idtr"):
+        slots[f"{name}.base"] = Slot(ENV.offset(f"{name}_base"), 8)
+        slots[f"{name}.limit"] = Slot(ENV.offset(f"{name}_limit"), 4)
+    for number in range(8):
+        slots[f"dr{number}"] = Slot(ENV.offset("dr", number), 8)
+    for field in ("cr0", "cr2", "cr3", "cr4", "efer", "star", "lstar", "cstar", "fmask",
+                  "kernel_gs_base", "sysenter_cs", "sysenter_esp", "sysenter_eip", "pat", "xcr0",
+                  "tsc_aux", "mxcsr", "fp_control"):  # fmt: skip
+        slots[field] = Slot(ENV.offset(field), ENV.fields[field].type.size)
+    for number in range(16):
+        slots[f"xmm{number}"] = Slot(ENV.offset("xmm", number), 16)
+    slots |= {"rip": Slot(ENV.offset("rip"), 8), "eip": Slot(ENV.offset("rip"), 4, True),
+              "ip": Slot(ENV.offset("rip"), 2, True), "fcw": slots["fp_control"]}  # fmt: skip
+    return slots
+
+
+SLOTS = {**_general(), **_system()}
+_COMPUTED = ("rflags", "eflags", "flags", "cpl", "fsw",
+             *(f"st{n}" for n in range(8)), *(f"mm{n}" for n in range(8)))  # fmt: skip
+
+
+class StateView:
+    """Fields of a struct in a buffer."""
+
+    def __init__(self, layout: Struct, view: memoryview):
+        self.layout = layout
+        self.view = view
+
+    def get(self, name: str, index: int = 0) -> int:
+        """A field's value, signed if its type is."""
+        field = self.layout.fields[name]
+        at = field.offset + index * field.type.size
+        data = self.view[at : at + field.type.size]
+        return int.from_bytes(data, "little", signed=field.type.signed)
+
+    def set(self, name: str, value: int, index: int = 0) -> None:
+        """Store a field, cut to its width."""
+        field = self.layout.fields[name]
+        at = field.offset + index * field.type.size
+        self.put(at, field.type.size, value)
+
+    def put(self, offset: int, size: int, value: int) -> None:
+        value &= (1 << (8 * size)) - 1
+        self.view[offset : offset + size] = value.to_bytes(size, "little")
+
+
+class Registers(MutableMapping[str, int]):
+    """All registers as ints. Unknown names are KeyErrors; too large values ValueErrors.
+
+    In real mode a selector brings its base with it; in protected and long mode it stands alone
+    (set ``cs.base``, ``cs.limit`` and ``cs.attr`` too, or let the guest load its own descriptors).
+    """
+
+    def __init__(self, state: StateView):
+        self._state = state
+
+    def __getitem__(self, name: str) -> int:
+        slot = SLOTS.get(name)
+        if slot is not None:
+            return int.from_bytes(self._state.view[slot.offset : slot.offset + slot.size], "little")
+        if name in ("rflags", "eflags", "flags"):
+            return self._flags()
+        if name == "cpl":
+            return self._state.get("cpl")
+        if name == "fsw":
+            return (self._state.get("fp_status") & ~0x3800) | self._state.get("fp_top") << 11
+        if name in _COMPUTED:
+            return self._float(name)
+        raise KeyError(f"no register {name!r}")
+
+    def __setitem__(self, name: str, value: int) -> None:
+        slot = SLOTS.get(name)
+        if slot is not None:
+            if not -(1 << (8 * slot.size - 1)) <= value < 1 << (8 * slot.size):
+                raise ValueError(f"{value:#x} does not fit {name}")
+            size = 8 if slot.clears else slot.size
+            self._state.put(slot.offset, size, value & ((1 << (8 * slot.size)) - 1))
+            if name in _SEGMENTS[:6] and not self._state.get("cr0") & Cr0.PE:
+                self._state.set("seg_base", (value & 0xFFFF) << 4, _SEGMENTS.index(name))
+        elif name in ("rflags", "eflags", "flags"):
+            self._set_flags(value)
+        elif name == "cpl":
+            self._state.set("cpl", value)
+        elif name == "fsw":
+            self._state.set("fp_status", value & ~0x3800)
+            self._state.set("fp_top", value >> 11 & 7)
+        elif name in _COMPUTED:
+            self._set_float(name, value)
+        else:
+            raise KeyError(f"no register {name!r}")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("registers can't be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        yield from SLOTS
+        yield from _COMPUTED
+
+    def __len__(self) -> int:
+        return len(SLOTS) + len(_COMPUTED)
+
+    # The flags' slots (pytcg_x86.state) ----------------------------------------------------------
+
+    def _flags(self) -> int:
+        get = self._state.get
+        sign = get("flag_s")
+        value = get("eflags") & ~_ARITHMETIC | Flag.FIXED
+        value |= Flag.CF * get("flag_c") | Flag.OF * get("flag_o")
+        value |= Flag.ZF * (get("flag_z") == 0) | Flag.SF * (sign >> 63)
+        value |= Flag.PF * ((sign & 0xFF).bit_count() % 2 == 0)
+        return int(value | ((get("flag_x") ^ sign) & Flag.AF))
+
+    def _set_flags(self, value: int) -> None:
+        put = self._state.set
+        put("eflags", value & ~_ARITHMETIC | Flag.FIXED)
+        even = bool(value & Flag.PF)
+        put("flag_z", int(not value & Flag.ZF))
+        put("flag_s", (1 << 63 if value & Flag.SF else 0) | int(not even))
+        put("flag_c", int(bool(value & Flag.CF)))
+        put("flag_o", int(bool(value & Flag.OF)))
+        put("flag_x", (value & Flag.AF) ^ int(not even))
+
+    # x87: stN counts from the top of the stack, mmN is a physical register's mantissa ----------
+
+    def _float(self, name: str) -> int:
+        number = int(name[2:])
+        if name.startswith("mm"):
+            return self._state.get("fp_mantissa", number)
+        physical = (self._state.get("fp_top") + number) & 7
+        mantissa = self._state.get("fp_mantissa", physical)
+        return self._state.get("fp_exponent", physical) << 64 | mantissa
+
+    def _set_float(self, name: str, value: int) -> None:
+        number = int(name[2:])
+        physical = number if name.startswith("mm") else (self._state.get("fp_top") + number) & 7
+        self._state.set("fp_mantissa", value & (1 << 64) - 1, physical)
+        self._state.set("fp_exponent", 0xFFFF if name.startswith("mm") else value >> 64, physical)
+        self._state.set("fp_tag", 0, physical)

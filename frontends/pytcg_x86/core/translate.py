@@ -1,0 +1,364 @@
+"""`Translator`: what a lowering function works with: operands, registers, flags, memory, exits.
+
+One lowering serves the form (operands from the record) and the region (operands constant): it
+never asks which register or which immediate it has, only reads and writes `Operand`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pytcg.exec.layout import RECORD, RECORD_SIZE
+from pytcg.ir.blocks import Block, Function, Value
+from pytcg.ir.builder import Builder
+from pytcg.ir.layout import Scalar
+from pytcg.ir.ops import INT_OF_BITS, Type
+from pytcg.softmmu import access
+from pytcg_native.compiler import Program
+from pytcg_native.expressions import ir_type
+from pytcg_native.types import NativeFunction
+from pytcg_x86.core.flags import FLAG_BITS, OPAQUE, Flags
+from pytcg_x86.core.state import ENV, Seg
+
+_LOADS = {8: access.load_u8, 16: access.load_u16, 32: access.load_u32, 64: access.load_u64,
+          128: access.load_u128}  # fmt: skip
+_STORES = {8: access.store_u8, 16: access.store_u16, 32: access.store_u32, 64: access.store_u64,
+           128: access.store_u128}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A place or value: ``kind`` is "reg", "mem", "imm", "seg", "cr", "dr", "xmm", "mmx".
+
+    For registers ``where`` is a pointer into the CPU state; for seg, cr and dr it is the register's
+    number (i64); for imm it is the value.
+    """
+
+    kind: str
+    bits: int
+    where: Value | None = None
+
+    @property
+    def type(self) -> Type:
+        return INT_OF_BITS[self.bits]
+
+    @property
+    def is_memory(self) -> bool:
+        return self.kind == "mem"
+
+
+
+@dataclass(slots=True)
+class Effects:
+    """Which flag slots an instruction reads, and which it surely writes; ``opaque`` if it may fault
+    or call helpers, so that all flags must be right before it."""
+
+    reads: int = 0
+    writes: int = 0
+    opaque: bool = False
+
+    def word(self) -> int:
+        """As a form's ``effects``: reads in bits 0-4, writes in 8-12, opaque in 16."""
+        return self.reads | self.writes << 8 | (OPAQUE if self.opaque else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a form fixes about an instruction besides its operands (sizes in bits)."""
+
+    operand_size: int  # 8, 16, 32, 64
+    address_size: int  # 16, 32, 64
+    stack_size: int  # 16, 32, 64: width of the stack pointer
+    code_size: int  # 16, 32, 64: width of the instruction pointer
+    rep: str  # "", "rep" (F3) or "repne" (F2)
+    ea: str  # "none", "disp", "base", "sib": what the address is made of
+    segment: str  # "flat", "base" (add the base only), "checked"
+    segmented: bool = False  # DS, ES and SS (implicit accesses) are not flat
+    dead_flags: bool = False
+
+
+class Translator:
+    """Emits the IR of one instruction into ``b``."""
+
+    def __init__(self, program: Program, function: Function, builder: Builder, context: Context):
+        self.program = program
+        self.function = function
+        self.b = builder
+        self.cx = context
+        self.env, self.rec, self.ram = function.params
+        self.flags = Flags(self)
+        self.effects = Effects()
+        self._unwind: Block | None = None
+        self._depth = 0
+        self._offset: Value | None = None
+
+    # Records -----------------------------------------------------------------------------------
+
+    def field(self, name: str, type_: Type | None = None) -> Value:
+        """A field of the record, optionally widened."""
+        row = RECORD.fields[name]
+        value = self.b.ld(ir_type(row.type), self.rec, row.offset)
+        return value if type_ is None else value.zext(type_)
+
+    @property
+    def imm(self) -> Value:
+        return self.field("imm")
+
+    def pc(self) -> Value:
+        """This instruction's address in its code segment (i64)."""
+        return self.field("pc")
+
+    def next_pc(self) -> Value:
+        """The next instruction's address, wrapped to the instruction pointer's width."""
+        return self.wrap_pc(self.pc() + self.field("length", Type.I64))
+
+    def wrap_pc(self, pc: Value) -> Value:
+        return pc if self.cx.code_size == 64 else pc & ((1 << self.cx.code_size) - 1)
+
+    # CPU state ---------------------------------------------------------------------------------
+
+    def ld_env(self, name: str, index: int = 0) -> Value:
+        self.effects.reads |= FLAG_BITS.get(name, 0)
+        return self.b.ld(ir_type(ENV.fields[name].type), self.env, ENV.offset(name, index))
+
+    def st_env(self, name: str, value: Value | int, index: int = 0) -> None:
+        type_ = ir_type(ENV.fields[name].type)
+        self.b.st(self.b.coerce(value, type_), self.env, ENV.offset(name, index))
+
+    def reg(self, number: int, bits: int) -> Operand:
+        """A general register by number (no AH…BH)."""
+        return Operand("reg", bits, self.b.ptradd(self.env, ENV.offset("gpr", number)))
+
+    def const(self, value: int, bits: int) -> Value:
+        return self.b.const(value, INT_OF_BITS[bits])
+
+    # Operands ----------------------------------------------------------------------------------
+
+    def read(self, op: Operand) -> Value:
+        """The operand's value, of its own width."""
+        if op.kind in ("reg", "xmm", "mmx"):
+            assert op.where is not None
+            return self.b.ld(op.type, op.where)
+        if op.kind == "mem":
+            return self.load(op.bits, self.address(op.bits))
+        assert op.where is not None, op
+        return op.where
+
+    def write(self, op: Operand, value: Value) -> None:
+        """Write back; 32-bit general registers are zero-extended to 64."""
+        if op.kind == "mem":
+            self.store(op.bits, self.address(op.bits, write=True), value)
+            return
+        assert op.where is not None and op.kind in ("reg", "xmm", "mmx"), op
+        if op.kind == "reg" and op.bits == 32:
+            value = value.zext(Type.I64)
+        self.b.st(value, op.where)
+
+    # Memory ------------------------------------------------------------------------------------
+
+    def offset(self) -> Value:
+        """The memory operand's effective address (offset in its segment), i64, wrapped."""
+        if self._offset is not None:
+            return self._offset
+        cx, b = self.cx, self.b
+        disp = self.field("disp")
+        if cx.ea == "disp":
+            offset = disp
+        else:
+            base = b.ptradd(self.env, self.field("base", Type.I64))
+            offset = b.ld(Type.I64, base) + disp
+            if cx.ea == "sib":
+                index = b.ptradd(self.env, self.field("index", Type.I64))
+                offset = offset + (b.ld(Type.I64, index) << self.field("shift", Type.I64))
+        self._offset = self.wrap_offset(offset)
+        return self._offset
+
+    def wrap_offset(self, offset: Value) -> Value:
+        size = self.cx.address_size
+        return offset if size == 64 else offset & ((1 << size) - 1)
+
+    def address(self, bits: int, *, write: bool = False) -> Value:
+        """The memory operand's linear address, its segment checked for that access."""
+        return self.address_at(self.offset(), bits, write=write)
+
+    def address_at(self, offset: Value, bits: int, *, write: bool = False) -> Value:
+        """Linear address of another (wrapped) offset in the memory operand's segment."""
+        if self.cx.segment == "flat":
+            return offset
+        number = self.field("segment", Type.I64)
+        if self.cx.segment == "base":
+            base = self.b.ptradd(self.env, ENV.offset("seg_base"))
+            return self.b.ld(Type.I64, base, number << 3) + offset
+        return self.checked_address(number, offset, bits, write=write)
+
+    def checked_address(self, segment: Value, offset: Value, bits: int, *, write: bool) -> Value:
+        """base + offset after limit, type and presence checks (16/32-bit code)."""
+        from pytcg_x86.core import segment as segments
+
+        check = segments.check_write if write else segments.check_read
+        linear = self.call(check, self.env, segment, offset, self.const(max(bits // 8, 1), 32))
+        assert linear is not None
+        return linear
+
+    def segment_address(self, segment: Seg, offset: Value, bits: int, *,
+                        write: bool = False) -> Value:  # fmt: skip
+        """Linear address of an implicit access (stack, string, table) through a segment."""
+        if self.cx.code_size == 64:
+            if segment in (Seg.FS, Seg.GS):
+                return self.ld_env("seg_base", segment) + offset
+            return offset
+        if not self.cx.segmented and segment in (Seg.DS, Seg.ES, Seg.SS):
+            return offset
+        return self.checked_address(self.const(segment, 64), offset, bits, write=write)
+
+    def load(self, bits: int, linear: Value) -> Value:
+        """Guest memory at a linear address; a fault leaves the instruction."""
+        value = self.call(_LOADS[bits], self.env, linear)
+        assert value is not None
+        return value
+
+    def store(self, bits: int, linear: Value, value: Value) -> None:
+        self.call(_STORES[bits], self.env, linear, value)
+
+    # Stack -------------------------------------------------------------------------------------
+
+    def stack_pointer(self) -> Value:
+        """rSP wrapped to the stack's width (i64)."""
+        pointer = self.ld_env("gpr", 4)
+        size = self.cx.stack_size
+        return pointer if size == 64 else pointer & ((1 << size) - 1)
+
+    def set_stack_pointer(self, value: Value) -> None:
+        """Write rSP, only its low 16 bits on a 16-bit stack."""
+        if self.cx.stack_size == 16:
+            self.b.st(value.trunc(Type.I16), self.env, ENV.offset("gpr", 4))
+        elif self.cx.stack_size == 32:
+            self.st_env("gpr", value & 0xFFFF_FFFF, 4)
+        else:
+            self.st_env("gpr", value, 4)
+
+    def push(self, bits: int, value: Value) -> None:
+        """Push; rSP changes only after the store has succeeded."""
+        pointer = self.wrap_stack(self.stack_pointer() - bits // 8)
+        self.store(bits, self.segment_address(Seg.SS, pointer, bits, write=True), value)
+        self.set_stack_pointer(pointer)
+
+    def top(self, bits: int, skip: int = 0) -> Value:
+        """The stack element ``skip`` bytes above rSP, without popping it."""
+        pointer = self.wrap_stack(self.stack_pointer() + skip)
+        return self.load(bits, self.segment_address(Seg.SS, pointer, bits))
+
+    def drop(self, count: int) -> None:
+        """Pop ``count`` bytes."""
+        self.set_stack_pointer(self.wrap_stack(self.stack_pointer() + count))
+
+    def wrap_stack(self, pointer: Value) -> Value:
+        size = self.cx.stack_size
+        return pointer if size == 64 else pointer & ((1 << size) - 1)
+
+    # Calls, faults and control -----------------------------------------------------------------
+
+    def call(self, callee: NativeFunction[Any, Any], *args: Value) -> Value | None:
+        """Call (or inline) a native function; a guest exception in it leaves the instruction."""
+        self.program.add([callee])
+        signature = self.program.signatures[callee.name]
+        for (name, scalar, _), arg in zip(signature.params, args, strict=True):
+            _check(callee.name, name, scalar, arg)
+        raises = callee.name in self.program.raising
+        if not callee.python.__module__.startswith("pytcg."):
+            self.effects.opaque = True  # the guest's own helpers may look at any flag
+        if callee.inline:
+            return self.b.inline(self.program.compile(callee), list(args),
+                                 self.unwind if raises else None)  # fmt: skip
+        result = self.b.call(callee.name, ir_type(signature.result), *args)
+        if signature.noreturn:
+            self.b.br(self.unwind)
+            self.b.place(self.b.new_block("dead"))
+        elif raises:
+            go_on = self.b.new_block("ok")
+            pending = self.ld_env("exception_pending")
+            self.b.brif(pending.eq(0), go_on, self.unwind, likely=True)
+            self.b.place(go_on)
+        return result
+
+    @property
+    def unwind(self) -> Block:
+        """Where a fault goes: out of threaded code with rIP at this instruction."""
+        self.effects.opaque = True
+        if self._unwind is None:
+            self._unwind = self.b.new_block("fault")
+        return self._unwind
+
+    @contextmanager
+    def when(self, condition: Value, *, likely: bool | None = None) -> Iterator[None]:
+        """Emit the body of the ``with`` so that it runs only if ``condition``."""
+        body, after = self.b.new_block("when"), self.b.new_block("endwhen")
+        self.b.brif(condition, body, after, likely=likely)
+        self.b.place(body)
+        self._depth += 1
+        yield
+        self._depth -= 1
+        if not self.b.block.closed:
+            self.b.br(after)
+        self.b.place(after)
+
+    def raise_if(self, condition: Value, vector: int, error: int | None = None) -> None:
+        """Raise an exception if ``condition``."""
+        from pytcg_x86.core import exceptions
+
+        with self.when(condition, likely=False):
+            if error is None:
+                self.call(exceptions.raise_exception, self.env, self.const(vector, 32))
+            else:
+                self.call(exceptions.raise_error, self.env, self.const(vector, 32),
+                          self.const(error, 32))  # fmt: skip
+
+    def go(self, record: Value) -> None:
+        """Tail-call the code of ``record``."""
+        self.b.effect("tail", self.b.ld(Type.PTR, record), self.env, record, self.ram)
+
+    def next(self) -> None:
+        """Go on with the next record."""
+        self.go(self.b.ptradd(self.rec, RECORD_SIZE))
+
+    def lookup(self, pc: Value) -> None:
+        """Go on at ``pc`` (already wrapped), through the jump cache."""
+        from pytcg.exec import dispatch
+
+        self.st_env("rip", pc)
+        code = self.b.symbol(dispatch.tb_lookup.name)
+        self.b.effect("tail", code, self.env, self.rec, self.ram)
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether what is emitted now runs whenever the instruction does."""
+        return self._depth == 0
+
+    @contextmanager
+    def completed(self) -> Iterator[None]:
+        """The instruction is over and rIP moved on: a fault in the ``with`` keeps that rIP.
+
+        The body must end the block.
+        """
+        before, self._unwind = self._unwind, None
+        yield
+        if self._unwind is not None:
+            self.b.place(self._unwind)
+            self.b.ret()
+        self._unwind = before
+
+    def finish(self) -> None:
+        """Place the fault exit, if any instruction needed one."""
+        if self._unwind is not None:
+            self.b.place(self._unwind)
+            self.st_env("rip", self.pc())
+            self.st_env("fault_record", self.rec)
+            self.b.ret()
+
+
+def _check(callee: str, name: str, scalar: Scalar, arg: Value) -> None:
+    if ir_type(scalar) is not arg.type:
+        raise TypeError(f"{callee}: {name} is a {scalar}, not {arg.type!r}")

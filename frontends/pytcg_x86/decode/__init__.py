@@ -1,0 +1,1 @@
+"""Guest bytes to records: the instruction table, the opcode tree, form keys."""

@@ -1,0 +1,1 @@
+"""Integer instructions, their rows beside their lowerings."""

@@ -1,0 +1,1 @@
+"""Protection: segments, gates, paging, MSRs, control registers, CPUID, CPU models."""

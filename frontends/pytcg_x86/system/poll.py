@@ -1,0 +1,128 @@
+"""Between blocks: interrupts, single-step traps, and the heads of blocks that need care."""
+
+from __future__ import annotations
+
+from pytcg.exec.dispatch import HEAD, enter_block, runnable
+from pytcg.exec.exits import Exit
+from pytcg.exec.layout import Record, Tb
+from pytcg.exec.logevent import LogEvent
+from pytcg.softmmu.access import Access
+from pytcg_native import NULL, call_host, i64, native, ptr, u32, u64, unlikely
+from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_page_fault
+from pytcg_x86.core.modes import update_mode
+from pytcg_x86.core.state import Env, Flag, Host, Mode, Vector
+from pytcg_x86.system.interrupt import deliver_interrupt
+
+_DR6_BS = 1 << 14
+
+
+@native
+def guest_poll(env: Env) -> None:
+    """Take what is due before the next instruction, in the order of SDM vol. 3, table 6-2."""
+    if env.step_pending != 0:
+        env.step_pending = 0
+        env.dr[6] |= _DR6_BS
+        env.exit_request = 1  # for what else is due, after the trap
+        raise_exception(env, Vector.DB)
+    if env.nmi_pending != 0:
+        env.nmi_pending = 0
+        wake(env)
+        deliver_interrupt(env, Vector.NMI, 0)
+    elif env.intr_line != 0 and (env.eflags & Flag.IF) != 0:
+        vector: i64 = call_host(ptr(env.host[Host.ACKNOWLEDGE]), "i64")
+        if vector >= 0:
+            wake(env)
+            deliver_interrupt(env, u32(vector), 0)
+    if env.halted != 0:
+        env.exit_reason = Exit.HALT
+
+
+@native
+def guest_unmapped(env: Env, address: u64, access: u32) -> None:
+    """Library use: memory that is not mapped is a page that is not present."""
+    error: u32 = u32(access == Access.WRITE) << 1 | u32(access == Access.EXECUTE) << 4
+    raise_page_fault(env, address, error)
+
+
+@native(inline=True)
+def wake(env: Env) -> None:
+    env.halted = 0
+    if env.exit_reason == Exit.HALT:
+        env.exit_reason = Exit.NONE
+
+
+@native(inline=True)
+def enter_shadow(env: Env, rec: ptr) -> ptr:
+    """The record to begin with; NULL if the loop is wanted. So are the others."""
+    if unlikely(env.budget <= 0):
+        env.pc = Tb(rec).pc
+        env.exit_reason = Exit.BUDGET
+        return NULL
+    env.budget -= i64(Tb(rec).insns)
+    if unlikely(not runnable(env, rec + HEAD)):
+        return rec + HEAD  # it leaves, and the shadow or the trap waits
+    env.inhibit = 0
+    if (env.eflags & Flag.TF) != 0:
+        env.step_pending = 1
+    update_mode(env)
+    env.exit_request = 1
+    return rec + HEAD
+
+
+@native(inline=True)
+def enter_step(env: Env, rec: ptr) -> ptr:
+    if unlikely(env.exit_request != 0) or unlikely(env.budget <= 0):
+        env.pc = Tb(rec).pc
+        if env.exit_request == 0:
+            env.exit_reason = Exit.BUDGET
+        return NULL
+    env.budget -= i64(Tb(rec).insns)
+    if unlikely(not runnable(env, rec + HEAD)):
+        return rec + HEAD
+    env.step_pending = 1
+    env.exit_request = 1
+    return rec + HEAD
+
+
+@native(threaded=True)
+def tb_head_shadow(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Head of the one instruction after STI or MOV SS: interrupts wait until it is done."""
+    first: ptr = enter_shadow(env, rec)
+    if first == NULL:
+        return NULL
+    return first
+
+
+@native(threaded=True)
+def tb_head_step(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Head of a block with TF set: one instruction, then the trap."""
+    first: ptr = enter_step(env, rec)
+    if first == NULL:
+        return NULL
+    return first
+
+
+@native(threaded=True)
+def tb_head_trace(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Head of any block while `-d exec` is on: reports it, then is one of the others."""
+    mode: u32 = Tb(rec).flags
+    first: ptr = NULL
+    if (mode & Mode.INHIBIT) != 0:
+        first = enter_shadow(env, rec)
+    elif (mode & Mode.STEP) != 0:
+        first = enter_step(env, rec)
+    else:
+        first = enter_block(env, rec)
+    if first == NULL:
+        return NULL
+    call_host(ptr(env.log_event), "void", u32(LogEvent.ENTER), rec, u64(0), u64(0))
+    return first
+
+
+@native(threaded=True)
+def record_too_long(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """An instruction of more than 15 bytes: #GP(0)."""
+    env.pc = Record(rec).pc
+    env.fault_record = rec
+    raise_error(env, Vector.GP, 0)
+    return NULL

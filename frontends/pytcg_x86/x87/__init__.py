@@ -1,0 +1,1 @@
+"""The x87: soft-float of 80 bits, its stack, its instructions."""

@@ -1,0 +1,130 @@
+"""x87 loads and stores: FLD, FILD, FBLD, constants, FST, FIST, FISTTP, FBSTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytcg.ir.blocks import Value
+from pytcg.ir.ops import Type
+from pytcg_x86.core.translate import Operand, Translator
+from pytcg_x86.decode.table import lower
+from pytcg_x86.x87 import memory, stack, transfer
+from pytcg_x86.x87.lowering import Native, begin, call, index, loaded, note
+
+# Loads -----------------------------------------------------------------------------------------
+
+
+@lower("FLD", dst="raw")
+def fld(t: Translator, op: Operand) -> None:
+    """FLD m32, m64, ST(i): push."""
+    if op.is_memory:
+        core = transfer.fp_load_m32 if op.bits == 32 else transfer.fp_load_m64
+        call(t, core, loaded(t, op))
+        return
+    begin(t)
+    note(t)
+    call(t, stack.fp_load_register, index(t, op))
+
+
+def ten_bytes(t: Translator) -> tuple[Value, Value]:
+    """A ten-byte memory operand: low 64 bits, high 16 bits."""
+    begin(t)
+    address = t.address(80)
+    low, high = t.load(64, address), t.load(16, address + 8)
+    note(t, operand=True)
+    return low, high
+
+
+@lower("FLD80", dst="raw")
+def fld80(t: Translator, op: Operand) -> None:
+    """FLD m80: push, unchanged."""
+    low, high = ten_bytes(t)
+    call(t, stack.fp_load, low, high.zext(Type.I32))
+
+
+@lower("FBLD", dst="raw")
+def fbld(t: Translator, op: Operand) -> None:
+    """FBLD m80: push a packed decimal."""
+    call(t, transfer.fp_load_decimal, *ten_bytes(t))
+
+
+@lower("FILD", dst="raw")
+def fild(t: Translator, op: Operand) -> None:
+    """FILD: push a signed integer."""
+    call(t, transfer.fp_load_int, loaded(t, op).sext(Type.I64))
+
+
+def _constant(which: int) -> Callable[..., None]:
+    def lowering(t: Translator) -> None:
+        begin(t)
+        note(t)
+        call(t, stack.fp_load_constant, which)
+
+    return lowering
+
+
+for _which, _name in enumerate(("1", "L2T", "L2E", "PI", "LG2", "LN2", "Z")):
+    lower(f"FLD{_name}", dst="raw")(_constant(_which))
+
+
+# Stores ----------------------------------------------------------------------------------------
+
+
+def destination(t: Translator, size: int) -> Value:
+    """Wait, and make sure ``size`` bytes can be stored: their linear address."""
+    begin(t)
+    address = t.address(size * 8, write=True)
+    call(t, memory.fp_probe, address, t.const(size, 64))
+    note(t, operand=True)
+    return address
+
+
+def store_and_pop(t: Translator, address: Value, parts: list[Value], pops: int) -> None:
+    """Store the parts one after the other and pop, unless an exception forbids it."""
+    with t.when(call(t, transfer.fp_storable), likely=True):
+        for part in parts:
+            t.store(part.bits, address, part)
+            address = address + part.bits // 8
+        if pops:
+            call(t, stack.fp_pop)
+
+
+def _store(pops: int) -> Callable[..., None]:
+    def lowering(t: Translator, op: Operand) -> None:
+        if op.is_memory:
+            address = destination(t, op.bits // 8)
+            core = transfer.fp_to_m32 if op.bits == 32 else transfer.fp_to_m64
+            store_and_pop(t, address, [call(t, core)], pops)
+            return
+        begin(t)
+        note(t)
+        call(t, stack.fp_store_register, index(t, op), pops)
+
+    return lowering
+
+
+def _store_int(*, chop: int, pops: int) -> Callable[..., None]:
+    def lowering(t: Translator, op: Operand) -> None:
+        address = destination(t, op.bits // 8)
+        value = call(t, transfer.fp_to_int, op.bits, chop)
+        store_and_pop(t, address, [value.trunc(op.type)], pops)
+
+    return lowering
+
+
+def _store_ten(core: Native) -> Callable[..., None]:
+    def lowering(t: Translator, op: Operand) -> None:
+        address = destination(t, 10)
+        value = call(t, core)
+        parts = [value.trunc(Type.I64), (value >> 64).trunc(Type.I16)]
+        store_and_pop(t, address, parts, 1)
+
+    return lowering
+
+
+for _pops, _suffix in enumerate(("", "P")):
+    lower(f"FST{_suffix}", dst="raw")(_store(_pops))
+    lower(f"FIST{_suffix}", dst="raw")(_store_int(chop=0, pops=_pops))
+lower("FISTTP", dst="raw")(_store_int(chop=1, pops=1))
+lower("FSTP80", dst="raw")(_store_ten(transfer.fp_stored))
+lower("FBSTP", dst="raw")(_store_ten(transfer.fp_to_decimal))
