@@ -15,9 +15,9 @@ import sys
 from collections.abc import Callable
 
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.formats.qcow2.snapshot import apply_snapshot, create_snapshot, delete_snapshot
 from pytcg.block.open import open_image
-from pytcg.block.qcow2.device import Qcow2Device
-from pytcg.block.qcow2.snapshot import apply_snapshot, create_snapshot, delete_snapshot
 
 SECONDS = 20
 MEMORY = 1 << 30

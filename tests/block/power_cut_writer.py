@@ -10,9 +10,9 @@ import random
 import struct
 import sys
 
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.formats.qcow2.snapshot import create_snapshot, delete_snapshot
 from pytcg.block.open import open_image
-from pytcg.block.qcow2.device import Qcow2Device
-from pytcg.block.qcow2.snapshot import create_snapshot, delete_snapshot
 
 SECTOR = 512
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytcg.block.convert import Copier, CopyOptions
+from pytcg.block.jobs.convert import Copier, CopyOptions
 from pytcg.block.open import open_image
 from pytcg.block.zeroes import is_zero, split_zeroes
 
@@ -65,7 +65,7 @@ def test_out_of_order_and_full_copies(tmp_path: Path) -> None:
 
 def test_salvage_reads_around_bad_sectors(tmp_path: Path) -> None:
     from pytcg.block.device import BlockError
-    from pytcg.block.raw import RawDevice
+    from pytcg.block.formats.raw import RawDevice
 
     class Scratched(RawDevice):
         def read_into(self, offset: int, buffer: memoryview) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.device import BlockError
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.formats.qcow2.snapshot import create_snapshot
 from pytcg.block.open import open_image
-from pytcg.block.qcow2.device import Qcow2Device
-from pytcg.block.qcow2.snapshot import create_snapshot
 
 from .images import make, make_open
 

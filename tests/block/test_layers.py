@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block.ahead import run_ordered
 from pytcg.block.aio import AsyncDevice
 from pytcg.block.device import BlockError, Extent, merge_extents
-from pytcg.block.filters import RequestPolicy
+from pytcg.block.filters.filter import RequestPolicy
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.jobs.ahead import run_ordered
 from pytcg.block.open import open_image
 from pytcg.block.options import parse_keyval, parse_name, parse_size, resolve_backing, unflatten
 from pytcg.block.probe import probe_format
-from pytcg.block.qcow2.device import Qcow2Device
 
 from .images import QCOW2_OPTIONS, assert_clean, make, make_open, needs_qemu, run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pytcg.block.formats.qcow2.device import Qcow2Device
 from pytcg.block.open import open_image
-from pytcg.block.qcow2.device import Qcow2Device
 
 from .images import QEMU_IMG, make, run
 from .power_cut_writer import SECTOR, content

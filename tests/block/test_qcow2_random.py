@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.formats.qcow2.snapshot import apply_snapshot, create_snapshot, delete_snapshot
 from pytcg.block.open import open_image
-from pytcg.block.qcow2.device import Qcow2Device
-from pytcg.block.qcow2.snapshot import apply_snapshot, create_snapshot, delete_snapshot
 
 from .images import (
     QCOW2_OPTIONS,

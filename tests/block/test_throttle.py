@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.device import BlockError
-from pytcg.block.throttle import Limits, Throttle, ThrottleGroup
+from pytcg.block.filters.throttle import Limits, Throttle, ThrottleGroup
 
 from .images import make_open
 

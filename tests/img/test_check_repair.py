@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block.qcow2.format import EXT_FEATURE_NAMES, parse_header, unknown_features
+from pytcg.block.formats.qcow2.format import EXT_FEATURE_NAMES, parse_header, unknown_features
 
 from .conftest import needs_qemu, pytcg_img, qemu_img, qemu_io
 

@@ -13,8 +13,8 @@ import pytest
 from block import images
 from block.images import run
 from pytcg.block.device import BlockDevice
+from pytcg.block.formats.qed.device import QedDevice
 from pytcg.block.open import open_image
-from pytcg.block.qed.device import QedDevice
 
 from .conftest import QEMU_IMG, pytcg_img
 

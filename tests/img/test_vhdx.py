@@ -14,8 +14,8 @@ import pytest
 from block import images
 from block.images import run
 from pytcg.block.device import BlockError
+from pytcg.block.formats.vhdx.device import VhdxDevice
 from pytcg.block.open import open_image
-from pytcg.block.vhdx.device import VhdxDevice
 
 from .conftest import QEMU_IMG, pytcg_img
 

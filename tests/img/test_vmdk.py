@@ -12,8 +12,8 @@ import pytest
 from block import images
 from block.images import run
 from pytcg.block.device import BlockError
+from pytcg.block.formats.vmdk.device import VmdkDevice
 from pytcg.block.open import open_image
-from pytcg.block.vmdk.device import VmdkDevice
 
 from .conftest import QEMU_IMG, pytcg_img
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.device import BlockDevice, Extent
-from pytcg.block.nbd.channel import Channel
-from pytcg.block.nbd.export import Export
-from pytcg.block.nbd.protocol import (
+from pytcg.block.protocols.nbd.channel import Channel
+from pytcg.block.protocols.nbd.export import Export
+from pytcg.block.protocols.nbd.protocol import (
     CLIENT_FLAGS,
     OPTION_REPLY,
     SIMPLE_REPLY,
@@ -29,7 +29,7 @@ from pytcg.block.nbd.protocol import (
     pack_info_request,
     pack_option,
 )
-from pytcg.block.nbd.server import NbdServer, listen_unix
+from pytcg.block.protocols.nbd.server import NbdServer, listen_unix
 
 SRC = str(Path(__file__).parents[2] / "src")
 TIMEOUT = 20

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.nbd import handshake as nbd_handshake
-from pytcg.block.nbd.address import NbdAddress, parse_nbd_name, parse_options
-from pytcg.block.nbd.channel import Channel, ConnectionLost
-from pytcg.block.nbd.client import NbdDevice, open_nbd
-from pytcg.block.nbd.export import Export
-from pytcg.block.nbd.protocol import (
+from pytcg.block.open import open_image
+from pytcg.block.protocols.nbd import handshake as nbd_handshake
+from pytcg.block.protocols.nbd.address import NbdAddress, parse_nbd_name, parse_options
+from pytcg.block.protocols.nbd.channel import Channel, ConnectionLost
+from pytcg.block.protocols.nbd.client import NbdDevice, open_nbd
+from pytcg.block.protocols.nbd.export import Export
+from pytcg.block.protocols.nbd.protocol import (
     INFO_BLOCK_SIZE,
     INFO_EXPORT,
     NBD_MAGIC,
@@ -38,8 +39,7 @@ from pytcg.block.nbd.protocol import (
     Reply,
     pack_option_reply,
 )
-from pytcg.block.nbd.server import listen_unix
-from pytcg.block.open import open_image
+from pytcg.block.protocols.nbd.server import listen_unix
 
 from .nbd_support import MemoryDisk, serving, uri
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block.convert import Copier, CopyOptions
 from pytcg.block.create import create_image, new_values
 from pytcg.block.device import BlockError
-from pytcg.block.nbd.export import Export
+from pytcg.block.jobs.convert import Copier, CopyOptions
 from pytcg.block.open import open_image
+from pytcg.block.protocols.nbd.export import Export
 
 from .nbd_support import MemoryDisk, serving, uri
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.device import BlockError
-from pytcg.block.nbd.client import open_nbd
-from pytcg.block.nbd.export import Export
-from pytcg.block.nbd.protocol import Option, Reply
-from pytcg.block.nbd.tls import TlsCredentials
 from pytcg.block.open import open_image
+from pytcg.block.protocols.nbd.client import open_nbd
+from pytcg.block.protocols.nbd.export import Export
+from pytcg.block.protocols.nbd.protocol import Option, Reply
+from pytcg.block.protocols.nbd.tls import TlsCredentials
 
 from .nbd_support import RawClient, free_port, need, run, running, serving, tool, uri
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytcg.block.nbd.protocol import (
+from pytcg.block.protocols.nbd.protocol import (
     MAX_STRING,
     Cursor,
     Info,

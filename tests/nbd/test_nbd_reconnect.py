@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.device import BlockError
-from pytcg.block.nbd import redial as nbd_redial
-from pytcg.block.nbd.client import NbdDevice, open_nbd
-from pytcg.block.nbd.export import Export
-from pytcg.block.nbd.server import NbdServer, listen_unix
+from pytcg.block.protocols.nbd import redial as nbd_redial
+from pytcg.block.protocols.nbd.client import NbdDevice, open_nbd
+from pytcg.block.protocols.nbd.export import Export
+from pytcg.block.protocols.nbd.server import NbdServer, listen_unix
 
 from .nbd_support import TIMEOUT, MemoryDisk, need, run, running, serving, tool, uri
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.device import BlockError
-from pytcg.block.nbd.channel import ConnectionLost
-from pytcg.block.nbd.export import Export
-from pytcg.block.nbd.protocol import (
+from pytcg.block.protocols.nbd.channel import ConnectionLost
+from pytcg.block.protocols.nbd.export import Export
+from pytcg.block.protocols.nbd.protocol import (
     EXPORT_NAME_REPLY,
     INFO_BLOCK_SIZE,
     INFO_EXPORT,
@@ -35,8 +35,8 @@ from pytcg.block.nbd.protocol import (
     pack_option,
     pack_string,
 )
-from pytcg.block.nbd.server import NbdServer, listen_unix
-from pytcg.block.nbd.transmission import MAX_IN_FLIGHT
+from pytcg.block.protocols.nbd.server import NbdServer, listen_unix
+from pytcg.block.protocols.nbd.transmission import MAX_IN_FLIGHT
 
 from .nbd_support import MemoryDisk, RawClient, serving
 

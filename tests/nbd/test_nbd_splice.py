@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.block.nbd import splice as nbd_splice
-from pytcg.block.nbd.client import open_nbd
-from pytcg.block.nbd.export import Export
-from pytcg.block.nbd.protocol import Command
-from pytcg.block.nbd.splice import Splicer
 from pytcg.block.open import open_image
+from pytcg.block.protocols.nbd import splice as nbd_splice
+from pytcg.block.protocols.nbd.client import open_nbd
+from pytcg.block.protocols.nbd.export import Export
+from pytcg.block.protocols.nbd.protocol import Command
+from pytcg.block.protocols.nbd.splice import Splicer
 
 from .nbd_support import TIMEOUT, RawClient, serving, uri
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
+from pytcg.block.device import BlockDevice, Extent
 from pytcg.typed import TypeVar
-
-from .device import BlockDevice, Extent
 
 T = TypeVar("T")
 DEFAULT_PARALLEL = 8  # host I/O drops the GIL, so more threads than CPUs are of use

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .device import BlockError
+from pytcg.block.device import BlockError
 
 
 class CheckError(BlockError):

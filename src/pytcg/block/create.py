@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Container
 
+from pytcg.block.create_values import FILE_OPTIONS, NBD_OPTIONS, SIZE, CreateValues, Option
+from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.open import FORMATS, OpenFlags, open_image, open_node
+from pytcg.block.options import NBD_PROTOCOLS, parse_name, path_of, protocol_of, resolve_backing
+from pytcg.block.protocols.posix import PosixFile
 from pytcg.typed import Any
-
-from .create_values import FILE_OPTIONS, NBD_OPTIONS, SIZE, CreateValues, Option
-from .device import BlockDevice, BlockError
-from .open import FORMATS, OpenFlags, open_image, open_node
-from .options import NBD_PROTOCOLS, parse_name, path_of, protocol_of, resolve_backing
-from .posix import PosixFile
 
 SECTOR = 512
 PREALLOCATION_MODES = ("off", "metadata", "falloc", "full")
@@ -115,7 +114,7 @@ def is_driver_name(name: str) -> bool:
     """Whether QEMU knows this format, or protocol; then we name what is wrong with it."""
     if name in FORMATS:
         return True
-    from .driver_names import DRIVER_NAMES
+    from pytcg.block.driver_names import DRIVER_NAMES
 
     return name in DRIVER_NAMES
 
@@ -184,7 +183,7 @@ def create_image(filename: str, driver: str, given: CreateValues) -> None:
     if size >> 63:
         raise BlockError("Image size must be less than 8 EiB!", errno.EINVAL)
     if given.get("nocow") or given.get("extent_size_hint"):
-        from .file_hints import give_hints
+        from pytcg.block.protocols.file_hints import give_hints
 
         give_hints(_local_path(filename), nocow=bool(given.get("nocow")),
                    extent_size=given.get("extent_size_hint") or 0)
@@ -194,7 +193,7 @@ def create_image(filename: str, driver: str, given: CreateValues) -> None:
     if creator is not None:
         creator(filename, size, values)
         return
-    from .open import format_class
+    from pytcg.block.open import format_class
 
     format_class(driver).create_image(_local_path(filename), size, values)
 
@@ -239,7 +238,7 @@ _COMPAT = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}
 
 
 def _create_qcow2(filename: str, size: int, values: dict[str, Any]) -> None:
-    from .qcow2.create import CreateOptions, create_qcow2
+    from pytcg.block.formats.qcow2.create import CreateOptions, create_qcow2
 
     _check_qcow2_values(values)
     names = ("cluster_size", "extended_l2", "compression_type", "backing_file", "data_file",

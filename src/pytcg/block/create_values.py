@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 
+from pytcg.block.device import BlockError
+from pytcg.block.options import SIZE_HINT, parse_bool, parse_size, split_commas
 from pytcg.typed import Any, NamedTuple
-
-from .device import BlockError
-from .options import SIZE_HINT, parse_bool, parse_size, split_commas
 
 _INT64 = 1 << 63
 

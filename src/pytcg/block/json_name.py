@@ -8,7 +8,7 @@ import re
 from pytcg.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .device import BlockDevice
+    from pytcg.block.device import BlockDevice
 
 # Strings may be in single quotes too, which a shell's double quotes leave alone.
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)

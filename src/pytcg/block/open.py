@@ -5,12 +5,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
-from pytcg.lazy import load
-from pytcg.typed import Any
-
-from . import locks
-from .device import BlockDevice, BlockError
-from .options import (
+from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.options import (
     FILTERS,
     Options,
     parse_bool,
@@ -20,24 +16,27 @@ from .options import (
     place_filename,
     resolve_backing,
 )
-from .options import LEAVES as PROTOCOLS
-from .options import unflatten as unflatten
-from .posix import PosixFile
-from .probe import PROBE_SIZE, probe_format
+from pytcg.block.options import LEAVES as PROTOCOLS
+from pytcg.block.options import unflatten as unflatten
+from pytcg.block.probe import PROBE_SIZE, probe_format
+from pytcg.block.protocols import locks
+from pytcg.block.protocols.posix import PosixFile
+from pytcg.lazy import load
+from pytcg.typed import Any
 
 MAX_CHAIN = 200  # a deeper backing chain is taken for an endless one
 CACHE_MODES = ("none", "off", "writeback", "writethrough", "directsync", "unsafe")
 FORMATS = {
-    "raw": ("raw", "RawDevice"),
-    "qcow2": ("qcow2.device", "Qcow2Device"),
-    "vdi": ("vdi", "VdiDevice"),
-    "vpc": ("vpc", "VpcDevice"),
-    "vhdx": ("vhdx.device", "VhdxDevice"),
-    "vmdk": ("vmdk.device", "VmdkDevice"),
-    "qed": ("qed.device", "QedDevice"),
-    "bochs": ("bochs", "BochsDevice"),
-    "cloop": ("cloop", "CloopDevice"),
-    "parallels": ("parallels", "ParallelsDevice"),
+    "raw": ("formats.raw", "RawDevice"),
+    "qcow2": ("formats.qcow2.device", "Qcow2Device"),
+    "vdi": ("formats.vdi", "VdiDevice"),
+    "vpc": ("formats.vpc", "VpcDevice"),
+    "vhdx": ("formats.vhdx.device", "VhdxDevice"),
+    "vmdk": ("formats.vmdk.device", "VmdkDevice"),
+    "qed": ("formats.qed.device", "QedDevice"),
+    "bochs": ("formats.bochs", "BochsDevice"),
+    "cloop": ("formats.cloop", "CloopDevice"),
+    "parallels": ("formats.parallels", "ParallelsDevice"),
 }
 _COMMON = ("node-name", "locking", "aio", "auto-read-only", "x-check-cache-dropped")
 
@@ -109,11 +108,11 @@ def open_image(name: str | Mapping[str, Any], *, format: str | None = None,
     detect_zeroes = str(options.pop("detect-zeroes", detect_zeroes))
     device = open_node(options, flags, shown)
     if snapshot:
-        from .overlay import temporary_overlay
+        from pytcg.block.overlay import temporary_overlay
 
         device = temporary_overlay(device)
     if discard not in ("unmap", "on") or detect_zeroes != "off":
-        from .filters import RequestPolicy
+        from pytcg.block.filters.filter import RequestPolicy
 
         device = RequestPolicy(device, discard=discard, detect_zeroes=detect_zeroes)
     return device
@@ -213,7 +212,7 @@ def open_child(flags: OpenFlags, name: str, *, protocol: bool) -> BlockDevice:
 
 
 def _open_filter(driver: str, flags: OpenFlags, *, protocol: bool) -> BlockDevice:
-    open_filter = load(f"{__package__}.{driver.replace('-', '_')}", "open_filter")
+    open_filter = load(f"{__package__}.filters.{driver.replace('-', '_')}", "open_filter")
     below = open_child(flags, FILTERS[driver], protocol=protocol)
     try:
         device: BlockDevice = open_filter(below, flags)
@@ -227,13 +226,13 @@ def _open_filter(driver: str, flags: OpenFlags, *, protocol: bool) -> BlockDevic
 def open_protocol(driver: str | None, flags: OpenFlags) -> BlockDevice:
     """Open a node that has none below; without a driver the file or the device it names."""
     if driver == "nbd":
-        from .nbd.client import open_nbd
+        from pytcg.block.protocols.nbd.client import open_nbd
 
         options, flags.options = flags.options, {}
         remote: BlockDevice = open_nbd(options, read_only=flags.read_only)
         return remote
     if driver in ("null-co", "null-aio"):
-        from .null import open_null
+        from pytcg.block.protocols.null import open_null
 
         return open_null(driver, flags)
     if driver is not None and driver not in PROTOCOLS:
@@ -244,7 +243,7 @@ def open_protocol(driver: str | None, flags: OpenFlags) -> BlockDevice:
                          errno.EINVAL)
     kind: type[PosixFile] = PosixFile
     if flags.direct:
-        from .direct import DirectFile as kind
+        from pytcg.block.protocols.direct import DirectFile as kind
     return kind(filename, read_only=flags.read_only, no_flush=flags.no_flush,
                 writethrough=flags.writethrough, driver=driver)
 

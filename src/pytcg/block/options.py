@@ -6,9 +6,8 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 
+from pytcg.block.device import BlockError
 from pytcg.typed import Any
-
-from .device import BlockError
 
 Options = dict[str, Any]  # nested: {"driver": "qcow2", "file": {"driver": "file", ...}}
 
@@ -144,7 +143,7 @@ def unflatten(flat: Mapping[str, Any]) -> Options:
 
 def parse_json_name(filename: str) -> Options:
     """The options behind a ``json:`` name."""
-    from .json_name import parse_json_text
+    from pytcg.block.json_name import parse_json_text
 
     try:
         value = parse_json_text(filename[len("json:") :])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 
-from .device import BlockDevice, BlockError
-from .posix import PosixFile
-from .qcow2.create import CreateOptions, create_qcow2
-from .qcow2.device import Qcow2Device
-from .qcow2.validate import read_header
+from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.formats.qcow2.create import CreateOptions, create_qcow2
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.formats.qcow2.validate import read_header
+from pytcg.block.protocols.posix import PosixFile
 
 
 def temporary_overlay(disk: BlockDevice) -> Qcow2Device:

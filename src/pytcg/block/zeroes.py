@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytcg.block.device import ZERO_BLOCK
 from pytcg.typed import TYPE_CHECKING
-
-from .device import ZERO_BLOCK
 
 if TYPE_CHECKING:
     import mmap

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from pytcg.block.device import BlockDevice
-from pytcg.block.filters import Filter
+from pytcg.block.filters.filter import Filter
+from pytcg.cli import getopt_long
 from pytcg.typed import NoReturn
-
-from . import getopt_long
 
 
 class ToolError(Exception):

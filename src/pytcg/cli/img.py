@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 from pytcg import __version__
 from pytcg.block.device import BlockError
+from pytcg.cli.img_common import PROGRAM, TRY_HELP, Failure, HelpWanted
 from pytcg.lazy import load
-
-from .img_common import PROGRAM, TRY_HELP, Failure, HelpWanted
 
 # command: (module, function, synopsis); a module is imported when its command is run.
 COMMANDS = {

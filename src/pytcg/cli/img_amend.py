@@ -7,10 +7,9 @@ from contextlib import suppress
 from pytcg.block.create import OPTIONS, is_driver_name, options_of
 from pytcg.block.create_values import CreateValues, Option
 from pytcg.block.device import BlockError
-from pytcg.block.qcow2.device import Qcow2Device
-
-from .img_common import PROGRAM, Failure, Progress, cache_mode, open_disk, parse, usage
-from .img_create import help_wanted, option_texts, print_options
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.cli.img_common import PROGRAM, Failure, Progress, cache_mode, open_disk, parse, usage
+from pytcg.cli.img_create import help_wanted, option_texts, print_options
 
 _FROM_CREATE = ("size", "compat", "backing_file", "backing_fmt", "data_file", "data_file_raw",
                 "lazy_refcounts", "refcount_bits")
@@ -50,7 +49,7 @@ def run(argv: list[str]) -> int:
 
 
 def _amend(device: Qcow2Device, values: CreateValues, progress: Progress) -> None:
-    from pytcg.block.qcow2.amend import amend
+    from pytcg.block.formats.qcow2.amend import amend
 
     progress(0, 1)
     try:

@@ -7,8 +7,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pytcg.block.device import BlockDevice, BlockError
-
-from .img_common import (
+from pytcg.cli.img_common import (
     CACHE_MODES,
     Arguments,
     Failure,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pytcg.block.device import BlockError
-from pytcg.block.qcow2.device import Qcow2Device
-
-from .img_common import Arguments, Failure, open_disk, parse, size_argument
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.cli.img_common import Arguments, Failure, open_disk, parse, size_argument
 
 ACTIONS = ("add", "remove", "clear", "enable", "disable", "merge")
 

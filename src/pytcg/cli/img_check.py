@@ -7,9 +7,7 @@ import sys
 
 from pytcg.block.check_result import CheckError, CheckResult
 from pytcg.block.device import BlockDevice, BlockError, NotSupported
-from pytcg.typed import Any
-
-from .img_common import (
+from pytcg.cli.img_common import (
     PROGRAM,
     Failure,
     cache_mode,
@@ -19,6 +17,7 @@ from .img_common import (
     parse,
     usage,
 )
+from pytcg.typed import Any
 
 
 def run(argv: list[str]) -> int:

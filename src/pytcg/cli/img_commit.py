@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 
-from pytcg.block.convert import Copier, CopyOptions
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.jobs.convert import Copier, CopyOptions
 from pytcg.block.open import open_image
 from pytcg.block.options import protocol_of, resolve_backing
-from pytcg.block.qcow2.device import Qcow2Device
-
-from .img_common import (
+from pytcg.cli.img_common import (
     Arguments,
     Failure,
     Progress,

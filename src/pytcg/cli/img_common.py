@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from pytcg.block.device import BlockError
 from pytcg.block.open import open_image
+from pytcg.cli import getopt_long
+from pytcg.cli.program import program_name
 from pytcg.typed import TYPE_CHECKING, NoReturn
-
-from . import getopt_long
-from .program import program_name
 
 if TYPE_CHECKING:
     from pytcg.block.device import BlockDevice
@@ -86,7 +85,7 @@ def parse(argv: Sequence[str], spec: str) -> Arguments:
 
 
 def _add_object(text: str) -> None:
-    from pytcg.block.nbd.tls import TlsError, add_object
+    from pytcg.block.protocols.nbd.tls import TlsError, add_object
 
     try:
         add_object(text)

@@ -6,8 +6,7 @@ import os
 
 from pytcg.block.device import BlockDevice, BlockError, Extent
 from pytcg.block.zeroes import is_zero
-
-from .img_common import Arguments, Failure, Progress, cache_mode, open_disk, parse, usage
+from pytcg.cli.img_common import Arguments, Failure, Progress, cache_mode, open_disk, parse, usage
 
 CHUNK = 2 << 20
 SECTOR = 512

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from pytcg.block.convert import Concatenation, Copier, CopyOptions
 from pytcg.block.create import create_image, new_values, set_backing
 from pytcg.block.create_values import CreateValues
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.jobs.convert import Concatenation, Copier, CopyOptions
 from pytcg.block.open import format_class, open_image
 from pytcg.block.options import parse_keyval
-from pytcg.block.qcow2.device import Qcow2Device
-
-from .img_common import (
+from pytcg.cli.img_common import (
     PROGRAM,
     Arguments,
     Failure,
@@ -23,7 +22,7 @@ from .img_common import (
     size_argument,
     warn,
 )
-from .img_create import help_wanted, option_texts, print_create_help
+from pytcg.cli.img_create import help_wanted, option_texts, print_create_help
 
 MAX_BUFFER = 16 << 20
 _OPTIONS = ("f: O: B: F: C c e 6 o: l: S: p t: T: q n m: W U/force-share r: image-opts "
@@ -124,7 +123,7 @@ def _load_snapshot(opened: list[BlockDevice], parameter: str) -> None:
 
 def select_snapshot(device: BlockDevice, parameter: str) -> None:
     """Show an internal snapshot: ``-l ID_OR_NAME`` or ``-l snapshot.name=...``."""
-    from pytcg.block.qcow2.snapshot import load_snapshot
+    from pytcg.block.formats.qcow2.snapshot import load_snapshot
 
     wanted = parameter
     if parameter.startswith("snapshot."):

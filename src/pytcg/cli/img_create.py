@@ -14,8 +14,7 @@ from pytcg.block.create import (
 )
 from pytcg.block.create_values import Option, split_options
 from pytcg.block.device import BlockError
-
-from .img_common import Arguments, Failure, parse, size_argument, usage
+from pytcg.cli.img_common import Arguments, Failure, parse, size_argument, usage
 
 _KINDS = {"bool": "bool (on/off)", "str": "str", "size": "size", "num": "num"}
 

@@ -8,8 +8,7 @@ from pytcg.block.create import create_image, is_driver_name, new_values
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.memory import page_aligned
 from pytcg.block.open import open_image
-
-from .img_common import PROGRAM, Failure, open_disk, parse, size_argument
+from pytcg.cli.img_common import PROGRAM, Failure, open_disk, parse, size_argument
 
 SECTOR = 512
 

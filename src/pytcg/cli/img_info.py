@@ -8,13 +8,12 @@ import time
 from contextlib import suppress
 
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.formats.qcow2.device import Qcow2Device
+from pytcg.block.formats.qcow2.format import BITMAP_AUTO, BITMAP_IN_USE, Incompatible
 from pytcg.block.options import resolve_backing
-from pytcg.block.qcow2.device import Qcow2Device
-from pytcg.block.qcow2.format import BITMAP_AUTO, BITMAP_IN_USE, Incompatible
+from pytcg.cli.img_common import Failure, one_word, open_disk, output_format, parse, usage
+from pytcg.cli.sizes import human_size
 from pytcg.typed import Any
-
-from .img_common import Failure, one_word, open_disk, output_format, parse, usage
-from .sizes import human_size
 
 
 def run(argv: list[str]) -> int:
@@ -218,7 +217,7 @@ def run_snapshot(argv: list[str]) -> int:
 
 
 def _change_snapshots(device: BlockDevice, action: str, value: str) -> None:
-    from pytcg.block.qcow2 import snapshot as qcow2_snapshot
+    from pytcg.block.formats.qcow2 import snapshot as qcow2_snapshot
 
     act, verb = {
         "c": (qcow2_snapshot.create_snapshot, "create"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pytcg.block.device import BlockDevice, BlockError, Extent, merge_extents
-
-from .img_common import Failure, one_word, open_disk, output_format, parse, size_argument
+from pytcg.cli.img_common import Failure, one_word, open_disk, output_format, parse, size_argument
 
 
 def run(argv: list[str]) -> int:

@@ -6,12 +6,19 @@ import errno
 
 from pytcg.block.create import PREALLOCATION_MODES, new_values
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.measure import Measurement, measure
-from pytcg.block.qcow2.create import CreateOptions
-
-from .img_common import PROGRAM, Arguments, Failure, open_disk, output_format, parse, size_argument
-from .img_convert import select_snapshot
-from .img_create import option_texts
+from pytcg.block.formats.qcow2.create import CreateOptions
+from pytcg.block.jobs.measure import Measurement, measure
+from pytcg.cli.img_common import (
+    PROGRAM,
+    Arguments,
+    Failure,
+    open_disk,
+    output_format,
+    parse,
+    size_argument,
+)
+from pytcg.cli.img_convert import select_snapshot
+from pytcg.cli.img_create import option_texts
 
 
 def run(argv: list[str]) -> int:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 
-from pytcg.block.convert import CHUNK
 from pytcg.block.create import is_driver_name
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.jobs.convert import CHUNK
 from pytcg.block.open import open_image
 from pytcg.block.options import resolve_backing
-
-from .img_common import (
+from pytcg.cli.img_common import (
     Arguments,
     Failure,
     Progress,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pytcg.block.create_values import SIZE, CreateValues
 from pytcg.block.device import BlockError
-
-from .img_common import PROGRAM, Failure, open_disk, parse, usage
+from pytcg.cli.img_common import PROGRAM, Failure, open_disk, parse, usage
 
 SECTOR = 512
 MODES = ("off", "metadata", "falloc", "full")

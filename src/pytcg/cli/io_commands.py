@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 
 from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.formats.qcow2.device import Qcow2Device
 from pytcg.block.options import LEAVES as PROTOCOLS
-from pytcg.block.qcow2.device import Qcow2Device
 from pytcg.cli import io_debug as io_debug
 from pytcg.cli import io_read as io_read
 from pytcg.cli import io_reopen as io_reopen

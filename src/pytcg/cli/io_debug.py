@@ -10,8 +10,8 @@ from pytcg.cli.io_table import command
 from pytcg.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytcg.block.blkdebug_rules import Rules
     from pytcg.block.device import BlockDevice
+    from pytcg.block.filters.blkdebug_rules import Rules
 
 
 def _rules_below(session: Session, failure: str) -> Rules:
@@ -21,7 +21,7 @@ def _rules_below(session: Session, failure: str) -> Rules:
         device = device.file
     if device is None:
         raise CommandError(f"{failure}: {os.strerror(errno.ENOTSUP)}")
-    from pytcg.block.blkdebug import Blkdebug
+    from pytcg.block.filters.blkdebug import Blkdebug
 
     while not isinstance(device, Blkdebug):
         assert device.file is not None  # debugged nodes are Blkdebug or over one

@@ -77,7 +77,7 @@ class OpenSettings:
 
     @staticmethod
     def _copying(device: BlockDevice) -> BlockDevice:
-        from pytcg.block.copy_on_read import CopyOnRead
+        from pytcg.block.filters.copy_on_read import CopyOnRead
 
         try:
             if device.read_only:

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 
 from pytcg.block.device import BlockDevice, BlockError, NotSupported
-from pytcg.block.filters import zeroes_fast
+from pytcg.block.filters.filter import zeroes_fast
 from pytcg.cli.block_tool import unfiltered
 from pytcg.cli.io_session import (
     Arguments,

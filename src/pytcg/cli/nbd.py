@@ -15,15 +15,15 @@ import threading
 from collections.abc import Sequence
 
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.block.nbd.address import NbdAddress
-from pytcg.block.nbd.export import Export
-from pytcg.block.nbd.handshake import ClientHandshake, ExportInfo
-from pytcg.block.nbd.protocol import DEFAULT_PORT, FLAG_WORDS
-from pytcg.block.nbd.server import NbdServer, listen_tcp, listen_unix
-from pytcg.block.nbd.tls import TlsCredentials, TlsError, find_object
+from pytcg.block.formats.raw import RawDevice
 from pytcg.block.open import open_image
 from pytcg.block.options import parse_keyval
-from pytcg.block.raw import RawDevice
+from pytcg.block.protocols.nbd.address import NbdAddress
+from pytcg.block.protocols.nbd.export import Export
+from pytcg.block.protocols.nbd.handshake import ClientHandshake, ExportInfo
+from pytcg.block.protocols.nbd.protocol import DEFAULT_PORT, FLAG_WORDS
+from pytcg.block.protocols.nbd.server import NbdServer, listen_tcp, listen_unix
+from pytcg.block.protocols.nbd.tls import TlsCredentials, TlsError, find_object
 from pytcg.cli.block_tool import ToolError, UsageError, fail, warn_if_probed
 from pytcg.cli.nbd_options import TOOL, Settings, parse_settings
 
@@ -71,8 +71,8 @@ def _open_device(settings: Settings) -> BlockDevice:
 
 def _load_snapshot(device: BlockDevice, wanted: str) -> None:
     """Show an internal snapshot: ID_OR_NAME, or snapshot.id=ID / snapshot.name=NAME."""
-    from pytcg.block.qcow2.device import Qcow2Device
-    from pytcg.block.qcow2.snapshot import load_snapshot
+    from pytcg.block.formats.qcow2.device import Qcow2Device
+    from pytcg.block.formats.qcow2.snapshot import load_snapshot
 
     if wanted.startswith("snapshot."):
         given = parse_keyval(wanted)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pytcg import __version__
-from pytcg.block.nbd.protocol import DEFAULT_PORT, MAX_STRING
-from pytcg.block.nbd.tls import add_object
 from pytcg.block.open import CACHE_MODES
+from pytcg.block.protocols.nbd.protocol import DEFAULT_PORT, MAX_STRING
+from pytcg.block.protocols.nbd.tls import add_object
 from pytcg.cli.block_tool import ToolError, UsageError, parse_argv
 from pytcg.cli.program import program_name
 

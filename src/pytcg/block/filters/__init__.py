@@ -1,0 +1,1 @@
+"""Filters: nodes that pass requests on, and change or watch them."""

@@ -1,0 +1,1 @@
+"""Formats: what the bytes of an image file mean."""

@@ -1,0 +1,1 @@
+"""Jobs: what copies or measures whole disks."""

@@ -1,0 +1,1 @@
+"""Protocols: where an image's bytes come from."""

@@ -1,0 +1,69 @@
+"""The ``null-co`` and ``null-aio`` protocols: a disk that keeps nothing."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from pytcg.block.device import BlockDevice, BlockError, Extent
+from pytcg.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytcg.block.open import OpenFlags
+
+
+class NullDevice(BlockDevice):
+    """Takes every write and forgets it; what is read is zeroes, or whatever was in memory."""
+
+    def __init__(self, driver: str, size: int, *, read_zeroes: bool = False,
+                 latency: float = 0.0, read_only: bool = False) -> None:
+        """``latency`` is how long a request takes, in seconds."""
+        self.format_name = driver
+        self.filename = f"{driver}://"
+        self.read_only = read_only
+        self._size = size
+        self._read_zeroes = read_zeroes
+        self._latency = latency
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def allocated_size(self) -> int:
+        return 0
+
+    def _serve(self, offset: int, length: int, *, write: bool = False) -> None:
+        self.check_range(offset, length, write=write)
+        if self._latency:
+            time.sleep(self._latency)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._serve(offset, len(buffer))
+        if self._read_zeroes:
+            buffer[:] = bytes(len(buffer))
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
+               ) -> None:
+        self._serve(offset, len(data), write=True)
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
+                     fua: bool = False) -> None:
+        self._serve(offset, length, write=True)
+
+    def layer_status(self, offset: int, length: int) -> Extent:
+        return Extent(length, False, self._read_zeroes, offset=offset, filename=self.filename)
+
+    def flush(self) -> None:
+        self._serve(0, 0)
+
+
+def open_null(driver: str, flags: OpenFlags) -> NullDevice:
+    """Open with the options ``size``, ``latency-ns`` and ``read-zeroes``."""
+    latency = flags.take_size("latency-ns", 0)
+    if latency >> 63:
+        raise BlockError("latency-ns is invalid", errno.EINVAL)
+    flags.take("filename")
+    return NullDevice(driver, flags.take_size("size", 1 << 30),
+                      read_zeroes=flags.take_bool("read-zeroes", False), latency=latency / 1e9,
+                      read_only=flags.read_only)
