@@ -1,0 +1,1 @@
+"""Guest programs in C and what boots them: Linux programs beside QEMU and the host."""
