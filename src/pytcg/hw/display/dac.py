@@ -79,7 +79,7 @@ class Dac:
     def rgb(self) -> npt.NDArray[np.uint32]:
         """The 256 colours as 00RRGGBBh, the pixel mask applied to their numbers."""
         parts = np.frombuffer(self.colors, np.uint8).reshape(256, 3).astype(np.uint32)
-        if not self.wide:
-            parts = (parts << 2) | (parts >> 4)
-        colors = (parts[:, 0] << 16) | (parts[:, 1] << 8) | parts[:, 2]
-        return colors[np.arange(256) & self.mask]
+        full = parts if self.wide else parts << 2 | parts >> 4
+        colors = (full[:, 0] << 16 | full[:, 1] << 8 | full[:, 2]).astype(np.uint32)
+        chosen: npt.NDArray[np.uint32] = colors[np.arange(256) & self.mask]
+        return chosen

@@ -19,7 +19,8 @@ def attribute_colors(vga: Vga) -> Pixels:
     numbers = [att[n & att[Att.PLANES] & 15] & 0x3F | (select & 0x0C) << 4 for n in range(16)]
     if att[Att.MODE] & AttMode.PALETTE_5_4:
         numbers = [number & ~0x30 | (select & 3) << 4 for number in numbers]
-    return vga.dac.rgb()[numbers]
+    colors: Pixels = vga.dac.rgb()[numbers]
+    return colors
 
 
 def draw_graphics(vga: Vga, raster: Raster, lines: LineNumbers) -> Pixels:
@@ -43,7 +44,7 @@ def _planar(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """A pixel's four bits are at the same place in the four planes."""
     bits = np.unpackbits(data, axis=2).reshape(*data.shape, 8)
     numbers = bits[:, :, 0] | bits[:, :, 1] << 1 | bits[:, :, 2] << 2 | bits[:, :, 3] << 3
-    return numbers.reshape(len(data), -1)
+    return numbers.reshape(len(data), -1).astype(np.uint8)
 
 
 def _interleaved(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -51,7 +52,7 @@ def _interleaved(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     shifts = np.array([6, 4, 2, 0], np.uint8)
     low = data[:, :, :2, None] >> shifts & 3
     high = data[:, :, 2:, None] >> shifts & 3
-    return (low | high << 2).reshape(len(data), -1)
+    return (low | high << 2).reshape(len(data), -1).astype(np.uint8)
 
 
 def _cut(picture: Pixels, raster: Raster, lines: LineNumbers) -> Pixels:
@@ -80,14 +81,16 @@ def draw_vbe(vga: Vga, lines: LineNumbers) -> Pixels:
             (vga.vbe.pitch, 4),
             writeable=False,
         )
-        return rows[lines] & np.uint32(0xFFFFFF)
+        return (rows[lines] & np.uint32(0xFFFFFF)).astype(np.uint32, copy=False)
     data = memory[(begins[:, None] + np.arange(width * size)) % len(memory)]
     if depth == 8:
-        return vga.dac.rgb()[data]
-    parts = data.reshape(len(lines), width, size).astype(np.uint32)
+        indexed: Pixels = vga.dac.rgb()[data]
+        return indexed
+    parts: Pixels = data.reshape(len(lines), width, size).astype(np.uint32)
     if size >= 3:
-        return parts[:, :, 0] | parts[:, :, 1] << 8 | parts[:, :, 2] << 16
-    return _high_color(parts[:, :, 0] | parts[:, :, 1] << 8, green=6 if depth == 16 else 5)
+        return (parts[:, :, 0] | parts[:, :, 1] << 8 | parts[:, :, 2] << 16).astype(np.uint32)
+    words = (parts[:, :, 0] | parts[:, :, 1] << 8).astype(np.uint32)
+    return _high_color(words, green=6 if depth == 16 else 5)
 
 
 def _high_color(pixels: Pixels, *, green: int) -> Pixels:
@@ -95,4 +98,4 @@ def _high_color(pixels: Pixels, *, green: int) -> Pixels:
     red, middle, blue = pixels >> 5 + green & 31, pixels >> 5 & (1 << green) - 1, pixels & 31
     red, blue = red << 3 | red >> 2, blue << 3 | blue >> 2
     middle = middle << 8 - green | middle >> 2 * green - 8
-    return red << 16 | middle << 8 | blue
+    return (red << 16 | middle << 8 | blue).astype(np.uint32)

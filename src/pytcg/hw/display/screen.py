@@ -19,7 +19,14 @@ from pytcg.hw.display.registers import (
     Gfx,
     Seq,
 )
-from pytcg.hw.display.text import TextScreen, cells_at, cursor_address, draw_text, fonts, text_screen
+from pytcg.hw.display.text import (
+    TextScreen,
+    cells_at,
+    cursor_address,
+    draw_text,
+    fonts,
+    text_screen,
+)
 from pytcg.hw.display.vga import Vga
 from pytcg.hw.display.vram import PAGE_BITS
 
@@ -145,8 +152,8 @@ class VgaScreen:
         raster = self._vga_raster()
         cells, glyphs = cells_at(vga, raster.start, raster.columns + 1), fonts(vga)
         cursor = cursor_address(vga)
-        same = not everything and seen.cells is not None and seen.fonts is not None
-        if same and np.array_equal(glyphs, seen.fonts):
+        same_font = seen.fonts is not None and np.array_equal(glyphs, seen.fonts)
+        if same_font and seen.cells is not None and not everything:
             changed = self._changed_lines(raster, cells, blink, cursor)
         else:
             changed = np.ones(raster.height, np.bool_)
@@ -167,7 +174,9 @@ class VgaScreen:
         assert seen.cells is not None
         changed: npt.NDArray[np.bool_] = (cells != seen.cells).any(axis=1)
         if blink[0] != seen.blink[0]:
-            for address in {cursor, seen.cursor} - {None}:
+            for address in (cursor, seen.cursor):
+                if address is None:
+                    continue
                 distance = address - raster.start
                 changed |= (distance >= 0) & (distance <= raster.columns)
         if blink[1] != seen.blink[1] and self._vga.att[Att.MODE] & AttMode.BLINK:

@@ -48,7 +48,8 @@ def cells_at(vga: Vga, start: npt.NDArray[np.int64], columns: int) -> npt.NDArra
     """Characters and attributes from these words on: one row for each."""
     words = (start[:, None] + np.arange(columns)) % len(vga.vram.planes)
     pairs = vga.vram.bytes.view(np.uint16).reshape(-1, 2)
-    return pairs[words, 0]
+    cells: npt.NDArray[np.uint16] = pairs[words, 0]
+    return cells
 
 
 def cursor_address(vga: Vga) -> int | None:

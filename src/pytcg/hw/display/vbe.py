@@ -109,15 +109,13 @@ class Vbe:
             case Dispi.ID:
                 if ID_OLDEST <= value <= ID_NEWEST:
                     self.regs[index] = value
-            case Dispi.XRES | Dispi.YRES | Dispi.BPP | Dispi.VIRT_HEIGHT:
-                self.regs[index] = value
             case Dispi.BANK:
                 self.regs[index] = value & (self.memory_size >> BANK_BITS) - 1
-            case Dispi.VIRT_WIDTH | Dispi.X_OFFSET | Dispi.Y_OFFSET:
-                self.regs[index] = value
-                self._settle()
             case Dispi.ENABLE:
                 return self._enable(value)
+            case _ if index <= Dispi.Y_OFFSET:
+                self.regs[index] = value
+                self._settle()
         return False
 
     def _enable(self, value: int) -> bool:

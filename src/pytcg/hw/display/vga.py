@@ -224,7 +224,7 @@ class Vga:
         dots = 8 if self.seq[Seq.CLOCKING] & CLOCKING_8_DOTS else 9
         clock = DOT_CLOCKS[self.misc >> 2 & 1] >> (self.seq[Seq.CLOCKING] >> 3 & 1)
         per_line = (self.crt[Crt.H_TOTAL] + 5) * dots
-        time = per_line * vertical_total(self.crt) * NS_PER_SECOND // clock
+        time: int = per_line * vertical_total(self.crt) * NS_PER_SECOND // clock
         return time if FASTEST_FRAME <= time <= SLOWEST_FRAME else USUAL_FRAME
 
     def _status1(self) -> int:
