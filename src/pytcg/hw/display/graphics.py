@@ -30,13 +30,12 @@ def draw_graphics(vga: Vga, raster: Raster, lines: LineNumbers) -> Pixels:
     mode = vga.gfx[Gfx.MODE]
     if mode & MODE_256:
         # Four pixels in the time of eight dots.
-        pixels = vga.dac.rgb()[data.reshape(len(lines), -1)]
-        picture = np.repeat(pixels, 2, axis=1)
+        picture = np.repeat(vga.dac.rgb()[data.reshape(len(lines), -1)], 2, axis=1)
     else:
         numbers = _interleaved(data) if mode & MODE_INTERLEAVE else _planar(data)
         picture = attribute_colors(vga)[numbers]
-        if raster.double_dots:
-            picture = np.repeat(picture, 2, axis=1)
+    if raster.double_dots:
+        picture = np.repeat(picture, 2, axis=1)
     return _cut(picture, raster, lines)
 
 
