@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytcg.cli.option_values import Information, OptionError, parse_size, properties
-from pytcg.cli.options import OPTIONS, help_text, parse, serial_ports
+from pytcg.cli.system.option_values import Information, OptionError, parse_size, properties
+from pytcg.cli.system.options import OPTIONS, help_text, parse, serial_ports
 
 MIB = 1 << 20
 

@@ -33,7 +33,7 @@ def test_version() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom pytcg.cli.system import main\nmain(['-h'])\n"
+        "import sys\nfrom pytcg.cli.system.main import main\nmain(['-h'])\n"
         "heavy = {'asyncio', 'llvmlite', 'numpy', 'capstone', 'ctypes'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pytcg.cli import img
+from pytcg.cli.img import main as img
 
 QEMU_IMG = shutil.which("qemu-img")
 QEMU_IO = shutil.which("qemu-io")

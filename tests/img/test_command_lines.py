@@ -80,7 +80,7 @@ def test_a_reader_that_goes_away_is_no_error_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tool", ["img", "io", "nbd"])
 def test_a_link_to_a_program_names_it(tool: str, tmp_path: Path) -> None:
     (tmp_path / f"pytcg-{tool}").write_text(
-        f"import sys\nfrom pytcg.cli.{tool} import main\nsys.exit(main())\n"
+        f"import sys\nfrom pytcg.cli.{tool}.main import main\nsys.exit(main())\n"
     )
     (tmp_path / f"qemu-{tool}").symlink_to(f"pytcg-{tool}")
     for name in (f"qemu-{tool}", f"pytcg-{tool}"):

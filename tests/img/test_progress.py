@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytcg.block.open import open_image
-from pytcg.cli.img_common import Progress
+from pytcg.cli.img.common import Progress
 
 from .conftest import needs_qemu, pytcg_img, qemu_img, qemu_io
 

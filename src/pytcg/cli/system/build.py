@@ -1,0 +1,120 @@
+"""From options to a running machine: memory, chardevs, board, vCPU, guest."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from pytcg.chardev.base import Chardev, ChardevError, Context
+from pytcg.chardev.spec import open_chardev
+from pytcg.cli.system.option_values import Options
+from pytcg.cli.system.options import serial_ports
+from pytcg.engines import EngineError, make_vcpu
+from pytcg.exec.bus import CpuBus
+from pytcg.exec.vcpu import GuestError
+from pytcg.log import Log
+from pytcg.machine import layout
+from pytcg.machine.boot import boot_linux
+from pytcg.machine.bus import Claimed
+from pytcg.machine.linux import LinuxBoot, LoadError
+from pytcg.machine.loop import MainLoop
+from pytcg.machine.pc import Pc, PcConfig
+from pytcg.machine.runner import MachineError, Runner, Vcpu
+from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
+
+
+class StartError(Exception):
+    """The machine can't be built or can't go on; the text is for the user."""
+
+
+def build_and_run(options: Options) -> int:
+    """Run the machine the options describe; returns the process's exit status."""
+    with ExitStack() as stack:
+        try:
+            return _run(options, stack)
+        except (LoadError, ChardevError, Claimed, EngineError, MachineError, GuestError) as error:
+            raise StartError(str(error)) from error
+
+
+def _run(options: Options, stack: ExitStack) -> int:
+    assert options.kernel is not None  # the parser has seen to it
+    _check_memory(options.memory)
+    guest = LinuxBoot.open(options.kernel, options.initrd, options.append or "", options.memory)
+    log = stack.enter_context(_open_log(options))
+    loop = MainLoop()
+    stack.callback(loop.close)
+    serials = [_open(spec, f"serial{n}", stack) for n, spec in enumerate(serial_ports(options))]
+    debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
+    memory = _make_memory(options.memory)
+    config = PcConfig(options.memory, serials, debugcon or None, options.debug_exit)
+    plug = partial(_make_vcpu, options, memory, log, stack)
+    board = Pc(config, loop.clock, loop.lock, memory, plug)
+    board.boot = partial(boot_linux, guest, memory, options.memory)
+    context = Context(loop.asyncio, loop.lock, loop.stop)
+    for link in board.serial_links:
+        link.chardev.start(context, link.uart)
+    if config.debugcon is not None:
+        config.debugcon.start(context, None)
+    status = Runner(board, loop, no_reboot=options.no_reboot).run()
+    if loop.signal is not None:
+        stack.close()  # the terminal first
+        print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
+    return status
+
+
+def _check_memory(size: int) -> None:
+    if size < layout.MINIMUM:
+        raise StartError(f"-m: {size >> 10} KiB is too little memory for a guest")
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > host:
+        sizes = f"-m asks for {size >> 20} MiB, the host has {host >> 20} MiB"
+        raise StartError(f"cannot set up guest memory: {sizes}")
+
+
+def _make_memory(size: int) -> AddressMap:
+    try:
+        memory = AddressMap(RamWindow(size))
+    except RamError as error:
+        raise StartError(f"cannot set up guest memory: {error}") from error
+    for block in layout.ram_blocks(size):
+        memory.add_ram(block.physical, block.length, block.offset)
+    return memory
+
+
+def _make_vcpu(
+    options: Options, memory: AddressMap, log: Log, stack: ExitStack, bus: CpuBus
+) -> Vcpu:
+    try:
+        vcpu = make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+    except ValueError as error:  # an unknown model or feature
+        raise StartError(str(error)) from error
+    if log.enabled("stats"):
+        stack.callback(lambda: log.write(vcpu.stats.line()))
+    return vcpu
+
+
+def _open(spec: str, label: str, stack: ExitStack) -> Chardev | None:
+    """The chardev, closed when all is over; `none` means no device at all."""
+    if spec == "none":
+        return None
+    chardev = open_chardev(spec, label)
+    stack.callback(chardev.close)
+    return chardev
+
+
+@contextmanager
+def _open_log(options: Options) -> Iterator[Log]:
+    """The debug log, on stderr unless it has a file of its own."""
+    if options.log_file is None:
+        yield Log(options.log_items, sys.stderr)
+        return
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(open(options.log_file, "w", encoding="utf-8"))
+        except OSError as error:
+            name = options.log_file
+            raise StartError(f"could not open log file '{name}': {error.strerror}") from error
+        yield Log(options.log_items, stream)

@@ -1,0 +1,144 @@
+"""The command line in QEMU's spelling: the option table, and the parser it drives.
+
+QEMU's grammar is not getopt's: long options with one dash or two, every value in the next word, and
+comma-separated properties inside a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from pytcg.cli.system.option_values import (
+    Information,
+    OptionError,
+    Options,
+    must_be_none,
+    set_accel,
+    set_append,
+    set_cpu,
+    set_debugcon,
+    set_device,
+    set_initrd,
+    set_kernel,
+    set_log,
+    set_log_file,
+    set_machine,
+    set_memory,
+    set_name,
+    set_no_reboot,
+    set_nodefaults,
+    set_nographic,
+    set_serial,
+    set_smp,
+)
+
+
+class Option(NamedTuple):
+    """One row of the table; `argument` is empty for options that take none."""
+
+    names: str
+    argument: str
+    apply: Callable[[Options, str], None]
+    help: str
+
+
+def _version(options: Options, text: str) -> None:
+    from pytcg import __version__
+
+    del options, text
+    raise Information(f"pytcg emulator version {__version__}\n")
+
+
+def _help(options: Options, text: str) -> None:
+    del options, text
+    raise Information(help_text())
+
+
+OPTIONS: Final = (
+    Option("h help", "", _help, "display this help and exit"),
+    Option("version", "", _version, "display the version and exit"),
+    Option("machine M", "[type=]pc", set_machine, "select the machine (-machine help lists them)"),
+    Option("cpu", "NAME[,+feature,-feature]", set_cpu, "select the CPU (-cpu help lists them)"),
+    Option("accel", "[accel=]tcg[,tier=threaded|python]", set_accel, "select the engine"),
+    Option("smp", "[cpus=]1", set_smp, "number of CPUs"),
+    Option(
+        "m", "[size=]MEGS", set_memory, "guest memory, 128 MiB if not given; K, M, G and T work"
+    ),
+    Option("name", "STRING", set_name, "name of the guest"),
+    Option("device", "DRIVER[,property=value...]", set_device, "add a device (-device help)"),
+    Option("kernel", "BZIMAGE", set_kernel, "boot this Linux kernel"),
+    Option("append", "CMDLINE", set_append, "its command line"),
+    Option("initrd", "FILE", set_initrd, "its initial ramdisk"),
+    Option("serial", "CHARDEV", set_serial, "connect the next serial port (up to four)"),
+    Option("debugcon", "CHARDEV", set_debugcon, "connect the debug console at port 0xe9"),
+    Option("nographic", "", set_nographic, "first serial port on the terminal, Ctrl-A h helps"),
+    Option("display", "none", must_be_none("display", "display"), "there is none"),
+    Option("vga", "none", must_be_none("vga", "display"), "there is none"),
+    Option("monitor", "none", must_be_none("monitor", "monitor"), "there is none"),
+    Option("parallel", "none", must_be_none("parallel", "parallel port"), "there is none"),
+    Option("net", "none", must_be_none("net", "network"), "there is none"),
+    Option("nic", "none", must_be_none("nic", "network"), "there is none"),
+    Option("nodefaults", "", set_nodefaults, "no serial port unless asked for"),
+    Option("no-reboot", "", set_no_reboot, "exit instead of rebooting"),
+    Option("d", "ITEM[,...]", set_log, "log items (-d help lists them)"),
+    Option("D", "FILE", set_log_file, "write the log there instead of to stderr"),
+)
+BY_NAME: Final = {name: option for option in OPTIONS for name in option.names.split()}
+
+USAGE: Final = "usage: pytcg-system-x86_64 [options]\n\n"
+NOTES: Final = """
+CHARDEV is stdio, mon:stdio (with Ctrl-A escapes), file:PATH, pty, null or none.
+There is no display: without -serial the first serial port is on the terminal, as with -nographic.
+"""
+
+
+def help_text() -> str:
+    """What -h prints: made from the table."""
+    rows = []
+    for option in OPTIONS:
+        left = " or ".join(f"-{name}" for name in option.names.split())
+        left = f"{left} {option.argument}".rstrip()
+        gap = "  " if len(left) < 30 else "\n" + " " * 32
+        rows.append(f"{left:<30}{gap}{option.help}\n")
+    return USAGE + "".join(rows) + NOTES
+
+
+def parse(words: Sequence[str]) -> Options:
+    """The options of a command line; OptionError says what is wrong, Information what was asked."""
+    options = Options()
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-") or word == "-":
+            raise OptionError(f"{word}: there are no disk drives yet")
+        name = word[2:] if word.startswith("--") else word[1:]
+        option = BY_NAME.get(name)
+        if option is None:
+            raise OptionError(f"{word}: invalid option")
+        value = ""
+        if option.argument:
+            following = next(rest, None)
+            if following is None:
+                raise OptionError(f"{word}: requires an argument")
+            value = following
+        option.apply(options, value)
+    _check(options)
+    return options
+
+
+def _check(options: Options) -> None:
+    if options.kernel is None:
+        for name in ("initrd", "append"):
+            if getattr(options, name) is not None:
+                raise OptionError(f"-{name} only allowed with -kernel option")
+        raise OptionError("nothing to boot: there is no firmware yet, use -kernel")
+
+
+def serial_ports(options: Options) -> list[str]:
+    """The chardevs of the serial ports: on the terminal unless something else was asked for."""
+    if options.serial or not options.defaults:
+        ports = list(options.serial)
+        if options.nographic and not ports:
+            ports = ["mon:stdio"]
+        return ports
+    return ["mon:stdio"]
