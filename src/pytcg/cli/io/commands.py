@@ -13,6 +13,10 @@ from pytcg.block.formats.qcow2.device import Qcow2Device
 from pytcg.block.options import LEAVES as PROTOCOLS
 from pytcg.cli.block_tool import unfiltered
 from pytcg.cli.img.info import describe, human_lines
+from pytcg.cli.io import debug as debug
+from pytcg.cli.io import read as read
+from pytcg.cli.io import reopen as reopen
+from pytcg.cli.io import write as write
 from pytcg.cli.io.report import size_text
 from pytcg.cli.io.session import (
     TOOL,
