@@ -17,6 +17,9 @@ class FakeMemory:
     def write(self, physical: int, data: bytes) -> None:
         self.stores[physical] = data
 
+    def read(self, physical: int, length: int) -> bytes:
+        return self.stores[physical][:length]
+
 
 class FakeVcpu:
     """A vCPU whose guest program is a Python function: it returns to leave `run`."""

@@ -31,6 +31,37 @@ class PortHandlers(NamedTuple):
     write: Callable[[int], None]
 
 
+class MmioRegion(NamedTuple):
+    """A device at a range of physical addresses: read(offset, size), write(offset, size, value)."""
+
+    base: int
+    length: int
+    read: Callable[[int, int], int]
+    write: Callable[[int, int, int], None]
+
+
+class Windows:
+    """Ranges that come and go: base address registers. The one mapped last answers."""
+
+    def __init__(self) -> None:
+        self._windows: dict[object, MmioRegion] = {}
+
+    def map(self, key: object, region: MmioRegion) -> None:
+        """Let the region answer, until `unmap`."""
+        self._windows[key] = region
+
+    def unmap(self, key: object) -> None:
+        """Take away what was mapped under this key."""
+        del self._windows[key]
+
+    def find(self, address: int, size: int) -> MmioRegion | None:
+        """The window that holds the whole access."""
+        for region in reversed(self._windows.values()):
+            if region.base <= address and address + size <= region.base + region.length:
+                return region
+        return None
+
+
 def _byte_handlers(device: ByteDevice, reg: int) -> PortHandlers:
     return PortHandlers(lambda: device.read(reg), lambda value: device.write(reg, value))
 
@@ -41,6 +72,16 @@ class PortBus:
     def __init__(self) -> None:
         # One dictionary look-up finds a bound handler: a guest polls its UART a lot.
         self._handlers: dict[tuple[int, int], PortHandlers] = {}
+        self._windows = Windows()
+
+    def map_window(self, key: object, base: int, length: int, read: Callable[[int, int], int],
+                   write: Callable[[int, int, int], None]) -> None:
+        """Let a window answer what nothing fixed does; `unmap_window` with its key ends that."""
+        self._windows.map(key, MmioRegion(base, length, read, write))
+
+    def unmap_window(self, key: object) -> None:
+        """Take a window away."""
+        self._windows.unmap(key)
 
     def attach(self, device: ByteDevice, port: int, *, count: int, first: int = 0) -> None:
         """Byte registers first, first + 1, … of the device at port, port + 1, …."""
@@ -57,6 +98,8 @@ class PortBus:
         """IN: ports that nobody answers read all ones."""
         if found := self._handlers.get((port, size)):
             return found.read()
+        if window := self._windows.find(port, size):
+            return window.read(port - window.base, size)
         if size == 1:
             return 0xFF
         half = size // 2
@@ -67,19 +110,12 @@ class PortBus:
         """OUT: ports that nobody answers swallow the value."""
         if found := self._handlers.get((port, size)):
             found.write(value)
+        elif window := self._windows.find(port, size):
+            window.write(port - window.base, size, value)
         elif size > 1:
             half = size // 2
             self.write(port, half, value & ((1 << half * 8) - 1))
             self.write((port + half) % PORTS, half, value >> (half * 8))
-
-
-class MmioRegion(NamedTuple):
-    """A device at a range of physical addresses: read(offset, size), write(offset, size, value)."""
-
-    base: int
-    length: int
-    read: Callable[[int, int], int]
-    write: Callable[[int, int, int], None]
 
 
 class MmioBus:
@@ -87,6 +123,16 @@ class MmioBus:
 
     def __init__(self) -> None:
         self._pages: dict[int, MmioRegion] = {}
+        self._windows = Windows()
+
+    def map_window(self, key: object, base: int, length: int, read: Callable[[int, int], int],
+                   write: Callable[[int, int, int], None]) -> None:
+        """Let a window answer what nothing fixed does; `unmap_window` with its key ends that."""
+        self._windows.map(key, MmioRegion(base, length, read, write))
+
+    def unmap_window(self, key: object) -> None:
+        """Take a window away."""
+        self._windows.unmap(key)
 
     def attach(self, region: MmioRegion) -> None:
         """Let the region answer for every page it touches."""
@@ -97,13 +143,13 @@ class MmioBus:
 
     def read(self, address: int, size: int) -> int:
         """Load: addresses that nobody answers read all ones."""
-        region = self._pages.get(address >> 12)
+        region = self._pages.get(address >> 12) or self._windows.find(address, size)
         if region is None or address - region.base + size > region.length:
             return (1 << size * 8) - 1
         return region.read(address - region.base, size)
 
     def write(self, address: int, size: int, value: int) -> None:
         """Store: addresses that nobody answers swallow the value."""
-        region = self._pages.get(address >> 12)
+        region = self._pages.get(address >> 12) or self._windows.find(address, size)
         if region is not None and address - region.base + size <= region.length:
             region.write(address - region.base, size, value)

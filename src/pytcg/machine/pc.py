@@ -1,4 +1,4 @@
-"""The `pc` board: a PC of the AT kind with local APIC, I/O APIC and ACPI, and an empty PCI bus.
+"""The `pc` board: a PC of the AT kind with local APIC, I/O APIC and ACPI, and a PCI bus.
 
 Wiring only: which chips there are and how they are connected. Every number is in `pc_map`. There is
 no BIOS: what one would leave behind, `firmware` does after each reset.
@@ -35,14 +35,14 @@ from pytcg.hw.core.mc146818 import Mc146818
 from pytcg.hw.core.uart16550 import Uart16550
 from pytcg.hw.input.i8042 import I8042
 from pytcg.hw.line import Line
+from pytcg.hw.pci.bus import ConfigMechanism1, PciBus
 from pytcg.hw.state import Chip
 from pytcg.machine import acpi, firmware
 from pytcg.machine import pc_map as at
 from pytcg.machine.bus import MmioBus, MmioRegion, PortBus, PortHandlers
 from pytcg.machine.cpu_bus import PcCpuBus
 from pytcg.machine.layout import low_memory_end
-from pytcg.machine.linux import Memory
-from pytcg.machine.pci_hole import EmptyPciBus
+from pytcg.machine.pci_host import GuestMemory, PciSpaces, deliver_message
 from pytcg.machine.runner import Event, PowerRequest, Vcpu
 from pytcg.machine.wires import OrGate, and_gate
 
@@ -76,7 +76,7 @@ class Pc:
         config: PcConfig,
         clock: Clock,
         lock: threading.RLock,
-        memory: Memory,
+        memory: GuestMemory,
         make_vcpu: Callable[[CpuBus], Vcpu],
     ) -> None:
         self.config = config
@@ -95,6 +95,7 @@ class Pc:
             gate.out.connect(partial(self._drive_irq, irq))
         self._make_timers()
         self._make_power_control()
+        self._make_pci()
         self.serial_links = self._make_serial_ports()
         self._make_debug_devices()
 
@@ -235,11 +236,20 @@ class Pc:
         self._connect_irq(self.pm.sci, at.IRQ_SCI)
         self._attach_pm()
         self.ports.attach(self._add(ApmControl(self.pm)), at.APM_CONTROL, count=2)
-        self.pci = EmptyPciBus()
-        address = PortHandlers(self.pci.read_address, self.pci.write_address)
+
+    def _make_pci(self) -> None:
+        spaces = PciSpaces(self.ports, self.mmio, self.memory)
+        self.pci = PciBus(spaces, spaces, partial(deliver_message, self.apic_bus.deliver))
+        access = self._add(ConfigMechanism1(self.pci))
+        address = PortHandlers(access.read_address, access.write_address)
         self.ports.attach_port(address, at.PCI_ADDRESS, size=4)
-        data = PortHandlers(self.pci.read_data, self.pci.write_data)
-        self.ports.attach_port(data, at.PCI_DATA, size=4)
+        for size in (1, 2, 4):
+            for offset in range(0, 4, size):
+                handlers = PortHandlers(
+                    partial(access.read_data, offset, size),
+                    partial(access.write_data, offset, size),
+                )
+                self.ports.attach_port(handlers, at.PCI_DATA + offset, size=size)
 
     def _attach_pm(self) -> None:
         """The PM timer must be read at once: its registers are attached at each width."""
