@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pytcg.exec.layout import RECORD_SIZE
@@ -91,11 +93,9 @@ class _Instruction:
             t.raise_if(t.ld_env("cpl").ne(0), Vector.GP, 0)
         operands = [self._operand(code) for code in row.operands]
         lowering = LOWERINGS[row.mnemonic]
-        result = self._lower(lowering.function, lowering.dst, operands)
+        self._lower(lowering.function, lowering.dst, operands)
         if t.b.block.closed:
             return
-        if result is not None:
-            t.write(operands[0], result)
         t.flags.commit()
         if fall_through:
             return
@@ -106,19 +106,27 @@ class _Instruction:
         else:
             t.next()
 
-    def _lower(self, function: Any, dst: str, operands: list[Operand]) -> Value | None:
+    def _lower(self, function: Any, dst: str, operands: list[Operand]) -> None:
+        """Load the operands, lower, write the result back: all by ``dst`` (see `Lowering`)."""
         if dst == "raw":
             function(self.t, *operands)
-            return None
-        values = [self._value(op) for op in (operands[1:] if dst == "w" else operands)]
-        result = function(self.t, *values)
-        assert result is None or isinstance(result, Value), self.row
-        if (result is not None) != (dst != "r" and bool(operands)):
+            return
+        if dst == "r" or not operands:
+            result = function(self.t, *[self.t.read(op) for op in operands])
+            if result is not None:
+                raise TypeError(f"{self.row}: lowering returned {result!r} for dst={dst!r}")
+            return
+        first, *others = operands
+        values = []
+        write_back: Callable[[Value], None] = partial(self.t.write, first)
+        if dst == "rw":
+            value, write_back = self.t.modify(first)
+            values.append(value)
+        result = function(self.t, *values, *[self.t.read(op) for op in others])
+        if not isinstance(result, Value):
             raise TypeError(f"{self.row}: lowering returned {result!r} for dst={dst!r}")
-        return result
-
-    def _value(self, op: Operand) -> Value:
-        return self.t.read(op)
+        if not self.t.b.block.closed:
+            write_back(result)
 
     # Operands ----------------------------------------------------------------------------------
 

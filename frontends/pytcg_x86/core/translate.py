@@ -6,7 +6,7 @@ never asks which register or which immediate it has, only reads and writes `Oper
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,8 @@ _LOADS = {8: access.load_u8, 16: access.load_u16, 32: access.load_u32, 64: acces
           128: access.load_u128}  # fmt: skip
 _STORES = {8: access.store_u8, 16: access.store_u16, 32: access.store_u32, 64: access.store_u64,
            128: access.store_u128}  # fmt: skip
+_MODIFIES = {8: access.modify_u8, 16: access.modify_u16, 32: access.modify_u32,
+             64: access.modify_u64, 128: access.modify_u128}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,12 @@ class Translator:
             value = value.zext(Type.I64)
         self.b.st(value, op.where)
 
+    def modify(self, op: Operand) -> tuple[Value, Callable[[Value], None]]:
+        """The operand's value, and what writes it back; in memory both are one write access."""
+        if op.kind == "mem":
+            return self.modify_at(op.bits, self.address(op.bits, write=True))
+        return self.read(op), lambda value: self.write(op, value)
+
     # Memory ------------------------------------------------------------------------------------
 
     def offset(self) -> Value:
@@ -222,6 +230,31 @@ class Translator:
 
     def store(self, bits: int, linear: Value, value: Value) -> None:
         self.call(_STORES[bits], self.env, linear, value)
+
+    def modify_at(self, bits: int, linear: Value) -> tuple[Value, Callable[[Value], None]]:
+        """Guest memory at a linear address, and what stores there: one probe, for writing.
+
+        All faults come here, before the load, and are a write's (as on hardware); the store that
+        follows has none left.
+        """
+        b, type_ = self.b, INT_OF_BITS[bits]
+        where = self.call(_MODIFIES[bits], self.env, linear)
+        assert where is not None
+        plain, old = where.ne(access.NOT_RAM), b.local(type_, "old")
+
+        def choose(fast: Callable[[], None], slow: Callable[[], None]) -> None:
+            blocks = [b.new_block(hint) for hint in ("plain", "slow", "modified")]
+            b.brif(plain, blocks[0], blocks[1], likely=True)
+            for block, body in zip(blocks, (fast, slow), strict=False):
+                b.place(block)
+                body()
+                b.br(blocks[2])
+            b.place(blocks[2])
+
+        choose(lambda: b.set(old, b.ld(type_, self.ram, where)),
+               lambda: b.set(old, self.load(bits, linear)))  # fmt: skip
+        return b.get(old), lambda value: choose(lambda: b.st(value, self.ram, where),
+                                                lambda: self.store(bits, linear, value))
 
     # Stack -------------------------------------------------------------------------------------
 

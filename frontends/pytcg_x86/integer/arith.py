@@ -119,14 +119,15 @@ def neg(t: Translator, dst: Value) -> Value:
 @lower("XADD", dst="raw")
 def xadd(t: Translator, dst: Operand, src: Operand) -> None:
     """XADD: TEMP := SRC + DEST; SRC := DEST; DEST := TEMP (SDM vol. 2D)."""
-    old, addend = t.read(dst), t.read(src)
+    old, write_back = t.modify(dst)
+    addend = t.read(src)
     result = old + addend
     # SRC first: when both name one register it ends with the sum. A store, which may fault,
     # must come before any register changes.
     if dst.is_memory:
-        t.write(dst, result)
+        write_back(result)
         t.write(src, old)
     else:
         t.write(src, old)
-        t.write(dst, result)
+        write_back(result)
     t.flags.add(result, old, addend)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
 from pytcg_native import native, u32, u64
@@ -55,12 +57,11 @@ class _BitString:
         bits = self.dst.bits
         return self.t.load(bits, self.t.address_at(self.offset, bits))
 
-    def write(self, value: Value) -> None:
+    def modify(self) -> tuple[Value, Callable[[Value], None]]:
         if self.offset is None:
-            self.t.write(self.dst, value)
-            return
+            return self.t.modify(self.dst)
         bits = self.dst.bits
-        self.t.store(bits, self.t.address_at(self.offset, bits, write=True), value)
+        return self.t.modify_at(bits, self.t.address_at(self.offset, bits, write=True))
 
 
 @lower("BT", dst="raw")
@@ -72,9 +73,9 @@ def bt(t: Translator, dst: Operand, index: Operand) -> None:
 
 def _modify(t: Translator, dst: Operand, index: Operand, op: str) -> None:
     place = _BitString(t, dst, index)
-    word = place.read()
+    word, write_back = place.modify()
     mask = t.const(1, dst.bits) << place.bit
-    place.write(t.b.op(op, word, ~mask if op == "and" else mask))
+    write_back(t.b.op(op, word, ~mask if op == "and" else mask))
     t.flags.put(cf=(word >> place.bit).trunc(Type.I1))
 
 

@@ -73,8 +73,9 @@ def movsx(t: Translator, src: Value) -> Value:
 @lower("XCHG", dst="raw")
 def xchg(t: Translator, dst: Operand, src: Operand) -> None:
     """XCHG: DEST and SRC swapped; the memory store, which may fault, first (SDM vol. 2D)."""
-    left, right = t.read(dst), t.read(src)
-    t.write(dst, right)
+    left, write_back = t.modify(dst)
+    right = t.read(src)
+    write_back(right)
     t.write(src, left)
 
 
@@ -136,10 +137,11 @@ def cmpxchg(t: Translator, dst: Operand, src: Operand) -> None:
     DEST is written in both cases, as the bus sees it: a read-only page faults either way.
     """
     accumulator = t.reg(0, dst.bits)
-    old, new, expected = t.read(dst), t.read(src), t.read(accumulator)
+    old, write_back = t.modify(dst)
+    new, expected = t.read(src), t.read(accumulator)
     equal = expected.eq(old)
     if dst.is_memory:
-        t.write(dst, t.b.select(equal, new, old))
+        write_back(t.b.select(equal, new, old))
     else:
         merged(t, dst, equal, new)
     merged(t, accumulator, equal ^ 1, old)
@@ -154,9 +156,9 @@ def cmpxchg8b(t: Translator, dst: Operand) -> None:
     if half == 64:
         t.raise_if((t.offset() & 15).ne(0), Vector.GP, 0)
     expected, new = (_joined(t, half, wide, high, low) for high, low in ((2, 0), (1, 3)))
-    old = t.load(2 * half, t.address(2 * half))
+    old, write_back = t.modify_at(2 * half, t.address(2 * half, write=True))
     equal = expected.eq(old)
-    t.store(2 * half, t.address(2 * half, write=True), t.b.select(equal, new, old))
+    write_back(t.b.select(equal, new, old))
     differs = equal ^ 1
     merged(t, t.reg(0, half), differs, old.trunc(dst.type))
     merged(t, t.reg(2, half), differs, (old >> half).trunc(dst.type))

@@ -80,9 +80,10 @@ def _shift_flags(t: Translator, result: Value, carry: Value, overflow: Value) ->
 def shl(t: Translator, dst: Operand, amount: Operand) -> None:
     """SAL/SHL: CF is the last bit shifted out, OF the change of sign (SDM vol. 2B)."""
     count = _count(t, amount, dst.bits)
-    value = t.read(dst).zext(count.type)
+    old, write_back = t.modify(dst)
+    value = old.zext(count.type)
     result = (value << count).trunc(dst.type)
-    t.write(dst, result)
+    write_back(result)
     with _flags_if(t, count):
         carry = _bit0((value << (count - 1)) >> (dst.bits - 1))
         _shift_flags(t, result, carry, _top(result) ^ carry)
@@ -92,10 +93,10 @@ def shl(t: Translator, dst: Operand, amount: Operand) -> None:
 def shr(t: Translator, dst: Operand, amount: Operand) -> None:
     """SHR: CF is the last bit shifted out, OF the old sign (SDM vol. 2B)."""
     count = _count(t, amount, dst.bits)
-    old = t.read(dst)
+    old, write_back = t.modify(dst)
     value = old.zext(count.type)
     result = (value >> count).trunc(dst.type)
-    t.write(dst, result)
+    write_back(result)
     with _flags_if(t, count):
         _shift_flags(t, result, _bit0(value >> (count - 1)), _top(old))
 
@@ -104,9 +105,10 @@ def shr(t: Translator, dst: Operand, amount: Operand) -> None:
 def sar(t: Translator, dst: Operand, amount: Operand) -> None:
     """SAR: CF is the last bit shifted out, OF 0 (SDM vol. 2B)."""
     count = _count(t, amount, dst.bits)
-    value = t.read(dst).sext(count.type)
+    old, write_back = t.modify(dst)
+    value = old.sext(count.type)
     result = value.ashr(count).trunc(dst.type)
-    t.write(dst, result)
+    write_back(result)
     with _flags_if(t, count):
         _shift_flags(t, result, _bit0(value.ashr(count - 1)), t.b.const(0, Type.I1))
 
@@ -115,8 +117,9 @@ def sar(t: Translator, dst: Operand, amount: Operand) -> None:
 def rol(t: Translator, dst: Operand, amount: Operand) -> None:
     """ROL: CF is the result's lowest bit (SDM vol. 2B)."""
     count = _count(t, amount, dst.bits)
-    result = t.b.op("rotl", t.read(dst), count.trunc(dst.type))
-    t.write(dst, result)
+    old, write_back = t.modify(dst)
+    result = t.b.op("rotl", old, count.trunc(dst.type))
+    write_back(result)
     with _flags_if(t, count):
         carry = _bit0(result)
         t.flags.put(cf=carry, of=_top(result) ^ carry)
@@ -126,21 +129,21 @@ def rol(t: Translator, dst: Operand, amount: Operand) -> None:
 def ror(t: Translator, dst: Operand, amount: Operand) -> None:
     """ROR: CF is the result's highest bit (SDM vol. 2B)."""
     count = _count(t, amount, dst.bits)
-    result = t.b.op("rotr", t.read(dst), count.trunc(dst.type))
-    t.write(dst, result)
+    old, write_back = t.modify(dst)
+    result = t.b.op("rotr", old, count.trunc(dst.type))
+    write_back(result)
     with _flags_if(t, count):
         carry = _top(result)
         t.flags.put(cf=carry, of=carry ^ _second(result))
 
 
-def _rotate_carry(t: Translator, dst: Operand, count: Value, *, left: bool) -> Value:
+def _rotate_carry(t: Translator, old: Value, count: Value, *, left: bool) -> Value:
     """The operand with CF above it, rotated by ``count`` (modulo 9 and 17 for bytes and words)."""
-    size = dst.bits + 1
-    if dst.bits < 32:
+    size = old.bits + 1
+    if old.bits < 32:
         count = t.b.op("urem", count, t.b.const(size, count.type))
     rest = size - count
-    value = t.read(dst).zext(count.type)
-    value = value | (t.flags.cf().zext(count.type) << dst.bits)
+    value = old.zext(count.type) | (t.flags.cf().zext(count.type) << old.bits)
     up, down = (count, rest) if left else (rest, count)
     return (value << up) | (value >> down)
 
@@ -149,9 +152,10 @@ def _rotate_carry(t: Translator, dst: Operand, count: Value, *, left: bool) -> V
 def rcl(t: Translator, dst: Operand, amount: Operand) -> None:
     """RCL: rotate CF:DEST to the left (SDM vol. 2B)."""
     count = _count(t, amount, dst.bits)
-    rotated = _rotate_carry(t, dst, count, left=True)
+    old, write_back = t.modify(dst)
+    rotated = _rotate_carry(t, old, count, left=True)
     result = rotated.trunc(dst.type)
-    t.write(dst, result)
+    write_back(result)
     with _flags_if(t, count):
         carry = _bit0(rotated >> dst.bits)
         t.flags.put(cf=carry, of=_top(result) ^ carry)
@@ -161,9 +165,10 @@ def rcl(t: Translator, dst: Operand, amount: Operand) -> None:
 def rcr(t: Translator, dst: Operand, amount: Operand) -> None:
     """RCR: rotate CF:DEST to the right (SDM vol. 2B)."""
     count = _count(t, amount, dst.bits)
-    rotated = _rotate_carry(t, dst, count, left=False)
+    old, write_back = t.modify(dst)
+    rotated = _rotate_carry(t, old, count, left=False)
     result = rotated.trunc(dst.type)
-    t.write(dst, result)
+    write_back(result)
     with _flags_if(t, count):
         carry = _bit0(rotated >> dst.bits)
         t.flags.put(cf=carry, of=_top(result) ^ _second(result))
@@ -177,14 +182,15 @@ def shld(t: Translator, dst: Operand, src: Operand, amount: Operand) -> None:
     """
     bits = dst.bits
     count = _count(t, amount, bits)
-    old, filler = t.read(dst), t.read(src).zext(count.type)
+    old, write_back = t.modify(dst)
+    filler = t.read(src).zext(count.type)
     pair = (old.zext(count.type) << bits) | filler
     total = 2 * bits
     if bits == 16:
         pair = (pair << bits) | old.zext(count.type)
         total = 48
     result = ((pair << count) >> (total - bits)).trunc(dst.type)
-    t.write(dst, result)
+    write_back(result)
     with _flags_if(t, count):
         carry = _bit0((pair << (count - 1)) >> (total - 1))
         _shift_flags(t, result, carry, _top(old) ^ _top(result))
@@ -195,12 +201,13 @@ def shrd(t: Translator, dst: Operand, src: Operand, amount: Operand) -> None:
     """SHRD: shift DEST right, filling from SRC's low end (SDM vol. 2B)."""
     bits = dst.bits
     count = _count(t, amount, bits)
-    old, filler = t.read(dst), t.read(src).zext(count.type)
+    old, write_back = t.modify(dst)
+    filler = t.read(src).zext(count.type)
     chain = (filler << bits) | old.zext(count.type)
     if bits == 16:
         chain = (old.zext(count.type) << 32) | chain
     result = (chain >> count).trunc(dst.type)
-    t.write(dst, result)
+    write_back(result)
     with _flags_if(t, count):
         carry = _bit0(chain >> (count - 1))
         _shift_flags(t, result, carry, _top(old) ^ _top(result))

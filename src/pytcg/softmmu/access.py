@@ -297,6 +297,67 @@ def store_u128(env: ExecEnv, address: u64, value: u128) -> None:
         store_slow(env, address + 8, 8, u64(value >> 64))
 
 
+# Read-modify-write -----------------------------------------------------------------------------
+
+
+@native
+def modify_slow(env: ExecEnv, address: u64, size: u64) -> u64:
+    """See `modify_u8`: what a probe did not find in the TLB, or crosses a page."""
+    probe_write(env, address, size)
+    entry: TlbEntry = tlb_entry(env, address)
+    if entry.write == (address + (size - 1)) & PAGE_MASK:
+        return address + entry.addend
+    return NOT_RAM
+
+
+@native(inline=True)
+def modify_u8(env: ExecEnv, address: u64) -> u64:
+    """One probe for a load and the store that follows: faults are those of a write.
+
+    The result is the place in the RAM window for both, or NOT_RAM if they have to go by the slow
+    paths (a device, ROM, a page with translated code, two pages), which can't fault any more.
+    """
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == address & PAGE_MASK):
+        return address + entry.addend
+    return modify_slow(env, address, 1)
+
+
+@native(inline=True)
+def modify_u16(env: ExecEnv, address: u64) -> u64:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 1) & PAGE_MASK):
+        return address + entry.addend
+    return modify_slow(env, address, 2)
+
+
+@native(inline=True)
+def modify_u32(env: ExecEnv, address: u64) -> u64:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 3) & PAGE_MASK):
+        return address + entry.addend
+    return modify_slow(env, address, 4)
+
+
+@native(inline=True)
+def modify_u64(env: ExecEnv, address: u64) -> u64:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 7) & PAGE_MASK):
+        return address + entry.addend
+    return modify_slow(env, address, 8)
+
+
+@native(inline=True)
+def modify_u128(env: ExecEnv, address: u64) -> u64:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 15) & PAGE_MASK):
+        return address + entry.addend
+    return modify_slow(env, address, 16)
+
+
+# Sizes known at run time -----------------------------------------------------------------------
+
+
 @native
 def load_sized(env: ExecEnv, address: u64, size: u32) -> u64:
     """A load of 1, 2, 4 or 8 bytes, zero-extended."""
