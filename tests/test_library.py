@@ -122,8 +122,8 @@ def test_a_real_mode_selector_brings_its_base() -> None:
 def test_wrong_uses_are_typed_errors() -> None:
     with pytest.raises(CpuError, match="no mode 'huge'"):
         Cpu("huge")
-    with pytest.raises(CpuError, match="no engine 'jit'"):
-        Cpu(engine="jit")
+    with pytest.raises(CpuError, match="no engine 'fast'"):
+        Cpu(engine="fast")
     cpu = Cpu()
     with pytest.raises(CpuError, match="whole pages"):
         cpu.map(0x123, 0x1000)

@@ -14,6 +14,7 @@ from pytcg.ir.blocks import Block, Function, Local, Op, Value
 from pytcg.ir.ops import FLOATS, Type
 
 THREADED = "preserve_nonecc"
+_COLD = "preserve_mostcc"
 _PREDICATES = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
 _PLAIN = {"add", "sub", "mul", "udiv", "urem", "sdiv", "srem", "and", "or", "xor"}
 # Floating point is LLVM's constrained kind: the guest's MXCSR is the host's while guest code runs.
@@ -27,6 +28,8 @@ _LANE_PLAIN = {"vadd": "add", "vsub": "sub", "vmul": "mul"}
 _LANE_INTRINSIC = {"vadds": "sadd.sat", "vaddus": "uadd.sat", "vsubs": "ssub.sat",
                    "vsubus": "usub.sat", "vmins": "smin", "vmaxs": "smax", "vminu": "umin",
                    "vmaxu": "umax"}  # fmt: skip
+_PAIR = "<2 x i64>"
+"""What a 128-bit value is where it must stay in a vector register."""
 _LANE_FLOAT = {"vfadd": "fadd", "vfsub": "fsub", "vfmul": "fmul", "vfdiv": "fdiv"}
 
 
@@ -95,10 +98,12 @@ class _Emitter:
 
     def emit(self) -> str:
         f = self.function
-        params = ", ".join(f"{_ty(p.type)} %v{p.id}" for p in f.params)
-        convention = f"{THREADED} " if f.threaded else ""
+        alias = " noalias" if f.region else ""
+        params = ", ".join(f"{_ty(p.type)}{alias} %v{p.id}" for p in f.params)
+        convention = f"{THREADED} " if f.threaded else f"{_COLD} " if f.cold else ""
         for local in f.locals:
-            self.lines.append(f"  %l{local.id} = alloca {_ty(local.type)}")
+            type_ = _PAIR if local.vector else _ty(local.type)
+            self.lines.append(f"  %l{local.id} = alloca {type_}")
         self.lines.append(f"  br label %{f.blocks[0].label}")
         for block in f.blocks:
             self.lines.append(f"{block.label}:")
@@ -225,6 +230,21 @@ class _Emitter:
         value, pointer = op.args
         self.lines.append(f"  store {self.typed(value)}, ptr {self.val(pointer)}, align 1")
 
+    def _op_ldg(self, op: Op) -> None:
+        pointer = self.val(op.args[0])
+        if op.type_attr() is Type.I128:
+            wide = self.temp(f"load volatile {_PAIR}, ptr {pointer}, align 1")
+            self.out(op, f"bitcast {_PAIR} {wide} to i128")
+        else:
+            self.out(op, f"load volatile {_ty(op.type_attr())}, ptr {pointer}, align 1")
+
+    def _op_stg(self, op: Op) -> None:
+        value, pointer = op.args
+        text = self.typed(value)
+        if value.type is Type.I128:
+            text = f"{_PAIR} " + self.temp(f"bitcast {text} to {_PAIR}")
+        self.lines.append(f"  store volatile {text}, ptr {self.val(pointer)}, align 1")
+
     def _op_fill(self, op: Op) -> None:
         pointer, byte, size = (self.typed(a) for a in op.args)
         name = "llvm.memset.p0.i64"
@@ -234,20 +254,29 @@ class _Emitter:
     def _op_get(self, op: Op) -> None:
         local = op.attrs["local"]
         assert isinstance(local, Local)
-        self.out(op, f"load {_ty(local.type)}, ptr %l{local.id}")
+        if local.vector:
+            pair = self.temp(f"load {_PAIR}, ptr %l{local.id}")
+            self.out(op, f"bitcast {_PAIR} {pair} to i128")
+        else:
+            self.out(op, f"load {_ty(local.type)}, ptr %l{local.id}")
 
     def _op_set(self, op: Op) -> None:
         local = op.attrs["local"]
         assert isinstance(local, Local)
-        self.lines.append(f"  store {self.typed(op.args[0])}, ptr %l{local.id}")
+        value = self.typed(op.args[0])
+        if local.vector:
+            value = f"{_PAIR} " + self.temp(f"bitcast {value} to {_PAIR}")
+        self.lines.append(f"  store {value}, ptr %l{local.id}")
 
     def _op_symbol(self, op: Op) -> None:
         name = str(op.attrs["name"])
         self.declare(name, f"@{name} = external global i8")
         self.out(op, f"getelementptr i8, ptr @{name}, i64 0")
 
-    def _call_text(self, callee: str, args: Iterable[Value], type_: Type) -> str:
-        return f"call {_ty(type_)} {callee}({', '.join(self.typed(a) for a in args)})"
+    def _call_text(self, callee: str, args: Iterable[Value], type_: Type, *,
+                   cold: bool = False) -> str:  # fmt: skip
+        convention = f"{_COLD} " if cold else ""
+        return f"call {convention}{_ty(type_)} {callee}({', '.join(self.typed(a) for a in args)})"
 
     def _emit_call(self, op: Op, text: str) -> None:
         if op.out is None:
@@ -258,8 +287,10 @@ class _Emitter:
     def _op_call(self, op: Op) -> None:
         callee, type_ = str(op.attrs["callee"]), op.type_attr()
         types = ", ".join(_ty(a.type) for a in op.args)
-        self.declare(callee, f"declare {_ty(type_)} @{callee}({types})")
-        self._emit_call(op, self._call_text(f"@{callee}", op.args, type_))
+        cold = bool(op.attrs.get("cold"))
+        convention = f"{_COLD} " if cold else ""
+        self.declare(callee, f"declare {convention}{_ty(type_)} @{callee}({types})")
+        self._emit_call(op, self._call_text(f"@{callee}", op.args, type_, cold=cold))
 
     def _op_callptr(self, op: Op) -> None:
         text = self._call_text(self.val(op.args[0]), op.args[1:], op.type_attr())
@@ -318,6 +349,9 @@ class _Emitter:
         element = {32: "float", 64: "double"}[lane] if floating else f"i{lane}"
         vector = f"<{count} x {element}>"
         args = [self._lanes(a, vector) for a in op.args if a.type is Type.I128]
+        if op.name == "vlane":
+            self.out(op, f"extractelement {vector} {args[0]}, {self.typed(op.args[1])}")
+            return
         if op.name in ("vshl", "vlshr", "vashr"):
             result = self._lane_shift(op, vector, args[0], lane, count)
         elif op.name == "vmsb":
@@ -325,6 +359,9 @@ class _Emitter:
             mask = self.temp(f"bitcast <{count} x i1> {sign} to i{count}")
             self.out(op, f"zext i{count} {mask} to i32")
             return
+        elif op.name == "vinsert":
+            element, index = (self.typed(a) for a in op.args[1:])
+            result = self.temp(f"insertelement {vector} {args[0]}, {element}, {index}")
         elif op.name.startswith(("vpack", "vunpack")):
             result, vector = self._shuffle(op, vector, args, lane, count)
         else:

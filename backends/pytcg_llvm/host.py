@@ -6,6 +6,7 @@ import functools
 import struct
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
@@ -42,6 +43,27 @@ def compile_module(text: str, *, level: int = 2) -> bytes:
         return bytes(_machine().emit_object(_optimised(text, level)))
 
 
+_REGION_PASSES = ("sroa", "simplify_cfg", "instruction_combine", "new_gvn", "simplify_cfg",
+                  "aggressive_dce")  # fmt: skip
+"""What pays for a region: a third of -O2's time for the same code (bench/compile.py)."""
+
+
+def compile_region_module(text: str) -> bytes:
+    """Compile the LLVM text of a region by a pipeline of its own; returns an ELF object."""
+    with _lock:
+        module = llvm.parse_assembly(text)
+        machine = _machine()
+        builder = llvm.create_pass_builder(
+            machine, llvm.create_pipeline_tuning_options(speed_level=2))
+        manager = llvm.create_new_function_pass_manager()
+        for name in _REGION_PASSES:
+            getattr(manager, f"add_{name}_pass")()
+        for function in module.functions:
+            if not function.is_declaration:
+                manager.run(function, builder)
+        return bytes(machine.emit_object(module))
+
+
 def assembly(text: str, *, level: int = 2) -> str:
     """Host assembly of a module, for ``-d out_asm``."""
     with _lock:
@@ -66,13 +88,13 @@ def undefined_symbols(objects: list[bytes]) -> set[str]:
     defined: set[str] = set()
     for image in objects:
         table = _symbols(image)
-        wanted |= {name for name, index in table if index == 0}
-        defined |= {name for name, index in table if index != 0}
+        wanted |= {name for name, index, _ in table if index == 0}
+        defined |= {name for name, index, _ in table if index != 0}
     return wanted - defined
 
 
-def _symbols(image: bytes) -> list[tuple[str, int]]:
-    """(name, section index) of an ELF64 object's symbols (System V gABI, chapter 4)."""
+def _symbols(image: bytes) -> list[tuple[str, int, int]]:
+    """(name, section index, size) of an ELF64 object's symbols (System V gABI, chapter 4)."""
     sections_at, = struct.unpack_from("<Q", image, 40)
     size, count = struct.unpack_from("<HH", image, 58)
     found = []
@@ -83,10 +105,10 @@ def _symbols(image: bytes) -> list[tuple[str, int]]:
             continue
         strings, = struct.unpack_from("<Q", image, sections_at + link * size + 24)
         for entry in range(at + 24, at + length, 24):
-            name, _, _, index = struct.unpack_from("<IBBH", image, entry)
+            name, _, _, index, _, length = struct.unpack_from("<IBBHQQ", image, entry)
             start = strings + name
-            found.append((image[start : image.index(0, start)].decode(), index))
-    return [(name, index) for name, index in found if name]
+            found.append((image[start : image.index(0, start)].decode(), index, length))
+    return [row for row in found if row[0]]
 
 
 class Linker:
@@ -97,10 +119,17 @@ class Linker:
         self._jit = llvm.create_lljit_compiler(_machine())
         self._libraries: list[llvm.ResourceTracker] = []
         self.symbols: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.perf_map: Path | None = None
 
     def add(self, name: str, objects: list[bytes], exports: list[str],
             imports: Mapping[str, int] | None = None) -> dict[str, int]:  # fmt: skip
         """Link ``objects``; returns the addresses of ``exports``, importable from then on."""
+        with self._lock:
+            return self._add(name, objects, exports, imports)
+
+    def _add(self, name: str, objects: list[bytes], exports: list[str],
+             imports: Mapping[str, int] | None) -> dict[str, int]:  # fmt: skip
         builder = llvm.JITLibraryBuilder()
         for image in objects:
             builder.add_object_img(image)
@@ -114,4 +143,14 @@ class Linker:
         self._libraries.append(tracker)
         found = {symbol: int(tracker[symbol]) for symbol in exports}
         self.symbols.update(found)
+        if self.perf_map is not None:
+            self._tell_perf(objects, found)
         return found
+
+    def _tell_perf(self, objects: list[bytes], found: Mapping[str, int]) -> None:
+        """Add symbols to the map in which perf looks for code that has no file."""
+        assert self.perf_map is not None
+        sizes = {name: size for image in objects for name, _, size in _symbols(image)}
+        with self.perf_map.open("a") as file:
+            for name, address in found.items():
+                file.write(f"{address:x} {sizes.get(name, 1):x} {name}\n")

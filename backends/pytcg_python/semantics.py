@@ -35,6 +35,8 @@ FLOATING: dict[str, str] = {
 HOST: dict[str, str] = {
     "ld": "mem.load(a, (N + 7) >> 3)",
     "st": "mem.store(b, (W + 7) >> 3, a)",
+    "ldg": "mem.load(a, (N + 7) >> 3)",
+    "stg": "mem.store(b, (W + 7) >> 3, a)",
     "fill": "mem.fill(a, b, c)",
     "setmxcsr": "setattr(fp, 'mxcsr', a)",
     "cycles": "host.cycles()",

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from pytcg.ir.blocks import Function
@@ -63,6 +64,8 @@ class ThreadedEngine:
         self.cache = cache
         self.identity = source_identity()
         self.linker = Linker()
+        if os.environ.get("PYTCG_PERF"):  # `-accel tcg,perf=on`
+            self.linker.perf_map = Path(f"/tmp/perf-{os.getpid()}.map")
         self.forms: dict[int, tuple[int, int]] = {}  # (code, effects) by key
         self._packs = 0
         self._form_lock = threading.Lock()

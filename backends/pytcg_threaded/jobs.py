@@ -48,8 +48,9 @@ def source_identity() -> str:
 
     package = Path(str(ir.__file__)).resolve().parents[1]
     frontends = Path(str(x86.__file__)).resolve().parents[1]
-    folders = [here / "pytcg_llvm", here / "pytcg_threaded", frontends / "pytcg_x86",
-               frontends / "pytcg_native", package / "ir", package / "opt", package / "exec",
+    folders = [here / "pytcg_llvm", here / "pytcg_threaded", here / "pytcg_region",
+               frontends / "pytcg_x86", frontends / "pytcg_native",
+               package / "ir", package / "opt", package / "exec",
                package / "softmmu"]  # fmt: skip
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):

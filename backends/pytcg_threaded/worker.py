@@ -7,6 +7,7 @@ is never imported again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ class WorkerError(Exception):
     """A compile job failed in its worker."""
 
 
-def main() -> None:
+def main(run_job: Callable[[list[str]], bytes]) -> None:
     """Serve jobs until stdin ends."""
     out = sys.stdout.buffer
     for line in sys.stdin:
@@ -34,51 +35,74 @@ def main() -> None:
         out.flush()
 
 
-def serve() -> None:
+def serve(run_job: Callable[[list[str]], bytes]) -> None:
     """`main`, silent when the emulator goes away with a job under way."""
     try:
-        main()
+        main(run_job)
     except BrokenPipeError:
         os._exit(1)  # Python's own exit would try to flush once more
 
 
-def _read(pipe: object, length: int) -> bytes:
-    data: bytes = pipe.read(length)  # type: ignore[attr-defined]
-    if len(data) != length:
-        raise WorkerError("a compiler process ended early")
-    return data
+class WorkerProcess:
+    """A compiler process and its pipes; ``module`` is run with -m.
+
+    It leads a process group of its own: the terminal's Ctrl-C is for the emulator, whose end the
+    worker sees as the end of its input.
+    """
+
+    def __init__(self, module: str = "pytcg_threaded.worker"):
+        roots = [str(Path(p)) for p in sys.path if p]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                env=environment, process_group=0)  # fmt: skip
+        except OSError as error:
+            raise WorkerError(f"a compiler process failed: {error.strerror}") from error
+
+    def ask(self, words: list[str]) -> bytes:
+        """Have a job done; WorkerError if it fails or the process dies."""
+        process = self._process
+        assert process.stdin is not None
+        try:
+            process.stdin.write((" ".join(words) + "\n").encode())
+            process.stdin.flush()
+        except OSError as error:  # it was killed before it read its job
+            raise WorkerError(f"a compiler process failed: {error.strerror}") from error
+        length = int.from_bytes(self._read(8), "little")
+        if length == 0:
+            raise WorkerError(self._read(int.from_bytes(self._read(8), "little")).decode())
+        return self._read(length)
+
+    def _read(self, length: int) -> bytes:
+        assert self._process.stdout is not None
+        data = self._process.stdout.read(length)
+        if len(data) != length:
+            raise WorkerError("a compiler process ended early")
+        return data
+
+    def close(self) -> None:
+        """End the process; a job under way is lost."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.terminate()
+        self._process.wait()
+        self._process.stdout.close()
 
 
 def _serve(todo: list[tuple[int, list[str]]], results: dict[int, bytes], errors: list[Exception],
            lock: threading.Lock, done: Callable[[], None]) -> None:  # fmt: skip
-    """One worker's thread: feed it jobs until none is left.
-
-    The process leads a group of its own: the terminal's Ctrl-C is for the emulator, whose end the
-    worker sees as the end of its input.
-    """
-    roots = [str(Path(p)) for p in sys.path if p]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
-    command = [sys.executable, "-m", "pytcg_threaded.worker"]
+    """One worker's thread: feed it jobs until none is left."""
     try:
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              env=environment, process_group=0) as process:  # fmt: skip
-            assert process.stdin is not None and process.stdout is not None
+        with contextlib.closing(WorkerProcess()) as process:
             while not errors:
                 with lock:
                     if not todo:
                         break
                     number, words = todo.pop(0)
-                process.stdin.write((" ".join(words) + "\n").encode())
-                process.stdin.flush()
-                length = int.from_bytes(_read(process.stdout, 8), "little")
-                if length == 0:
-                    size = int.from_bytes(_read(process.stdout, 8), "little")
-                    raise WorkerError(_read(process.stdout, size).decode())
-                results[number] = _read(process.stdout, length)
+                results[number] = process.ask(words)
                 done()
-            process.stdin.close()
-    except OSError as error:  # it can't be started, or was killed before it read its job
-        errors.append(WorkerError(f"a compiler process failed: {error.strerror}"))
     except Exception as error:
         errors.append(error)
 
@@ -107,4 +131,4 @@ def run_jobs(jobs: list[list[str]], progress: Callable[[int, int], None]) -> lis
 
 
 if __name__ == "__main__":
-    serve()
+    serve(run_job)

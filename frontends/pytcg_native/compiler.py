@@ -119,7 +119,7 @@ class _FunctionCompiler(Expressions):
         self.signature = program.signatures[fn.name]
         params = [(name, ir_type(scalar)) for name, scalar, _ in self.signature.params]
         result = Type.VOID if fn.threaded else ir_type(self.signature.result)
-        self.function = Function(fn.name, params, result, threaded=fn.threaded)
+        self.function = Function(fn.name, params, result, threaded=fn.threaded, cold=fn.cold)
         self.b = Builder(self.function)
         self.variables: dict[str, tuple[Local, Scalar, Struct | None]] = {}
         self.loops: list[tuple[Block, Block]] = []

@@ -82,11 +82,12 @@ class NativeFunction(Generic[P, R]):
     """A function to be compiled: its syntax tree, globals and place in the source."""
 
     def __init__(self, function: Callable[P, R], *, inline: bool, threaded: bool,
-                 extern: bool):  # fmt: skip
+                 extern: bool, cold: bool):  # fmt: skip
         self.name = function.__name__
         self.inline = inline
         self.threaded = threaded
         self.extern = extern
+        self.cold = cold
         self.scope: dict[str, Any] = function.__globals__
         self.python = function
         code = function.__code__
@@ -115,18 +116,20 @@ class NativeFunction(Generic[P, R]):
 @overload
 def native(function: Callable[P, R], /) -> NativeFunction[P, R]: ...
 @overload
-def native(*, inline: bool = False, threaded: bool = False, extern: bool = False
-           ) -> Callable[[Callable[P, R]], NativeFunction[P, R]]: ...  # fmt: skip
+def native(*, inline: bool = False, threaded: bool = False, extern: bool = False,
+           cold: bool = False) -> Callable[[Callable[P, R]], NativeFunction[P, R]]: ...  # fmt: skip
 def native(function: Callable[P, R] | None = None, *, inline: bool = False,
-           threaded: bool = False, extern: bool = False) -> Any:  # fmt: skip
+           threaded: bool = False, extern: bool = False, cold: bool = False) -> Any:  # fmt: skip
     """Mark a function for native compilation.
 
     ``inline`` copies its IR into every caller. ``threaded`` gives it the signature of threaded
     code, (env, rec, ram); it ends by returning the record to go on with, or NULL to leave.
-    ``extern`` is a declaration: another module defines the function, which may raise.
+    ``extern`` is a declaration: another module defines the function, which may raise. ``cold`` ones
+    keep all general registers for their callers, which are regions.
     """
 
     def wrap(function: Callable[P, R]) -> NativeFunction[P, R]:
-        return NativeFunction(function, inline=inline, threaded=threaded, extern=extern)
+        return NativeFunction(function, inline=inline, threaded=threaded, extern=extern,
+                              cold=cold)  # fmt: skip
 
     return wrap(function) if function is not None else wrap

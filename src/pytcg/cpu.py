@@ -73,15 +73,16 @@ class Cpu:
 
     In protected and long mode all segments are flat, CPL is 0 and linear addresses are physical
     ones; long mode begins with paging off, which hardware does not allow: load CR3 and CR0 for
-    page tables of your own. ``engine`` is "threaded" or "python". Accesses to unmapped memory are
-    page faults. An exception without a handler (beyond the IDT's limit; in real mode a vector of
-    0:0) stops the run, unless ``stop_exceptions`` is false: then it is delivered as hardware does.
-    ``log`` is a debug log, as that of the command line's ``-d``.
+    page tables of your own. ``engine`` is "auto" (threaded code whose hot
+    blocks are compiled), "threaded", "jit" (every block is compiled before it runs) or "python".
+    Accesses to unmapped memory are page faults. An exception without a handler (beyond the IDT's
+    limit; in real mode a vector of 0:0) stops the run, unless ``stop_exceptions`` is false: then it
+    is delivered as hardware does. ``log`` is a debug log, as that of the command line's ``-d``.
     """
 
-    def __init__(self, mode: str = "long", engine: str = "threaded", *, model: str = "max",
+    def __init__(self, mode: str = "long", engine: str = "auto", *, model: str = "max",
                  stop_exceptions: bool = True, log: Log | None = None):  # fmt: skip
-        from pytcg.engines import make_engine
+        from pytcg.engines import attach_regions, make_engine
         from pytcg_x86.core.cpu import X86Cpu
         from pytcg_x86.system.cpuid import CpuModel
 
@@ -98,6 +99,7 @@ class Cpu:
         self._free = 0
         self._instructions = 0
         self._cpu = X86Cpu(made, self.memory, NoBus(), parsed)
+        attach_regions(self._cpu, engine)
         self._paging: tuple[int, ...] = ()
         self._set_mode(mode)
         if log is not None:

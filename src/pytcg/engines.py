@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from pytcg.exec.bus import CpuBus
     from pytcg.log import Log
     from pytcg.softmmu.ram import AddressMap
-    from pytcg_x86.core.cpu import Engine
+    from pytcg_x86.core.cpu import Engine, X86Cpu
+
+
+TIERS = ("auto", "threaded", "jit", "python")
+"""Engines: threaded code with hot blocks compiled, without, every block compiled, plain Python."""
 
 
 class EngineError(Exception):
@@ -19,7 +23,7 @@ class EngineError(Exception):
 
 def make_engine(tier: str) -> Engine:
     """The process's engine of that name; ValueError for one there is not."""
-    if tier == "threaded":
+    if tier in ("auto", "threaded", "jit"):
         from pytcg_llvm.cache import CacheError
         from pytcg_threaded.engine import ThreadedEngine
         from pytcg_threaded.worker import WorkerError
@@ -32,11 +36,19 @@ def make_engine(tier: str) -> Engine:
         from pytcg_python.engine import PythonEngine
 
         return PythonEngine.shared()
-    raise ValueError(f"no engine {tier!r}: threaded and python are the engines")
+    raise ValueError(f"no engine {tier!r}: {', '.join(TIERS)} are the engines")
+
+
+def attach_regions(processor: X86Cpu, tier: str) -> None:
+    """Let hot blocks be compiled (``auto``), or every block (``jit``)."""
+    if tier in ("auto", "jit"):
+        from pytcg_region.service import shared_service
+
+        processor.attach_regions(shared_service(processor), at_once=tier == "jit")
 
 
 def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log) -> Vcpu:
-    """A vCPU of CPU model ``model`` on the engine ``tier`` (threaded or python).
+    """A vCPU of CPU model ``model`` on the engine ``tier`` (one of `TIERS`).
 
     ValueError for a model, feature or engine there is not; EngineError.
     """
@@ -47,6 +59,7 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
     parsed = CpuModel.parse(model)
     parsed.tsc_hz = tsc_frequency()
     processor = X86Cpu(make_engine(tier), memory, bus, parsed)
+    attach_regions(processor, tier)
     if log.items:
         from pytcg_threaded.dump import dump_form
 

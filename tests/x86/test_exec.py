@@ -21,7 +21,7 @@ PAGE = 0x1000
 DATA, STACK = 0x4000, 0x7F00
 NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "rip", "eflags")
 TF = 0x100
-ENGINES = pytest.mark.parametrize("engine", ["threaded", "python"])
+ENGINES = pytest.mark.parametrize("engine", ["threaded", "jit", "python"])
 
 # Branches both ways, calls, REP, a loop, and #DE with a handler that skips the division.
 PROGRAM = """

@@ -49,8 +49,9 @@ def _block(rng: random.Random, rows: list[Row], length: int) -> bytes:
     return code
 
 
+@pytest.mark.parametrize("engine", ["threaded", "jit"])
 @pytest.mark.parametrize("seed", range(12))
-def test_random_blocks_do_what_the_host_does(seed: int) -> None:
+def test_random_blocks_do_what_the_host_does(seed: int, engine: str) -> None:
     rng = random.Random(seed)
     rows = _rows()
     wrong = []
@@ -58,5 +59,5 @@ def test_random_blocks_do_what_the_host_does(seed: int) -> None:
         case = Maker(rng, rows[0], LONG, 32, memory=False, rep="").make()
         code = _block(rng, rows, rng.randrange(2, 14))
         whole = Case(case.row, LONG, code, case.regs, case.flags, case.data, _AF, False)
-        wrong += differences(whole, on_host(whole), on_engine(whole, "threaded", whole=True))
+        wrong += differences(whole, on_host(whole), on_engine(whole, engine, whole=True))
     assert not wrong, "\n".join(wrong[:3])

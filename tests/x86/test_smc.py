@@ -19,7 +19,7 @@ from x86.protection import RW, Machine, P
 PAGE = 0x1000
 CODE, OTHER, STACK = 0x1000, 0x4000, 0x7F00
 INC, DEC, NOP = 0x40, 0x48, 0x90  # in 32-bit code, of EAX
-ENGINES = pytest.mark.parametrize("engine", ["threaded", "python"])
+ENGINES = pytest.mark.parametrize("engine", ["threaded", "jit", "python"])
 
 
 def processor(engine: str, mode: str = "protected") -> Cpu:

@@ -179,6 +179,7 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
         rec.position = u8(tb.insns)
         if unlikely(rec.length > MAX_LENGTH):
             rec.code = symbol("record_too_long")
+            rec.form = 0
             records += 1
             tb.insns += 1
             done += MAX_LENGTH

@@ -48,6 +48,14 @@ class Engine(Protocol):
     def attach(self, buffers: Iterable[HostBuffer]) -> None: ...
 
 
+class RegionCompiling(Protocol):
+    """What compiles hot blocks."""
+
+    def wake(self) -> None: ...
+
+    def compile_now(self, processor: X86Cpu, block: int) -> None: ...
+
+
 class X86Cpu:
     """One x86 processor on one engine. Not thread-safe but for `poke` and the pins."""
 
@@ -77,6 +85,7 @@ class X86Cpu:
         self._written: deque[tuple[int, int]] = deque()
         memory.on_write.append(self._note_write)
         self._connect()
+        self.regions: RegionCompiling | None = None
         self._forms_done = 1
         self._install_forms(engine.forms)
         self.reset()
@@ -186,6 +195,13 @@ class X86Cpu:
         self._written.append((offset, length))
         self.poke(stop=True)
 
+    def attach_regions(self, service: RegionCompiling, *, at_once: bool = False) -> None:
+        """Have hot blocks compiled by ``service``; ``at_once`` every block before its first run."""
+        self.regions = service
+        self._bind("hot_event", "void", [], service.wake)
+        self.state.set("jit_at_once", int(at_once))
+        self.engine.call("tb_flush", self.address)
+
     def attach_log(self, log: Log, dump_form: Callable[[int, Collection[str]], str]) -> None:
         """Report what the log asks for; ``dump_form`` gives the text of a form's stages."""
         reporter = Reporter(self, log, dump_form)
@@ -216,9 +232,12 @@ class X86Cpu:
             if self.error is not None:
                 error, self.error = self.error, None
                 raise error
-            if reason is not Exit.MISSING_FORMS:
+            if reason is Exit.MISSING_FORMS:
+                self.compile_missing()
+            elif reason is Exit.HOT and self.regions is not None:
+                self.regions.compile_now(self, self.state.get("jit_block"))
+            else:
                 return reason
-            self.compile_missing()
 
     def _install_forms(self, forms: Mapping[int, tuple[int, int]]) -> None:
         """Let the decoder know compiled forms by key."""

@@ -87,6 +87,10 @@ class Flags:
             sign = self.pending["s"] if "s" in self.pending else self.t.ld_env("flag_s")
             self.pending["x"] = (af.zext(Type.I8) << 4) ^ sign.trunc(Type.I8)
 
+    def keep_carry(self) -> None:
+        """CF stays what it was."""
+        self.pending.pop("c", None)
+
     def load(self, value: Value) -> None:
         """SF ZF AF PF CF and OF from an EFLAGS image (any width of 8 or more bits)."""
         wide = value.zext(Type.I64) if value.bits < 64 else value

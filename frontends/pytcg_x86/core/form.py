@@ -68,18 +68,20 @@ def build_form(program: Program, key: int) -> tuple[Function, Effects]:
     first = Translator(program, function, Builder(function), cx)
     second = key >> formkey.KEY_SECOND
     if second:
-        _Instruction(first, row).build(fall_through=True)
+        Instruction(first, row).build(fall_through=True)
         following = Translator(program, function, first.b, cx)
         following.rec = first.b.ptradd(first.rec, RECORD_SIZE)
-        _Instruction(following, opcodes().rows[second]).build()
+        Instruction(following, opcodes().rows[second]).build()
         following.finish()
     else:
-        _Instruction(first, row).build()
+        Instruction(first, row).build()
     first.finish()
     return function, first.effects
 
 
-class _Instruction:
+class Instruction:
+    """Lowers one instruction: operands before it, write-back after it."""
+
     def __init__(self, t: Translator, row: Row):
         self.t = t
         self.row = row

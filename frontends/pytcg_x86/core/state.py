@@ -63,6 +63,8 @@ ENV = Struct("Env", [
     ("fp_mantissa", "u64", 8), ("fp_exponent", "u16", 8),  # by physical register; MMX is mantissa
     ("fp_opcode", "u16"), ("fp_cs", "u16"), ("fp_ds", "u16"),
     ("fp_ip", "u64"), ("fp_dp", "u64"),
+    # Flags on the way out of a region: what they are the flags of, see `flags_settle`.
+    ("cc_kind", "u32"), ("cc_a", "u64"), ("cc_b", "u64"),
     ("monitor_address", "u64"),
     ("host", "ptr", 12),               # callbacks into Python, by `Host`
     ("cpuid_features", "u64", 4),      # feature bits decode and control registers depend on

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pytcg.exec.layout import RECORD, RECORD_SIZE
+from pytcg.exec.layout import BRANCH, RECORD, RECORD_SIZE
 from pytcg.ir.blocks import Block, Function, Value
 from pytcg.ir.builder import Builder
 from pytcg.ir.layout import Scalar
@@ -61,10 +61,11 @@ class Effects:
     reads: int = 0
     writes: int = 0
     opaque: bool = False
+    computed: int = 0  # JUMPS or CALLS
 
     def word(self) -> int:
-        """As a form's ``effects``: reads in bits 0-4, writes in 8-12, opaque in 16."""
-        return self.reads | self.writes << 8 | (OPAQUE if self.opaque else 0)
+        """As a form's ``effects``: reads in bits 0-4, writes in 8-12, opaque in 16, `computed`."""
+        return self.reads | self.writes << 8 | (OPAQUE if self.opaque else 0) | self.computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,15 @@ class Translator:
         self.b = builder
         self.cx = context
         self.env, self.rec, self.ram = function.params
-        self.flags = Flags(self)
+        self.flags = self.make_flags()
         self.effects = Effects()
         self._unwind: Block | None = None
         self._depth = 0
         self._offset: Value | None = None
+
+    def make_flags(self) -> Flags:
+        """What keeps the instruction's flags."""
+        return Flags(self)
 
     # Records -----------------------------------------------------------------------------------
 
@@ -349,6 +354,14 @@ class Translator:
                 self.call(exceptions.raise_error, self.env, self.const(vector, 32),
                           self.const(error, 32))  # fmt: skip
 
+    def check_masked(self) -> None:
+        """After a float operation, before its result is written: unmasked exceptions fault."""
+        from pytcg_x86.vector import mxcsr
+
+        masked = (self.ld_env("mxcsr") & mxcsr.MASKS).eq(mxcsr.MASKS)
+        with self.when(masked ^ 1, likely=False):
+            self.call(mxcsr.mxcsr_unmasked, self.env)
+
     def go(self, record: Value) -> None:
         """Tail-call the code of ``record``."""
         self.b.effect("tail", self.b.ld(Type.PTR, record), self.env, record, self.ram)
@@ -364,6 +377,35 @@ class Translator:
         self.st_env("rip", pc)
         code = self.b.symbol(dispatch.tb_lookup.name)
         self.b.effect("tail", code, self.env, self.rec, self.ram)
+
+    def branch(self, condition: Value) -> None:
+        """Leave by ``taken`` if the condition holds, else by ``fall``."""
+        taken, fall = self.b.new_block("taken"), self.b.new_block("fall")
+        self.b.brif(condition, taken, fall)
+        for block, name in ((taken, "taken"), (fall, "fall")):
+            self.b.place(block)
+            self.go(self._successor(name))
+
+    def jump(self) -> None:
+        """Leave by ``taken``."""
+        self.go(self._successor("taken"))
+
+    def _successor(self, name: str) -> Value:
+        """The record to go on with: ``taken`` or ``fall``."""
+        return self.b.ld(Type.PTR, self.rec, BRANCH.offset(name))
+
+    def indirect(self, pc: Value) -> None:
+        """Go on at a computed pc (i64, wrapped)."""
+        from pytcg.exec import dispatch
+
+        self.st_env("rip", pc)
+        if self.effects.computed:
+            self.b.st(pc, self.rec, BRANCH.offset("taken"))  # for `region_grow`
+        # The transfer is done: a fault of the fetch is the target's, not this instruction's.
+        with self.completed():
+            record = self.call(dispatch.lookup_block, self.env)
+            assert record is not None
+            self.go(record)
 
     @property
     def unconditional(self) -> bool:

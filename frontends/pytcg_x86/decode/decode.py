@@ -26,6 +26,7 @@ from pytcg_x86.decode.formkey import (
     KEY_SEGMENTED,
     KEY_STACK,
     NM,
+    RELATIVE,
     REPNZ,
     REPZ,
     SIZE16,
@@ -133,6 +134,7 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
     lock: bool = False
     rep: u32 = 0
     override: u32 = 8
+    rec.shift = 0
     rec.segment = Seg.DS  # also of implicit operands (XLAT, MASKMOVQ); records are reused
     opcode: u32 = 0
     while True:
@@ -278,6 +280,7 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
     rec.length = u8(at)
     if relative:
         rec.disp += pc + at
+        rec.shift = RELATIVE
     if lock and ((attrs & LOCK) == 0 or not memory):
         row = INVALID
     row = blocked_row(env, row)

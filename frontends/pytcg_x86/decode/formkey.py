@@ -20,3 +20,6 @@ SIZE16, SIZE32, SIZE64 = 1, 2, 3
 EA_NONE, EA_DISP, EA_BASE, EA_SIB = range(4)
 FLAT, ADD_BASE, CHECKED = range(3)
 REPZ, REPNZ = 1, 2
+
+RELATIVE = 0x80
+"""In a record's shift (which such an operand has no use for): disp counts from rIP."""

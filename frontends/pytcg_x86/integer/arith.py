@@ -84,17 +84,13 @@ def cmp(t: Translator, dst: Value, src: Value) -> None:
     t.flags.sub(dst - src, dst, src)
 
 
-def _keep_carry(t: Translator) -> None:
-    del t.flags.pending["c"]
-
-
 @lower("INC")
 def inc(t: Translator, dst: Value) -> Value:
     """INC: DEST := DEST + 1; CF stays (SDM vol. 2A)."""
     one = t.const(1, dst.bits)
     result = dst + one
     t.flags.add(result, dst, one)
-    _keep_carry(t)
+    t.flags.keep_carry()
     return result
 
 
@@ -104,7 +100,7 @@ def dec(t: Translator, dst: Value) -> Value:
     one = t.const(1, dst.bits)
     result = dst - one
     t.flags.sub(result, dst, one)
-    _keep_carry(t)
+    t.flags.keep_carry()
     return result
 
 

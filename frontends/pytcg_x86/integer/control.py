@@ -6,8 +6,7 @@ themselves in. An indirect one goes through the jump cache, in line.
 
 from __future__ import annotations
 
-from pytcg.exec import dispatch
-from pytcg.exec.layout import BRANCH
+from pytcg.exec.regions import CALLS, JUMPS
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
 from pytcg_x86.core.state import Vector
@@ -35,30 +34,6 @@ e3        JRCXZ   Jb    branch f64
 """)
 
 
-def successor(t: Translator, name: str) -> Value:
-    """The record to go on with: ``taken`` or ``fall``."""
-    return t.b.ld(Type.PTR, t.rec, BRANCH.offset(name))
-
-
-def branch(t: Translator, condition: Value) -> None:
-    """Leave by ``taken`` if the condition holds, else by ``fall``."""
-    taken, fall = t.b.new_block("taken"), t.b.new_block("fall")
-    t.b.brif(condition, taken, fall)
-    for block, name in ((taken, "taken"), (fall, "fall")):
-        t.b.place(block)
-        t.go(successor(t, name))
-
-
-def indirect(t: Translator, pc: Value) -> None:
-    """Go on at a computed pc (i64, wrapped)."""
-    t.st_env("rip", pc)
-    # The transfer is done: a fault of the fetch is the target's, not this instruction's.
-    with t.completed():
-        record = t.call(dispatch.lookup_block, t.env)
-        assert record is not None
-        t.go(record)
-
-
 def check_target(t: Translator, pc: Value) -> None:
     """#GP(0) for a target outside the code segment or not canonical (SDM vol. 2, JMP)."""
     if t.cx.code_size == 64:
@@ -72,7 +47,7 @@ def _register_conditions() -> None:
     for code, name in enumerate(CONDITIONS):
 
         def jcc(t: Translator, _target: Value, *, code: int = code) -> None:
-            branch(t, t.flags.condition(code))
+            t.branch(t.flags.condition(code))
 
         lower(f"J{name}", dst="r")(jcc)
 
@@ -83,15 +58,16 @@ _register_conditions()
 @lower("JMP", dst="r")
 def jmp(t: Translator, _target: Value) -> None:
     """JMP rel (SDM vol. 2A)."""
-    t.go(successor(t, "taken"))
+    t.jump()
 
 
 @lower("JMPI", dst="r")
 def jmp_indirect(t: Translator, target: Value) -> None:
     """JMP r/m."""
+    t.effects.computed = JUMPS
     pc = target.zext(Type.I64)
     check_target(t, pc)
-    indirect(t, pc)
+    t.indirect(pc)
 
 
 @lower("CALL", dst="r")
@@ -99,17 +75,18 @@ def call(t: Translator, _target: Value) -> None:
     """CALL rel: the return address is pushed at the operand size."""
     bits = t.cx.operand_size
     t.push(bits, t.next_pc().resize(t.const(0, bits).type))
-    t.go(successor(t, "taken"))
+    t.jump()
 
 
 @lower("CALLI", dst="r")
 def call_indirect(t: Translator, target: Value) -> None:
     """CALL r/m."""
+    t.effects.computed = CALLS
     pc = target.zext(Type.I64)
     check_target(t, pc)
     bits = t.cx.operand_size
     t.push(bits, t.next_pc().resize(t.const(0, bits).type))
-    indirect(t, pc)
+    t.indirect(pc)
 
 
 def _ret(t: Translator, release: Value | int) -> None:
@@ -118,7 +95,7 @@ def _ret(t: Translator, release: Value | int) -> None:
     check_target(t, pc)
     pointer = t.stack_pointer() + bits // 8 + release
     t.set_stack_pointer(t.wrap_stack(pointer))
-    indirect(t, pc)
+    t.indirect(pc)
 
 
 @lower("RET")
@@ -145,27 +122,27 @@ def _count(t: Translator) -> Value:
 @lower("LOOP", dst="r")
 def loop(t: Translator, _target: Value) -> None:
     """LOOP: count rCX down, jump unless it is 0; no flags change."""
-    branch(t, _count(t).ne(0))
+    t.branch(_count(t).ne(0))
 
 
 @lower("LOOPE", dst="r")
 def loope(t: Translator, _target: Value) -> None:
     """LOOPE: and only while ZF is set."""
     zero = t.flags.zf()
-    branch(t, _count(t).ne(0) & zero)
+    t.branch(_count(t).ne(0) & zero)
 
 
 @lower("LOOPNE", dst="r")
 def loopne(t: Translator, _target: Value) -> None:
     """LOOPNE: and only while ZF is clear."""
     nonzero = t.flags.zf() ^ 1
-    branch(t, _count(t).ne(0) & nonzero)
+    t.branch(_count(t).ne(0) & nonzero)
 
 
 @lower("JRCXZ", dst="r")
 def jrcxz(t: Translator, _target: Value) -> None:
     """JCXZ, JECXZ, JRCXZ by address size."""
-    branch(t, t.read(t.reg(1, t.cx.address_size)).eq(0))
+    t.branch(t.read(t.reg(1, t.cx.address_size)).eq(0))
 
 
 @lower("UD")

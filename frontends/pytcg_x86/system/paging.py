@@ -264,6 +264,7 @@ def clear_entry(entry: TlbEntry) -> None:
 @native
 def tlb_flush(env: Env) -> None:
     """Forget all translations, and what the jump cache made of them."""
+    env.map_stamp += 1
     for index in range(u64(0), u64(MMU_MODES)):
         flush_index(env, index)
     jump_cache_flush(env)
@@ -272,6 +273,7 @@ def tlb_flush(env: Env) -> None:
 @native
 def tlb_flush_page(env: Env, address: u64) -> None:
     """Forget one page (INVLPG). All of a TLB if the page may have been part of a large one."""
+    env.map_stamp += 1
     slot: u64 = ((address >> PAGE_BITS) & (TLB_SIZE - 1)) * _ENTRY_BYTES
     for index in range(u64(0), u64(MMU_MODES)):
         if (address & env.large_mask[index]) == env.large_base[index]:

@@ -15,7 +15,6 @@ from pytcg_native import native
 from pytcg_x86.core.state import ENV, Env, Vector
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower
-from pytcg_x86.vector.mxcsr import MASKS, mxcsr_unmasked
 from pytcg_x86.x87.stack import fp_wait
 
 Meaning = Callable[..., Value]
@@ -147,6 +146,4 @@ def bits_of(value: Value) -> Value:
 
 def xm_check(t: Translator) -> None:
     """After a float operation, before its result is written: unmasked exceptions fault."""
-    masked = (t.ld_env("mxcsr") & MASKS).eq(MASKS)
-    with t.when(masked ^ 1, likely=False):
-        t.call(mxcsr_unmasked, t.env)
+    t.check_masked()

@@ -10,12 +10,10 @@ A front-end supplies the three `guest_…` functions.
 from __future__ import annotations
 
 from pytcg.exec.exits import Exit
-from pytcg.exec.invalidate import hash_slot, page_has_code, page_of, tb_flush
+from pytcg.exec.invalidate import hash_slot, jump_slot, page_has_code, page_of, tb_flush
 from pytcg.exec.layout import (
     FORM_SIZE,
-    JUMP_CACHE_BITS,
     MMU_MODES,
-    PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
     RECORD_SIZE,
@@ -32,6 +30,7 @@ from pytcg.exec.layout import (
     Tb,
     TlbEntry,
 )
+from pytcg.exec.regions import count_entry, region_install
 from pytcg.softmmu.access import NO_PAGE, NOT_RAM, Access, ram_offset, tlb_entry, tlb_fill
 from pytcg_native import (
     NULL,
@@ -53,8 +52,6 @@ MAX_INSNS = 40
 """Instructions a block may hold."""
 BLOCK_BYTES = HEAD + (MAX_INSNS + 6) * RECORD_SIZE
 """Arena space a block may take: its head, its records, and what ends it."""
-_HALF = JUMP_CACHE_BITS // 2
-_HALF_MASK = (1 << _HALF) - 1
 _TLB_ENTRIES = MMU_MODES * TLB_SIZE
 
 
@@ -78,14 +75,6 @@ def guest_poll(env: ExecEnv) -> None:
 
 
 # Lookup ----------------------------------------------------------------------------------------
-
-
-@native(inline=True)
-def jump_slot(env: ExecEnv, pc: u64) -> Jump:
-    """The jump cache's slot for a pc: the page picks the upper half of the index."""
-    low: u64 = (pc ^ (pc >> _HALF)) & _HALF_MASK
-    high: u64 = (pc >> PAGE_BITS) & _HALF_MASK
-    return Jump(env.jumps + (((high << _HALF) | low) << 4))
 
 
 @native(inline=True)
@@ -130,6 +119,10 @@ def tb_find(env: ExecEnv) -> ptr:
     if tb == NULL:
         tb = Tb(tb_generate(env, linear, offset, MAX_INSNS))
         tb_insert(env, tb)
+        if unlikely(env.jit_at_once != 0):
+            env.jit_block = ptr(tb)
+            env.exit_reason = Exit.HOT
+            return ptr(address_of(env.leave))
     slot: Jump = jump_slot(env, pc)
     slot.tag = pc ^ env.jump_salt
     slot.tb = ptr(tb)
@@ -153,6 +146,7 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     tb.flags = env.mode
     tb.cs_base = env.code_base
     tb.hits = 0
+    tb.members = NULL
     tb.hash_next = NULL
     guest_translate_block(env, tb, linear, offset, limit)
     return ptr(tb)
@@ -204,6 +198,7 @@ def tb_head(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     first: ptr = enter_block(env, rec)
     if first == NULL:
         return NULL
+    count_entry(env, Tb(rec))
     return first
 
 
@@ -225,6 +220,19 @@ def enter_block(env: ExecEnv, rec: ptr) -> ptr:
 def tb_lookup(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """Go on at env.pc."""
     return lookup_block(env)
+
+
+@native(threaded=True)
+def tb_resume(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """Go on at env.pc in threaded code: a region has left an instruction to it."""
+    tb: ptr = lookup_block(env)
+    if Tb(tb).members == NULL or env.exit_reason != Exit.NONE:
+        return tb
+    # Its code may be a region that would leave at once again.
+    first: ptr = enter_block(env, tb)
+    if first == NULL:
+        return NULL
+    return first
 
 
 @native(threaded=True)
@@ -370,6 +378,8 @@ def cpu_exec(env: ExecEnv) -> u32:
         if (env.exit_request != 0 and env.inhibit == 0 and env.exception_pending == 0
                 and env.exit_reason == Exit.NONE):  # fmt: skip
             env.exit_request = 0
+            if env.ready_tail != env.ready_head:
+                region_install(env)
             attempt(guest_poll(env))
             if env.stop_request != 0 and env.exit_reason == Exit.NONE:
                 env.exit_reason = Exit.REQUEST

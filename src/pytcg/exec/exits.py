@@ -16,5 +16,6 @@ class Exit(IntEnum):
     TRIPLE_FAULT = 5
     UNHANDLED = 6      # an exception without a guest handler, in library mode
     ERROR = 7          # a Python callback raised
+    HOT = 10           # a new block, to be compiled before it runs (tier=jit)
     NOT_RAM = 9        # the guest jumped to memory that is no RAM
     UNTIL = 8          # the stop address was reached

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from pytcg.exec.layout import (
     JUMP,
+    JUMP_CACHE_BITS,
     JUMP_CACHE_SIZE,
+    MEMBER_SIZE,
     PAGE_BITS,
     PAGE_SIZE,
     RECORD_SIZE,
     TB,
     TB_HASH_SIZE,
     ExecEnv,
+    Jump,
+    Member,
     Page,
     Record,
+    Region,
     Slot,
     Tb,
 )
-from pytcg_native import NULL, fill, native, ptr, symbol, u32, u64
+from pytcg_native import NULL, address_of, fill, native, ptr, symbol, u32, u64
 
 DEAD = 0xFFFF_FFFF
 """Flags of a dead block: no mode has them."""
@@ -30,6 +35,8 @@ _PAGE_BYTES = Page.layout.size
 _JUMP_BYTES = JUMP_CACHE_SIZE * JUMP.size
 _HASH_BYTES = TB_HASH_SIZE * 8
 _HEAD = TB.size
+_HALF = JUMP_CACHE_BITS // 2
+_HALF_MASK = (1 << _HALF) - 1
 
 
 @native(inline=True)
@@ -51,6 +58,14 @@ def hash_slot(env: ExecEnv, offset: u64) -> Slot:
     return Slot(env.hash + ((mixed & (TB_HASH_SIZE - 1)) << 3))
 
 
+@native(inline=True)
+def jump_slot(env: ExecEnv, pc: u64) -> Jump:
+    """The jump cache's slot for a pc: the page picks the upper half of the index."""
+    low: u64 = (pc ^ (pc >> _HALF)) & _HALF_MASK
+    high: u64 = (pc >> PAGE_BITS) & _HALF_MASK
+    return Jump(env.jumps + (((high << _HALF) | low) << 4))
+
+
 @native
 def tb_unlink(env: ExecEnv, tb: Tb) -> None:
     """Take a block out of its hash chain: code that patches itself would fill it with dead ones."""
@@ -67,9 +82,35 @@ def tb_unlink(env: ExecEnv, tb: Tb) -> None:
 
 
 @native
+def region_kill(env: ExecEnv, tb: Tb) -> None:
+    """A block dies: so do the regions made from it."""
+    member: Member = Member(tb.members)
+    while member != NULL:
+        region: Region = Region(member.region)
+        if region.dead == 0:
+            region_remove(env, region)
+        member = Member(member.following)
+
+
+@native
+def region_remove(env: ExecEnv, region: Region) -> None:
+    """Give a region's entries their own heads back."""
+    region.dead = 1
+    env.regions_live -= 1
+    member: Member = Member(address_of(region.members[0]))
+    for _i in range(region.count):
+        tb: Tb = Tb(member.tb)
+        if tb.flags != DEAD and tb.code == region.code:
+            tb.code = symbol("tb_head")
+        member = Member(member + MEMBER_SIZE)
+
+
+@native
 def tb_kill(env: ExecEnv, tb: Tb) -> None:
     """Make a block unfindable, and every way into it a look-up."""
     tb_unlink(env, tb)
+    if tb.members != NULL:
+        region_kill(env, tb)
     tb.flags = DEAD
     tb.code = symbol("tb_stale")
     stale: ptr = symbol("record_stale")

@@ -59,7 +59,10 @@ TB = Struct("Tb", [
     ("physical2", "u64"),  # of the second page, or all ones
     ("records", "u32"), ("hits", "u32"),
     ("cs_base", "u64"),
-    ("reserved", "u64"),
+    ("members", "ptr"),   # the regions made from it: a chain of `Member`s
+    ("entry", "u32"), ("reserved", "u32"),  # which of its region's entries it is
+    ("stamp", "u64"),     # env.map_stamp when its region's pages were last looked at
+    ("padding", "u64"),
 ])  # fmt: skip
 
 TLB_ENTRY = Struct("TlbEntry", [
@@ -118,6 +121,39 @@ EXEC_ENV = Struct("ExecEnv", [
     ("scratch", "u64", 8),
     ("log", "u32"),               # `LogEvent` bits that are wanted; looked at in cold code only
     ("log_event", "ptr"),         # tells Python of one: (event, three numbers)
+    # Regions: hot blocks on their way to the compile service, regions on their way back.
+    ("hot_ring", "ptr"), ("hot_event", "ptr"), ("hot_head", "u32"), ("hot_sleeps", "u32"),
+    ("ready_ring", "ptr"), ("ready_head", "u32"), ("ready_tail", "u32"),
+    ("regions_live", "u32"), ("regions_late", "u32"),
+    ("map_stamp", "u64"),         # changes whenever an address may mean another page
+    ("jit_at_once", "u32"),       # compile every block before it runs first
+    ("jit_block", "ptr"),         # the block to be compiled
+])  # fmt: skip
+
+
+# A request to compile a region: its head, its blocks, then their records (`code` is the form's key,
+# `form` its effects).
+REQUEST_HEAD = Struct("RequestHead", [
+    ("flushes", "u64"), ("seed_pc", "u64"), ("mode", "u32"), ("blocks", "u32"), ("insns", "u32"),
+    ("pages", "u32"),     # 1: all on the seed's page, 2: on several
+])  # fmt: skip
+
+REQUEST_BLOCK = Struct("RequestBlock", [
+    ("tb", "ptr"), ("pc", "u64"), ("taken", "u64"), ("fall", "u64"),
+    ("hits", "u32"), ("insns", "u32"), ("ending", "u32"), ("entry", "u32"),
+])  # fmt: skip
+
+MEMBER = Struct("Member", [  # a block of a region
+    ("tb", "ptr"), ("region", "ptr"), ("following", "ptr"),  # the block's next region
+    ("entry", "u32"),     # 1 + its number among the entries, or 0
+    ("reserved", "u32"),
+])  # fmt: skip
+
+MEMBER_SIZE = MEMBER.size
+
+REGION = Struct("Region", [
+    ("code", "ptr"), ("flushes", "u64"), ("count", "u32"), ("dead", "u32"),
+    ("members", "u64", 1),  # `count` members follow
 ])  # fmt: skip
 
 
@@ -165,3 +201,19 @@ class Range(Pointer):
 
 class Page(Pointer):
     layout = PAGE
+
+
+class RequestHead(Pointer):
+    layout = REQUEST_HEAD
+
+
+class RequestBlock(Pointer):
+    layout = REQUEST_BLOCK
+
+
+class Member(Pointer):
+    layout = MEMBER
+
+
+class Region(Pointer):
+    layout = REGION

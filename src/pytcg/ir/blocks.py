@@ -128,14 +128,18 @@ class Value:
 
 
 class Local:
-    """A mutable variable of a function: `get` and `set` it (LLVM's mem2reg makes it SSA)."""
+    """A mutable variable of a function: `get` and `set` it (LLVM's mem2reg makes it SSA).
 
-    __slots__ = ("id", "name", "type")
+    A 128-bit one that is a ``vector`` stays in a vector register.
+    """
 
-    def __init__(self, id_: int, type_: Type, name: str):
+    __slots__ = ("id", "name", "type", "vector")
+
+    def __init__(self, id_: int, type_: Type, name: str, *, vector: bool = False):
         self.id = id_
         self.type = type_
         self.name = name
+        self.vector = vector
 
     def __repr__(self) -> str:
         return f"${self.name}.{self.id}"
@@ -188,13 +192,19 @@ class Block:
 
 
 class Function:
-    """Parameters, locals and blocks; ``threaded`` ones have the signature (env, rec, ram)."""
+    """Parameters, locals and blocks; ``threaded`` ones have the signature (env, rec, ram).
+
+    A ``region`` is threaded code that reaches guest memory by way of ram and the CPU state by way
+    of env, never one by the other. A ``cold`` one keeps its callers' general registers.
+    """
 
     def __init__(self, name: str, params: list[tuple[str, Type]], result: Type, *,
-                 threaded: bool = False):  # fmt: skip
+                 threaded: bool = False, region: bool = False, cold: bool = False):  # fmt: skip
         self.name = name
         self.result = result
         self.threaded = threaded
+        self.region = region
+        self.cold = cold
         self.param_names = [n for n, _ in params]
         self.params = [Value(None, t, i) for i, (_, t) in enumerate(params)]
         self.locals: list[Local] = []

@@ -90,6 +90,8 @@ PURE: dict[str, str] = {
                " for x in split_signed(L, a) + split_signed(L, b)])",
     "vunpackl": "interleave(L, a, b, 0)",
     "vunpackh": "interleave(L, a, b, 64 // L)",
+    "vlane": "(a >> b * L) & R",
+    "vinsert": "a & ~((1 << L) - 1 << c * L) | b << c * L",
     "vmsb": "sum(x >> L - 1 << i for i, x in enumerate(split(L, a)))",
 }  # fmt: skip
 

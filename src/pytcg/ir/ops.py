@@ -83,6 +83,8 @@ _ROWS = [
     # Host memory and locals.
     _row("ptradd", "P i64 -> P"), _row("ptrdiff", "P P -> i64"),
     _row("ld", "P -> *", "type"), _row("st", "A P -> void"),
+    # Guest memory in code that LLVM may reorder: each access happens once, in program order.
+    _row("ldg", "P -> *", "type"), _row("stg", "A P -> void"),
     _row("fill", "P i8 i64 -> void"),  # that many bytes
     _row("get", "-> *", "local", "type"), _row("set", "A -> void", "local"),
     # Calls. ``call`` names a function; ``callptr`` calls a host function pointer (C convention);
@@ -116,6 +118,8 @@ _ROWS = [
     _row("vpackss", "V V -> V", "lane"), _row("vpackus", "V V -> V", "lane"),
     _row("vunpackl", "V V -> V", "lane"), _row("vunpackh", "V V -> V", "lane"),
     _row("vmsb", "V -> i32", "lane"),
+    # One lane by its number, and a vector with one lane replaced.
+    _row("vlane", "V i64 -> *", "lane", "type"), _row("vinsert", "V T i64 -> V", "lane"),
     _row("vfadd", "V V -> V", "lane"), _row("vfsub", "V V -> V", "lane"),
     _row("vfmul", "V V -> V", "lane"), _row("vfdiv", "V V -> V", "lane"),
     _row("vfsqrt", "V -> V", "lane"),
@@ -141,9 +145,9 @@ COMMUTATIVE = {
     "funord", "vadd", "vmul", "vmulhu", "vmulhs", "vadds", "vaddus", "vmins", "vmaxs", "vminu",
     "vmaxu", "vavg", "veq",
 }  # fmt: skip
-READS_MEMORY = {"ld", "call", "callptr", "enter", "get"}
+READS_MEMORY = {"ld", "ldg", "call", "callptr", "enter", "get"}
 SIDE_EFFECTS = {
-    "st", "fill", "set", "call", "callptr", "enter", "setmxcsr", "cycles", "getmxcsr",
+    "st", "ldg", "stg", "fill", "set", "call", "callptr", "enter", "setmxcsr", "cycles", "getmxcsr",
 }  # fmt: skip
 # Float ops raise sticky flags that a later getmxcsr can tell: passes leave even dead ones alone.
 STICKY = {

@@ -22,6 +22,7 @@ from pytcg.exec.layout import (
 )
 from pytcg.exec.logevent import LogEvent
 from pytcg_native import (
+    attempt,
     call_host,
     likely,
     load8,
@@ -353,6 +354,23 @@ def modify_u128(env: ExecEnv, address: u64) -> u64:
     if likely(entry.write == (address + 15) & PAGE_MASK):
         return address + entry.addend
     return modify_slow(env, address, 16)
+
+
+@native(cold=True)
+def region_probe(env: ExecEnv, address: u64, access: u32, size: u32) -> u64:
+    """Offset from the RAM window of an access that missed the TLB; NOT_RAM if it is not plain.
+
+    Then threaded code does it: devices, accesses across pages, pages with translated code, faults.
+    """
+    if (address & (PAGE_SIZE - 1)) + size > PAGE_SIZE:
+        return NOT_RAM
+    attempt(tlb_fill(env, address, access))
+    if env.exception_pending != 0:
+        env.exception_pending = 0
+        return NOT_RAM
+    entry: TlbEntry = tlb_entry(env, address)
+    tag: u64 = entry.write if access == Access.WRITE else entry.read
+    return address + entry.addend if tag == address & PAGE_MASK else u64(NOT_RAM)
 
 
 # Sizes known at run time -----------------------------------------------------------------------

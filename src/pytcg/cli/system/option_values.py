@@ -20,7 +20,7 @@ LOG_ITEMS: Final = {
     "stats": "show at the end how much was run, and how fast",
     "debug": "show tracebacks of errors inside the emulator",
 }
-TIERS: Final = ("threaded", "python")
+TIERS: Final = ("auto", "threaded", "jit", "python")
 SERIAL_PORTS: Final = 4
 
 
@@ -41,7 +41,7 @@ class Options:
     initrd: str | None = None
     append: str | None = None
     cpu: str = "max"
-    tier: str = "threaded"
+    tier: str = "auto"
     name: str = ""
     serial: list[str] = field(default_factory=list)
     debugcon: str | None = None

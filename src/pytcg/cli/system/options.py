@@ -60,7 +60,7 @@ OPTIONS: Final = (
     Option("version", "", _version, "display the version and exit"),
     Option("machine M", "[type=]pc", set_machine, "select the machine (-machine help lists them)"),
     Option("cpu", "NAME[,+feature,-feature]", set_cpu, "select the CPU (-cpu help lists them)"),
-    Option("accel", "[accel=]tcg[,tier=threaded|python]", set_accel, "select the engine"),
+    Option("accel", "[accel=]tcg[,tier=auto|threaded|jit|python]", set_accel, "select the engine"),
     Option("smp", "[cpus=]1", set_smp, "number of CPUs"),
     Option(
         "m", "[size=]MEGS", set_memory, "guest memory, 128 MiB if not given; K, M, G and T work"

@@ -1,0 +1,37 @@
+"""A request to an object: what a worker does for a region."""
+
+from __future__ import annotations
+
+from pytcg.ir.blocks import Function
+from pytcg_llvm.emit import emit_module
+from pytcg_llvm.host import compile_region_module
+from pytcg_region.request import Request
+from pytcg_threaded.jobs import program
+from pytcg_x86.region.builder import NotInRegion
+from pytcg_x86.region.compiler import RegionCompiler
+
+SEPARATOR = b"\n\0"
+UNFIT = b"unfit" + SEPARATOR
+"""The answer to a request that is better left to threaded code."""
+
+
+def region_name(key: str) -> str:
+    """The symbol of a region's code."""
+    return f"region_{key}"
+
+
+def build_region(request: Request, name: str) -> tuple[Function, list[int]]:
+    """IR of a region, and the numbers of the blocks it can be entered at; NotInRegion."""
+    compiler = RegionCompiler(program(), name, request.blocks, spans=request.spans)
+    function = compiler.build()
+    return function, [block.number for block in compiler.entries]
+
+
+def compile_region(data: bytes, key: str) -> bytes:
+    """The entries' block numbers, `SEPARATOR`, an ELF object; or `UNFIT`."""
+    try:
+        function, entries = build_region(Request(data), region_name(key))
+    except NotInRegion:
+        return UNFIT
+    directory = " ".join(map(str, entries)).encode()
+    return directory + SEPARATOR + compile_region_module(emit_module([function]))

@@ -1,0 +1,313 @@
+"""`RegionService`: takes hot blocks, has regions compiled, hands them to the guest.
+
+A thread for each compiler process: it waits for hot blocks, lets native code copy the hottest into
+a request, and asks memory, disk and at last its process for the code. It never computes for long,
+so that the guest's calls into Python do not wait for the GIL.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pytcg.exec import layout, regions
+from pytcg.softmmu.ram import HostBuffer
+from pytcg_llvm.cache import ObjectCache
+from pytcg_region.compile import SEPARATOR, UNFIT, compile_region, region_name
+from pytcg_region.request import Request
+from pytcg_threaded.engine import ThreadedEngine
+from pytcg_threaded.worker import WorkerError, WorkerProcess
+
+_HITS = layout.TB.offset("hits")
+_REGION = struct.Struct("<QQII")
+_MEMBER = struct.Struct("<QQQII")
+_CHUNK = 1 << 20
+_PATIENCE = 30.0
+"""Seconds without a hot block after which a compiler process is let go."""
+
+
+class StateFields(Protocol):
+    """The processor's state by field name."""
+
+    def get(self, name: str, index: int = 0) -> int: ...
+
+    def set(self, name: str, value: int, index: int = 0) -> None: ...
+
+
+class Processor(Protocol):
+    """What the service needs of a processor."""
+
+    @property
+    def state(self) -> StateFields: ...
+
+    address: int
+    buffers: dict[str, HostBuffer]
+
+    def poke(self, *, stop: bool = False) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A compiled region: its address and the numbers of its entry blocks."""
+
+    address: int
+    entries: tuple[int, ...]
+
+
+class RegionCode:
+    """Compiled regions of this process by key, before them those on disk. Thread-safe."""
+
+    def __init__(self, engine: ThreadedEngine):
+        self.engine = engine
+        self.cache = ObjectCache()
+        self._known: dict[str, Code | None] = {}
+        self._lock = threading.Lock()
+
+    def find(self, key: str) -> tuple[bool, Code | None]:
+        """Whether a region's fate is known, and its code; None if it is unfit."""
+        with self._lock:
+            if key in self._known:
+                return True, self._known[key]
+            made = self.cache.load(key)
+            return (False, None) if made is None else (True, self._link(key, made))
+
+    def add(self, key: str, made: bytes) -> Code | None:
+        """Keep and link what a compiler made."""
+        with self._lock:
+            if key not in self._known:
+                self.cache.store(key, made)
+                self._link(key, made)
+            return self._known[key]
+
+    def _link(self, key: str, made: bytes) -> Code | None:
+        code = None
+        if made != UNFIT:
+            directory, image = made.split(SEPARATOR, 1)
+            name = region_name(key)
+            found = self.engine.linker.add(name, [image], [name])
+            code = Code(found[name], tuple(map(int, directory.split())))
+        self._known[key] = code
+        return code
+
+
+@dataclass(slots=True)
+class RegionStats:
+    """What a service has done."""
+
+    compiled: int = 0
+    reused: int = 0
+    unfit: int = 0
+    failed: int = 0
+    seconds: float = 0.0  # of compiling
+    insns: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Hot blocks that wait, and where the ring has been read to."""
+
+    blocks: dict[int, None] = field(default_factory=dict)
+    tail: int = 0
+
+
+class RegionService:
+    """Regions for one processor; ends with it."""
+
+    def __init__(self, processor: Processor, code: RegionCode, *, workers: int | None = None):
+        self._processor = weakref.ref(processor, lambda _: self.close())
+        self._code = code
+        self._engine = code.engine
+        self._identity = code.engine.identity
+        self._rings = HostBuffer(2 * 8 * regions.RING_SIZE)
+        self._chunk = HostBuffer(_CHUNK)
+        self._chunks = [self._chunk]
+        self._used = 0
+        self._pending = _Pending()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self._workers = workers or max(1, min((os.cpu_count() or 1) - 1, 4))
+        self.stats = RegionStats()
+        processor.state.set("hot_ring", self._rings.address)
+        processor.state.set("ready_ring", self._rings.address + 8 * regions.RING_SIZE)
+        processor.state.set("hot_sleeps", 1)
+
+    def close(self) -> None:
+        """End the threads and their processes."""
+        self._closed = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """There are hot blocks: called from native code, in the guest's thread."""
+        if not self._threads and not self._closed:
+            self._threads = [threading.Thread(target=self._serve, daemon=True, name="regions")
+                             for _ in range(self._workers)]  # fmt: skip
+            for thread in self._threads:
+                thread.start()
+        self._wake.set()
+
+    # The threads -------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        process: WorkerProcess | None = None
+        request = HostBuffer(-(-regions.REQUEST_BYTES // 4096) * 4096)
+        try:
+            while not self._closed:
+                hot = self._next()
+                if hot is None:
+                    if not self._wake.wait(_PATIENCE) and process is not None:
+                        process.close()
+                        process = None
+                    self._wake.clear()
+                    continue
+                process = self._one(hot, request, process)
+        finally:
+            if process is not None:
+                process.close()
+
+    def _next(self) -> int | None:
+        """The hottest block that waits."""
+        processor = self._processor()
+        if processor is None:
+            return None
+        state, arena = processor.state, processor.buffers["arena"]
+        with self._lock:
+            pending = self._pending
+            self._drain(state)
+            best, most = None, 1 << (regions.HOT_BITS - 1)
+            for block in list(pending.blocks):
+                at = block - arena.address
+                hits = int.from_bytes(arena.view[at + _HITS : at + _HITS + 4], "little")
+                if hits < 1 << (regions.HOT_BITS - 1):  # dropped, or in a region meanwhile
+                    del pending.blocks[block]
+                elif hits > most:
+                    best, most = block, hits
+            if best is not None:
+                del pending.blocks[best]
+            else:
+                state.set("hot_sleeps", 1)
+                if state.get("hot_head") != pending.tail & 0xFFFF_FFFF:
+                    self._wake.set()
+            return best
+
+    def _drain(self, state: StateFields) -> None:
+        head = state.get("hot_head")
+        pending = self._pending
+        waiting = (head - pending.tail) & 0xFFFF_FFFF
+        if waiting > regions.RING_SIZE:
+            pending.tail = (head - regions.RING_SIZE) & 0xFFFF_FFFF
+            waiting = regions.RING_SIZE
+        for _ in range(waiting):
+            at = 8 * (pending.tail % regions.RING_SIZE)
+            block = int.from_bytes(self._rings.view[at : at + 8], "little")
+            pending.blocks[block] = None
+            pending.tail = (pending.tail + 1) & 0xFFFF_FFFF
+
+    def _one(self, hot: int, request: HostBuffer, process: WorkerProcess | None,
+             ) -> WorkerProcess | None:  # fmt: skip
+        """Have a hot block's region compiled and put in place."""
+        processor = self._processor()
+        if processor is None:
+            return process
+        size = self._engine.call("region_grow", processor.address, hot, request.address)
+        del processor
+        if size == 0:
+            return process
+        data = bytes(request.view[:size])
+        parsed = Request(data)
+        key = parsed.key(self._identity, "region")
+        known, code = self._code.find(key)
+        if known:
+            self.stats.reused += 1
+        else:
+            began = time.perf_counter()
+            try:
+                process = process or WorkerProcess("pytcg_region.worker")
+                made = process.ask([key, data.hex()])
+            except WorkerError:
+                self.stats.failed += 1
+                if process is not None:
+                    process.close()
+                return None
+            self._account(parsed, made, time.perf_counter() - began)
+            code = self._code.add(key, made)
+        if code is not None:
+            self._ready(parsed, code)
+        return process
+
+    def _account(self, request: Request, made: bytes, seconds: float) -> None:
+        with self._lock:
+            stats = self.stats
+            stats.compiled += 1
+            stats.unfit += made == UNFIT
+            stats.seconds += seconds
+            stats.insns += sum(len(block.insns) for block in request.blocks)
+            stats.bytes += len(made)
+
+    # Handing over ------------------------------------------------------------------------------
+
+    def _ready(self, request: Request, code: Code) -> None:
+        """Put a region where the guest's thread takes it from."""
+        processor = self._processor()
+        if processor is None:
+            return
+        with self._lock:
+            state = processor.state
+            head = state.get("ready_head")
+            if (head - state.get("ready_tail")) & 0xFFFF_FFFF >= regions.RING_SIZE:
+                return
+            at = 8 * (regions.RING_SIZE + head % regions.RING_SIZE)
+            address = self._write_region(request, code)
+            self._rings.view[at : at + 8] = address.to_bytes(8, "little")
+            state.set("ready_head", (head + 1) & 0xFFFF_FFFF)
+        processor.poke()
+
+    def _write_region(self, request: Request, code: Code) -> int:
+        count = len(request.tbs)
+        size = layout.REGION.offset("members") + count * _MEMBER.size
+        if self._used + size > _CHUNK:
+            self._chunk, self._used = HostBuffer(_CHUNK), 0
+            self._chunks.append(self._chunk)
+        start = self._used
+        self._used += -(-size // 8) * 8
+        _REGION.pack_into(self._chunk.view, start, code.address, request.flushes, count, 0)
+        entry = {block: number + 1 for number, block in enumerate(code.entries)}
+        for number, tb in enumerate(request.tbs):
+            at = start + layout.REGION.offset("members") + number * _MEMBER.size
+            _MEMBER.pack_into(self._chunk.view, at, tb, 0, 0, entry.get(number, 0), 0)
+        return self._chunk.address + start
+
+    # At once -----------------------------------------------------------------------------------
+
+    def compile_now(self, processor: Processor, block: int) -> None:
+        """Compile a block's region in this process and put it in place: ``tier=jit``."""
+        request = HostBuffer(-(-regions.REQUEST_BYTES // 4096) * 4096)
+        size = self._engine.call("region_grow", processor.address, block, request.address)
+        if size == 0:
+            return
+        data = bytes(request.view[:size])
+        parsed = Request(data)
+        key = parsed.key(self._identity, "region")
+        known, code = self._code.find(key)
+        if not known:
+            code = self._code.add(key, compile_region(data, key))
+        if code is not None:
+            self._ready(parsed, code)
+            self._engine.call("region_install", processor.address)
+
+
+_codes: dict[int, RegionCode] = {}
+
+
+def shared_service(processor: Processor) -> RegionService:
+    """A service for a processor, on the process's shared code."""
+    engine = ThreadedEngine.shared()
+    code = _codes.setdefault(id(engine), RegionCode(engine))
+    return RegionService(processor, code)

@@ -1,0 +1,1 @@
+"""Regions: blocks of guest code lowered into one function."""

@@ -1,0 +1,318 @@
+"""The CPU state in a region: registers are locals, and flags are not computed until asked for.
+
+`StateBuilder` is a `Builder` to which a place in the CPU state is a variable: loads and stores
+through a constant offset from env become reads and writes of locals, which LLVM turns into SSA
+values. What the lowerings do not know they need not know.
+
+Flags are *lazy*: a slot may hold a thunk that emits its value where it is read. A hot loop reads
+hardly any, and the exits, which need them all, compute them on the cold side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pytcg.ir.blocks import Block, Function, Local, Value
+from pytcg.ir.builder import Builder
+from pytcg.ir.ops import BITS, INT_OF_BITS, Type
+from pytcg_x86.core.state import ENV
+from pytcg_x86.region.flags import KIND_SIZE, Operation
+
+Thunk = Callable[[], Value]
+
+
+class NotInRegion(Exception):
+    """An instruction that a region leaves to threaded code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of the CPU state that lives in a local."""
+
+    number: int
+    offset: int
+    type: Type
+
+    @property
+    def size(self) -> int:
+        return BITS[self.type] // 8
+
+
+def _parts() -> list[Part]:
+    places = [(ENV.offset("gpr", i), Type.I64) for i in range(16)]
+    places += [(ENV.offset("xmm", i), Type.I128) for i in range(16)]
+    places += [(ENV.offset("flag_z"), Type.I64), (ENV.offset("flag_s"), Type.I64)]
+    places += [(ENV.offset(name), Type.I8) for name in ("flag_c", "flag_o", "flag_x")]
+    return [Part(number, *place) for number, place in enumerate(places)]
+
+
+PARTS = _parts()
+_PART_AT = {part.offset + i: part for part in PARTS for i in range(part.size)}
+FLAG_PARTS = {name: _PART_AT[ENV.offset(f"flag_{name}")] for name in "zscox"}
+FLAG_NUMBERS = frozenset(part.number for part in FLAG_PARTS.values())
+_ZERO = ENV.offset("zero")
+
+
+_SIZE_CODES = {8: 0, 16: 1, 32: 2, 64: 3}
+
+
+class EnvPointer(Value):
+    """A pointer to a known place in the CPU state; becomes an op only where it must."""
+
+    __slots__ = ("offset",)
+
+    def __init__(self, builder: Builder, offset: int):
+        super().__init__(builder, Type.PTR, -1)
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The operation whose flags these are, as `flags_settle` knows it."""
+
+    operation: Operation
+    a: Value
+    b: Value
+
+    @property
+    def kind(self) -> int:
+        return self.operation | _SIZE_CODES[self.a.bits] << KIND_SIZE
+
+    @property
+    def keeps_carry(self) -> bool:
+        return self.operation in (Operation.INC, Operation.DEC)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the flags are the flags of, as far as conditions want to know: ``a - b``."""
+
+    a: Value
+    b: Value
+
+
+@dataclass(slots=True)
+class FlagState:
+    """Where the flags are at a point of a region.
+
+    A slot with a thunk in ``lazy`` is what that emits. The others are in their locals, unless the
+    state is ``merged``: then the local `kind` tells whether they are, or what they are the flags
+    of. ``recipe`` says what the lazy slots are the flags of, if it is one operation's.
+    """
+
+    lazy: dict[int, Thunk] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    recipe: Recipe | None = None
+    merged: bool = False
+
+    def copy(self) -> FlagState:
+        return FlagState(dict(self.lazy), self.comparison, self.recipe, self.merged)
+
+
+class StateBuilder(Builder):
+    """A builder whose env lives in locals."""
+
+    def __init__(self, function: Function):
+        super().__init__(function)
+        self.env = function.params[0]
+        self.locals = [self._part_local(part) for part in PARTS]
+        self.used: set[int] = set()
+        self.known: dict[int, Value] = {}
+        self.flags = FlagState()
+        self.dirty: set[int] = set()
+        self.kind = self.local(Type.I32, "cc_kind")
+        self.cc = self.local(Type.I64, "cc_a"), self.local(Type.I64, "cc_b")
+
+    def _part_local(self, part: Part) -> Local:
+        local = self.local(part.type, f"part{part.number}_")
+        local.vector = part.type is Type.I128
+        return local
+
+    # Blocks ------------------------------------------------------------------------------------
+
+    def place(self, block: Block, *, keep: bool = False) -> None:
+        """Make ``block`` current; ``keep`` if it is reached from the present one only."""
+        super().place(block)
+        if not keep:
+            self.known = {}
+
+    # Ops ---------------------------------------------------------------------------------------
+
+    def _offset(self, pointer: Value) -> int | None:
+        if isinstance(pointer, EnvPointer):
+            return pointer.offset
+        return 0 if pointer is self.env else None
+
+    def _plain(self, value: Value) -> Value:
+        if isinstance(value, EnvPointer):
+            return super().op("ptradd", self.env, self.const(value.offset, Type.I64))
+        return value
+
+    def op(self, name: str, /, *args: Value, **attrs: object) -> Value:
+        """Emit an op, unless it is about state that lives in locals."""
+        if name == "ptradd":
+            at, offset = self._offset(args[0]), args[1].const
+            if at is not None and offset is not None:
+                return EnvPointer(self, at + (offset ^ 1 << 63) - (1 << 63))
+        elif name == "ld":
+            at, type_ = self._offset(args[0]), attrs["type"]
+            assert isinstance(type_, Type)
+            if at is not None and at in _PART_AT:
+                return self.read_part(_PART_AT[at], at, type_)
+            if at == _ZERO:
+                return self.const(0, type_)
+        elif name == "ptrdiff":
+            left, right = self._offset(args[0]), self._offset(args[1])
+            if left is not None and right is not None:
+                return self.const(left - right, Type.I64)
+        elif name in ("call", "callptr"):
+            self._check_call(attrs)
+        return super().op(name, *map(self._plain, args), **attrs)
+
+    def effect(self, name: str, /, *args: Value, **attrs: object) -> None:
+        """The same for ops without a result."""
+        if name == "st":
+            at = self._offset(args[1])
+            if at is not None and at in _PART_AT:
+                self.write_part(_PART_AT[at], at, args[0])
+                return
+        elif name in ("call", "callptr"):
+            self._check_call(attrs)
+        elif name in ("ret", "tail"):
+            raise NotInRegion("leaves threaded code")
+        super().effect(name, *map(self._plain, args), **attrs)
+
+    def _check_call(self, attrs: dict[str, object]) -> None:
+        raise NotInRegion(str(attrs.get("callee", "a host function")))
+
+    def emit(self, name: str, /, *args: Value, **attrs: object) -> Value:
+        """An op as it is: no state in locals is looked at."""
+        return super().op(name, *args, **attrs)
+
+    def emit_effect(self, name: str, /, *args: Value, **attrs: object) -> None:
+        super().effect(name, *args, **attrs)
+
+    # Parts -------------------------------------------------------------------------------------
+
+    def whole(self, part: Part) -> Value:
+        """A part's present value."""
+        thunk = self.flags.lazy.get(part.number)
+        if thunk is not None:
+            return thunk()
+        if self.flags.merged and part.number in FLAG_NUMBERS:
+            self.resolve_flags()
+        value = self.known.get(part.number)
+        if value is None:
+            self.used.add(part.number)
+            value = self.known[part.number] = self.get(self.locals[part.number])
+        return value
+
+    def read_part(self, part: Part, at: int, type_: Type) -> Value:
+        """The ``type_`` at offset ``at`` within a part."""
+        value = self.whole(part)
+        if type_ is part.type:
+            return value
+        if part.type is Type.I128 and BITS[type_] >= 32:
+            bits = BITS[type_]
+            index = self.const((at - part.offset) * 8 // bits, Type.I64)
+            return self.op("vlane", value, index, lane=bits, type=type_)
+        return (value >> (at - part.offset) * 8).trunc(INT_OF_BITS[BITS[type_]])
+
+    def write_part(self, part: Part, at: int, value: Value) -> None:
+        """Store at offset ``at`` within a part."""
+        if value.type is not part.type:
+            value = self._merged(part, (at - part.offset) * 8, value)
+        if part.number in FLAG_NUMBERS:
+            if self.flags.merged:
+                self.resolve_flags()
+            self.flags.lazy.pop(part.number, None)
+            self.flags.comparison = self.flags.recipe = None
+        self.set_part(part, value)
+
+    def set_part(self, part: Part, value: Value) -> None:
+        self.used.add(part.number)
+        self.dirty.add(part.number)
+        self.known[part.number] = value
+        self.set(self.locals[part.number], value)
+
+    def _merged(self, part: Part, shift: int, value: Value) -> Value:
+        old = self.whole(part)
+        if part.type is Type.I128 and value.bits >= 32:
+            index = self.const(shift // value.bits, Type.I64)
+            return self.op("vinsert", old, value, index, lane=value.bits)
+        mask = ((1 << value.bits) - 1) << shift
+        return (old & ~mask) | (value.zext(part.type) << shift)
+
+    # Flags -------------------------------------------------------------------------------------
+
+    def defer(self, thunks: dict[int, Thunk], comparison: Comparison | None,
+              recipe: Recipe | None) -> None:  # fmt: skip
+        """Flag slots become what the thunks say."""
+        if self.flags.merged:
+            if thunks.keys() == FLAG_NUMBERS:
+                self.flags = FlagState()
+            else:
+                self.resolve_flags(carry=recipe is not None)
+        self.flags.lazy.update(thunks)
+        self.flags.comparison = comparison
+        self.flags.recipe = recipe
+        self.dirty.update(thunks)
+        self.used.update(thunks)
+
+    def merge_flags(self) -> None:
+        """Before a join: put the flags into locals, as slots or as an operation on operands."""
+        state, self.flags = self.flags, FlagState(merged=True)
+        if state.merged:
+            return
+        recipe = state.recipe
+        if recipe is not None:
+            carry = state.lazy.get(FLAG_PARTS["c"].number)
+            if recipe.keeps_carry and carry is not None:
+                self.set_part(FLAG_PARTS["c"], carry())
+            for local, value in zip(self.cc, (recipe.a, recipe.b), strict=True):
+                self.set(local, value.zext(Type.I64))
+        else:
+            for number, thunk in state.lazy.items():
+                self.set_part(PARTS[number], thunk())
+        self.set(self.kind, self.const(recipe.kind if recipe is not None else 0, Type.I32))
+        self.dirty |= FLAG_NUMBERS
+        self.used |= FLAG_NUMBERS
+
+    def resolve_flags(self, *, carry: bool = False) -> None:
+        """Make a merged state one in slots; ``carry`` if only CF is needed."""
+        self.flags = FlagState()
+        call, after = self.new_block("resolve"), self.new_block("resolved")
+        kind, first = self.get(self.kind), self.known
+        right = (kind & 15).ult(Operation.ADD) if carry else kind.eq(0)
+        self.brif(right, after, call)
+        self.place(call)
+        self.store_flags()
+        self.settle_stored_flags()
+        for part in FLAG_PARTS.values():
+            self.set_part(part, self.emit("ld", self.state_place(part.offset), type=part.type))
+        self.br(after)
+        self.place(after)
+        self.known = {n: v for n, v in first.items() if n not in FLAG_NUMBERS}
+        self.set(self.kind, self.const(0, Type.I32))
+
+    def store_flags(self) -> None:
+        """Store a merged state, all of it, to env."""
+        for part in FLAG_PARTS.values():
+            self.emit_effect("st", self.get(self.locals[part.number]),
+                             self.state_place(part.offset))  # fmt: skip
+        for name, local in zip(("cc_kind", "cc_a", "cc_b"), (self.kind, *self.cc), strict=True):
+            self.emit_effect("st", self.get(local), self.state_place(ENV.offset(name)))
+
+    def settle_stored_flags(self) -> None:
+        self.emit_effect("call", self.env, callee="flags_settle", type=Type.VOID, cold=True)
+
+    def state_place(self, offset: int) -> Value:
+        """A pointer into env, as an op."""
+        return self.emit("ptradd", self.env, self.const(offset, Type.I64))
+
+
+def truncate(function: Function, blocks: int, block: Block, ops: int) -> None:
+    """Take back what was emitted since there were that many blocks and ops in ``block``."""
+    del function.blocks[blocks:]
+    del block.ops[ops:]

@@ -1,0 +1,775 @@
+"""A region: blocks of guest code lowered into one function.
+
+The same lowerings that make the handlers are run over the records of many blocks, with the record's
+fields as constants, registers in locals (`region_state`), and branches between the blocks as
+branches of the function. Anything out of the ordinary (a TLB miss that is no plain RAM, a fault, an
+instruction that needs the whole processor) *leaves*: an exit stores the state as it was before the
+instruction and lets threaded code do it. So a region raises nothing and has nothing to undo.
+
+Code is independent of where it runs: guest addresses are reckoned from the entry's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pytcg.exec.invalidate import jump_slot
+from pytcg.exec.layout import EXEC_ENV, JUMP, PAGE_BITS, PAGE_MASK, TB, TLB_ENTRY
+from pytcg.exec.regions import Ending
+from pytcg.ir.blocks import Block, Function, Local, Value
+from pytcg.ir.ops import INT_OF_BITS, Type
+from pytcg.opt.pipeline import optimise
+from pytcg.softmmu import access
+from pytcg_native.compiler import Program
+from pytcg_native.types import NativeFunction
+from pytcg_x86.core.flags import Flags
+from pytcg_x86.core.form import Instruction, context_of, row_of
+from pytcg_x86.core.state import ENV
+from pytcg_x86.core.translate import Translator
+from pytcg_x86.decode.formkey import KEY_DEAD, KEY_SECOND, RELATIVE
+from pytcg_x86.region.builder import (
+    FLAG_NUMBERS,
+    FLAG_PARTS,
+    PARTS,
+    Comparison,
+    FlagState,
+    NotInRegion,
+    Recipe,
+    StateBuilder,
+    Thunk,
+    truncate,
+)
+from pytcg_x86.region.flags import Operation
+from pytcg_x86.vector.mxcsr import MASKS
+
+MAX_RETURNS = 4
+"""Return sites that a RET compares with before it looks its target up."""
+_RSP = ENV.offset("gpr", 4)
+_PREDICATES = {1: "ult", 2: "eq", 3: "ule", 6: "slt", 7: "sle"}
+"""Condition codes (without their lowest bit) as comparisons."""
+_KEEPING_CARRY = {Operation.ADD: Operation.INC, Operation.SUB: Operation.DEC}
+
+
+@dataclass(slots=True)
+class Insn:
+    """A record of a request."""
+
+    key: int
+    fields: dict[str, int]
+    effects: int
+
+
+@dataclass(slots=True)
+class GuestBlock:
+    """A block of a request; addresses count from the seed's."""
+
+    number: int
+    pc: int
+    insns: list[Insn]
+    ending: int
+    taken: int
+    fall: int
+    entry: bool
+    hits: int
+    root: bool  # no direct branch of the region leads to it
+
+
+@dataclass(slots=True)
+class Exit:
+    """A way out: where it leaves to, and what the state is there."""
+
+    block: Block
+    source: int  # the guest block
+    dirty: frozenset[int]
+    flags: FlagState
+    target: Value | int  # pc, or its distance from the seed
+    refund: int  # instructions paid for and not run
+    bails: bool  # the instruction there is left to threaded code
+
+
+class RegionFlags(Flags):
+    """Flags as thunks."""
+
+    t: RegionTranslator
+
+    def __init__(self, translator: RegionTranslator):
+        super().__init__(translator)
+        self.thunks: dict[str, Thunk] = {}
+        self.comparison: Comparison | None = None
+        self.recipe: Recipe | None = None
+
+    def _defer(self, **thunks: Thunk) -> None:
+        self.thunks.update(thunks)
+
+    def result(self, value: Value) -> None:
+        self.pending.pop("z", None)
+        self.pending.pop("s", None)
+        self._defer(z=lambda: value.sext(Type.I64), s=lambda: value.sext(Type.I64))
+
+    def add(self, result: Value, a: Value, b: Value) -> None:
+        op = self.t.b.op
+        self._defer(c=lambda: result.ult(a).zext(Type.I8),
+                    o=lambda: op("addo", a, b).zext(Type.I8),
+                    x=lambda: (a ^ b).resize(Type.I8))  # fmt: skip
+        self.result(result)
+        self.recipe = Recipe(Operation.ADD, a, b)
+
+    def sub(self, result: Value, a: Value, b: Value) -> None:
+        op = self.t.b.op
+        self._defer(c=lambda: a.ult(b).zext(Type.I8),
+                    o=lambda: op("subo", a, b).zext(Type.I8),
+                    x=lambda: (a ^ b).resize(Type.I8))  # fmt: skip
+        self.result(result)
+        self.comparison = Comparison(a, b)
+        self.recipe = Recipe(Operation.SUB, a, b)
+
+    def adc(self, result: Value, a: Value, b: Value, carry: Value) -> None:
+        def c() -> Value:
+            partial = a + b
+            return (partial.ult(a) | result.ult(partial)).zext(Type.I8)
+
+        self._defer(c=c, o=lambda: ((a ^ result) & (b ^ result)).slt(0).zext(Type.I8),
+                    x=lambda: (a ^ b).resize(Type.I8))  # fmt: skip
+        self.result(result)
+
+    def sbb(self, result: Value, a: Value, b: Value, borrow: Value) -> None:
+        def c() -> Value:
+            return (a.ult(b) | (a - b).ult(borrow.zext(a.type))).zext(Type.I8)
+
+        self._defer(c=c, o=lambda: ((a ^ b) & (a ^ result)).slt(0).zext(Type.I8),
+                    x=lambda: (a ^ b).resize(Type.I8))  # fmt: skip
+        self.result(result)
+
+    def logic(self, result: Value) -> None:
+        b = self.t.b
+        self._defer(c=lambda: b.const(0, Type.I8), o=lambda: b.const(0, Type.I8),
+                    x=lambda: result.resize(Type.I8))  # fmt: skip
+        self.result(result)
+        zero = b.const(0, result.type)
+        self.comparison = Comparison(result, zero)
+        self.recipe = Recipe(Operation.LOGIC, result, zero)
+
+    def put(self, *, cf: Value | None = None, of: Value | None = None, zf: Value | None = None,
+            af: Value | None = None) -> None:  # fmt: skip
+        if af is not None and "s" in self.thunks:
+            bit, sign = af, self.thunks["s"]
+            self._defer(x=lambda: (bit.zext(Type.I8) << 4) ^ sign().trunc(Type.I8))
+            af = None
+        for slot, value in (("c", cf), ("o", of), ("z", zf), ("x", af)):
+            if value is not None:
+                self.thunks.pop(slot, None)
+        self.comparison = self.recipe = None
+        super().put(cf=cf, of=of, zf=zf, af=af)
+
+    def keep_carry(self) -> None:
+        """CF stays what it was."""
+        self.thunks.pop("c", None)
+        self.comparison = None
+        if self.recipe is not None:
+            operation = _KEEPING_CARRY[self.recipe.operation]
+            self.recipe = Recipe(operation, self.recipe.a, self.recipe.b)
+        super().keep_carry()
+
+    def commit(self) -> None:
+        b = self.t.b
+        values = {FLAG_PARTS[slot].number: _constant(value)
+                  for slot, value in self.pending.items()}  # fmt: skip
+        thunks = {FLAG_PARTS[slot].number: thunk for slot, thunk in self.thunks.items()}
+        if values or thunks:
+            b.defer({**values, **thunks}, self.comparison, self.recipe)
+        self.pending, self.thunks = {}, {}
+        self.comparison = self.recipe = None
+
+    def condition(self, code: int) -> Value:
+        known = self.t.b.flags.comparison
+        if known is None or code >> 1 not in _PREDICATES:
+            return super().condition(code)
+        a, b = known.a, known.b
+        value = self.t.b.op(_PREDICATES[code >> 1], a, b)
+        return value ^ 1 if code & 1 else value
+
+
+def _constant(value: Value) -> Thunk:
+    return lambda: value
+
+
+class RegionTranslator(Translator):
+    """Emits one instruction of a region."""
+
+    b: StateBuilder
+
+    def __init__(self, region: RegionCompiler, block: GuestBlock, position: int):
+        self.region = region
+        self.source = block
+        self.insn = block.insns[position]
+        self.position = position
+        super().__init__(region.program, region.function, region.b, context_of(self.insn.key))
+        row, fields = row_of(self.insn.key), self.insn.fields
+        self.on_stack = "stack" in row.attrs or (
+            self.cx.ea in ("base", "sib") and fields["base"] == _RSP)
+
+    def make_flags(self) -> Flags:
+        return RegionFlags(self)
+
+    # Records -----------------------------------------------------------------------------------
+
+    def field(self, name: str, type_: Type | None = None) -> Value:
+        value = self.insn.fields[name]
+        if name == "disp" and self.insn.fields["shift"] & RELATIVE:
+            return self.region.pc_at(value)
+        return self.b.const(value, type_ or _FIELD_TYPES[name])
+
+    def pc(self) -> Value:
+        return self.region.pc_at(self.insn.fields["pc"])
+
+    def next_pc(self) -> Value:
+        return self.wrap_pc(self.region.pc_at(self.insn.fields["pc"] + self.insn.fields["length"]))
+
+    # Leaving -----------------------------------------------------------------------------------
+
+    @property
+    def unwind(self) -> Block:
+        """The exit before this instruction."""
+        if self._unwind is None:
+            self._unwind = self.region.exit_to(
+                self.source, self.insn.fields["pc"],
+                refund=len(self.source.insns) - self.position, bails=True)  # fmt: skip
+        return self._unwind
+
+    def finish(self) -> None:
+        pass
+
+    def raise_if(self, condition: Value, vector: int, error: int | None = None) -> None:
+        if condition.const is not None:
+            if condition.const == 0:
+                return
+            raise NotInRegion("raises")
+        go_on = self.b.new_block("ok")
+        self.b.brif(condition, self.unwind, go_on, likely=False)
+        self.b.place(go_on, keep=True)
+
+    def check_masked(self) -> None:
+        self.region.needs_masked = True
+
+    # Memory ------------------------------------------------------------------------------------
+
+    def load(self, bits: int, linear: Value) -> Value:
+        where = self.region.probe(self, linear, bits, write=False)
+        return self.b.emit("ldg", self.b.ptradd(self.ram, where), type=INT_OF_BITS[bits])
+
+    def modify_at(self, bits: int, linear: Value) -> tuple[Value, Callable[[Value], None]]:
+        place = self.b.ptradd(self.ram, self.region.probe(self, linear, bits, write=True))
+        old = self.b.emit("ldg", place, type=INT_OF_BITS[bits])
+        return old, lambda value: self.b.emit_effect("stg", value, place)
+
+    def store(self, bits: int, linear: Value, value: Value) -> None:
+        where = self.region.probe(self, linear, bits, write=True)
+        self.b.emit_effect("stg", value, self.b.ptradd(self.ram, where))
+
+    # Calls and control -------------------------------------------------------------------------
+
+    def call(self, callee: NativeFunction[Any, Any], *args: Value) -> Value | None:
+        if callee.inline:
+            self.program.add([callee])
+            raises = callee.name in self.program.raising
+            return self.b.inline(self.region.inlined(callee), list(args),
+                                 self.unwind if raises else None)  # fmt: skip
+        return self.region.call(self, callee, list(args))
+
+    @contextmanager
+    def when(self, condition: Value, *, likely: bool | None = None) -> Iterator[None]:
+        b = self.b
+        body, skip, after = b.new_block("when"), b.new_block("skip"), b.new_block("endwhen")
+        b.brif(condition, body, skip, likely=likely)
+        before, known = b.flags.copy(), dict(b.known)
+        b.place(body, keep=True)
+        self._depth += 1
+        yield
+        self._depth -= 1
+        changed = b.flags != before
+        if not b.block.closed:
+            if changed:
+                b.merge_flags()
+            b.br(after)
+        inside = b.known
+        b.place(skip)
+        b.flags, b.known = before, dict(known)
+        if changed:
+            b.merge_flags()
+        b.br(after)
+        outside = b.known
+        b.place(after)
+        b.known = {n: value for n, value in outside.items() if inside.get(n) is value}
+
+    def next(self) -> None:
+        pass
+
+    def lookup(self, pc: Value) -> None:
+        raise NotInRegion("ends the block")
+
+    def branch(self, condition: Value) -> None:
+        taken, fall = self.region.edge(self, "taken"), self.region.edge(self, "fall")
+        self.b.brif(condition, taken, fall)
+        self.region.finish_edges()
+
+    def jump(self) -> None:
+        self.b.br(self.region.edge(self, "taken"))
+        self.region.finish_edges()
+
+    def indirect(self, pc: Value) -> None:
+        b, region = self.b, self.region
+        for block in region.likely_targets(self.source):
+            here, other = region.edge_to(self.source, block), b.new_block("other")
+            b.brif(pc.eq(region.pc_at(block.pc)), here, other)
+            region.finish_edges()
+            b.place(other, keep=True)
+        if len(region.entries) > 1:
+            region.dispatch(self.source, pc)
+        else:
+            b.br(region.exit_to(self.source, pc, refund=0))
+
+
+_FIELD_TYPES = {"imm": Type.I64, "disp": Type.I64, "pc": Type.I64, "a": Type.I16, "b": Type.I16,
+                "base": Type.I16, "index": Type.I16, "segment": Type.I8, "shift": Type.I8,
+                "length": Type.I8, "position": Type.I8}  # fmt: skip
+
+
+class RegionCompiler:
+    """Builds the function of one region."""
+
+    def __init__(self, program: Program, name: str, blocks: list[GuestBlock], *, spans: bool):
+        self.program = program
+        params = [("env", Type.PTR), ("rec", Type.PTR), ("ram", Type.PTR)]
+        self.function = Function(name, params, Type.VOID, threaded=True, region=True)
+        self.b = StateBuilder(self.function)
+        self.blocks = blocks
+        self.at = {block.pc: block for block in blocks}
+        self.spans = spans
+        self.needs_masked = False
+        self.exits: list[Exit] = []
+        self.dispatcher: tuple[Block, Local] | None = None
+        self.dispatching: list[tuple[int, frozenset[int]]] = []
+        self.lost: Block | None = None
+        self.stack_page: Local | None = None
+        self.env, self.rec, self.ram = self.function.params
+        self.heads = {block.number: self.b.new_block(f"g{block.number}_") for block in blocks}
+        self.flags_in: dict[int, FlagState] = {}
+        self.dirty_out: dict[int, frozenset[int]] = {}
+        self._edges: list[tuple[Block, GuestBlock, FlagState]] = []
+        self.base = self.b.local(Type.I64, "base")
+        self.budget = self.b.local(Type.I64, "budget")
+        self.edges_from: dict[int, set[int]] = {block.number: set() for block in blocks}
+
+    # Guest addresses ---------------------------------------------------------------------------
+
+    def pc_at(self, distance: int) -> Value:
+        """The guest address that far from the seed's."""
+        return self.b.get(self.base) + distance
+
+    # The whole ---------------------------------------------------------------------------------
+
+    def build(self) -> Function:
+        """The function; afterwards `entries` are the blocks it can be entered at, in order."""
+        self._plan()
+        entry = self.b.block
+        for block in self.order:
+            self._block(block)
+        self._exits()
+        self._entry(entry)
+        return self.function
+
+    def successors(self, block: GuestBlock) -> list[GuestBlock]:
+        """In-region successors by direct transfers."""
+        wanted = []
+        last = row_of(block.insns[-1].key).mnemonic
+        if block.ending == Ending.BRANCH:
+            wanted.append(block.taken)
+            if last not in ("JMP", "CALL"):
+                wanted.append(block.fall)
+        elif block.ending == Ending.FALL:
+            wanted.append(block.fall)
+        return [self.at[pc] for pc in wanted if pc in self.at]
+
+    def likely_targets(self, block: GuestBlock) -> list[GuestBlock]:
+        """Where a computed branch goes most: return sites, or a call's last target."""
+        last = row_of(block.insns[-1].key).mnemonic
+        if last in ("RET", "RETI"):
+            return self._returns
+        return [self.at[block.taken]] if last == "CALLI" and block.taken in self.at else []
+
+    def _plan(self) -> None:
+        """Entries, order, joins and loop heads."""
+        last = {b.number: row_of(b.insns[-1].key).mnemonic for b in self.blocks}
+        calls = [b for b in self.blocks
+                 if last[b.number] in ("CALL", "CALLI") and b.fall in self.at]  # fmt: skip
+        inner = [b for b in calls if b.taken in self.at]
+        self._returns = sorted({self.at[b.fall].number: self.at[b.fall] for b in inner}.values(),
+                               key=lambda b: -b.hits)[:MAX_RETURNS]  # fmt: skip
+        self.entries = [b for b in self.blocks if b.entry or b is self.blocks[0]]
+        for block in calls:
+            after = self.at[block.fall]
+            if after not in self._returns and after not in self.entries:
+                self.entries.append(after)
+        if "JMPI" in last.values():
+            self.entries += [b for b in self.blocks if b.root and b not in self.entries]
+        graph = {b.number: [s.number for s in self.successors(b)] for b in self.blocks}
+        for block in self.blocks:
+            if last[block.number] in ("JMPI", "CALLI", "RET", "RETI"):
+                graph[block.number] += [b.number for b in self.likely_targets(block)]
+                if len(self.entries) > 1:
+                    graph[block.number] += [b.number for b in self.entries]
+        order: list[int] = []
+        state: dict[int, int] = {}
+        self.loops: set[int] = set()
+        for root in self.entries:
+            stack: list[tuple[int, Iterator[int]]] = []
+            if root.number not in state:
+                state[root.number] = 1
+                stack.append((root.number, iter(graph[root.number])))
+            while stack:
+                number, following = stack[-1]
+                for successor in following:
+                    if successor not in state:
+                        state[successor] = 1
+                        stack.append((successor, iter(graph[successor])))
+                        break
+                    if state[successor] == 1:
+                        self.loops.add(successor)
+                else:
+                    state[number] = 2
+                    order.append(number)
+                    stack.pop()
+        self.order = [self.blocks[number] for number in reversed(order)]
+        reached = set(order)
+        count = {number: 0 for number in reached}
+        for number in reached:
+            for successor in set(graph[number]):
+                count[successor] += 1
+        roots = {b.number for b in self.entries}
+        self.joins = {n for n in reached if count[n] != 1 or n in roots or n in self.loops}
+        self.insns = sum(len(b.insns) for b in self.order)
+
+    def _entry(self, entry: Block) -> None:
+        """Load the state and go to the entry's block, unless somebody wants the loop."""
+        b = self.b
+        b.block, b.known = entry, {}
+        budget = b.ld(Type.I64, self.env, EXEC_ENV.offset("budget"))
+        quiet = b.ld(Type.I32, self.env, EXEC_ENV.offset("exit_request")).eq(0)
+        quiet = quiet & b.op("sge", budget, b.const(self.insns, Type.I64))
+        if self.needs_masked:
+            mxcsr = b.ld(Type.I32, self.env, ENV.offset("mxcsr"))
+            quiet = quiet & (mxcsr & MASKS).eq(MASKS)
+        go, slow = b.new_block("go"), b.new_block("slow")
+        if self.spans:
+            self._check_pages(quiet, slow)
+            quiet = b.const(1, Type.I1)
+        b.brif(quiet, go, slow, likely=True)
+        b.place(slow)
+        b.emit_effect("tail", b.symbol("tb_head"), self.env, self.rec, self.ram)
+        b.place(go)
+        b.set(self.budget, budget)
+        for number in sorted(b.used):
+            part = PARTS[number]
+            b.set(b.locals[number], b.emit("ld", b.state_place(part.offset), type=part.type))
+        if self.stack_page is not None:
+            b.set(self.stack_page, b.const(1, Type.I64))  # no page
+            b.set(self.stack_addend, b.const(0, Type.I64))
+        b.set(b.kind, b.const(0, Type.I32))
+        for local in b.cc:
+            b.set(local, b.const(0, Type.I64))
+        pc = b.ld(Type.I64, self.rec, TB.offset("pc"))
+        targets = [b.new_block("arrive") for _ in self.entries]
+        if len(targets) == 1:
+            b.br(targets[0])
+        else:
+            which = b.ld(Type.I32, self.rec, TB.offset("entry"))
+            b.switch(which, list(enumerate(targets))[1:], targets[0])
+        for block, arrive in zip(self.entries, targets, strict=True):
+            b.place(arrive)
+            b.set(self.base, pc - block.pc)
+            b.br(self.heads[block.number])
+
+    def _check_pages(self, quiet: Value, slow: Block) -> None:
+        """A region on several pages: they must be mapped as they were."""
+        b = self.b
+        checked, changed, same = (b.new_block(n) for n in ("checked", "changed", "same"))
+        b.brif(quiet, checked, slow, likely=True)
+        b.place(checked)
+        stamp = b.ld(Type.I64, self.rec, TB.offset("stamp"))
+        b.brif(stamp.eq(b.ld(Type.I64, self.env, EXEC_ENV.offset("map_stamp"))), same, changed,
+               likely=True)  # fmt: skip
+        b.place(changed)
+        fits = b.emit("call", self.env, self.rec, callee="region_maps", type=Type.I32, cold=True)
+        b.brif(fits.ne(0), same, slow, likely=True)
+        b.place(same)
+
+    # Blocks ------------------------------------------------------------------------------------
+
+    def _block(self, block: GuestBlock) -> None:
+        b = self.b
+        b.place(self.heads[block.number])
+        joined = block.number in self.joins
+        b.flags = FlagState(merged=True) if joined else self.flags_in[block.number]
+        b.dirty = set()
+        self.current = block
+        if block.number in self.loops:
+            self._poll(block)
+        b.set(self.budget, b.get(self.budget) - len(block.insns))
+        for position, insn in enumerate(block.insns):
+            function, here = self.function, b.block
+            mark = len(function.blocks), here, len(here.ops)
+            saved = dict(b.known), b.flags.copy(), set(b.dirty), len(self.exits)
+            try:
+                self._insn(block, position)
+            except NotInRegion:
+                truncate(function, *mark)
+                b.block = here
+                b.known, b.flags, b.dirty = saved[0], saved[1], saved[2]
+                del self.exits[saved[3] :]
+                self._edges = []
+                rest = len(block.insns) - position
+                if position == 0 and block is self.blocks[0]:
+                    raise
+                b.br(self.exit_to(block, insn.fields["pc"], refund=rest, bails=True))
+                break
+        if not b.block.closed:
+            b.br(self.edge_to(block, self.at[block.fall]) if block.fall in self.at
+                 else self.exit_to(block, block.fall, refund=0))  # fmt: skip
+            self.finish_edges()
+        self.dirty_out[block.number] = frozenset(b.dirty)
+
+    def _insn(self, block: GuestBlock, position: int) -> None:
+        row = row_of(block.insns[position].key)
+        if "end" in row.attrs:
+            raise NotInRegion(row.mnemonic)
+        Instruction(RegionTranslator(self, block, position), row).build()
+
+    def _poll(self, block: GuestBlock) -> None:
+        """At a loop's head: leave if somebody wants the loop, or the budget may end within."""
+        b = self.b
+        request = b.state_place(EXEC_ENV.offset("exit_request"))
+        wanted = b.emit("ldg", request, type=Type.I32).ne(0)  # others set it
+        wanted = wanted | b.op("slt", b.get(self.budget), b.const(self.insns, Type.I64))
+        go_on = b.new_block("poll")
+        b.brif(wanted, self.exit_to(block, block.pc, refund=0), go_on, likely=False)
+        b.place(go_on)
+
+    # Edges and exits ---------------------------------------------------------------------------
+
+    def edge(self, t: RegionTranslator, name: str) -> Block:
+        """Where a direct transfer of the current block goes: a block of the region or an exit."""
+        block = t.source
+        distance = block.taken if name == "taken" else block.fall
+        target = self.at.get(distance)
+        if target is None:
+            return self.exit_to(block, distance, refund=0)
+        return self.edge_to(block, target)
+
+    def edge_to(self, source: GuestBlock, target: GuestBlock) -> Block:
+        """A block that leads to ``target``."""
+        self.edges_from[source.number].add(target.number)
+        if target.number not in self.joins:
+            self.flags_in[target.number] = self.b.flags.copy()
+            return self.heads[target.number]
+        edge = self.b.new_block("edge")
+        self._edges.append((edge, target, self.b.flags.copy()))
+        return edge
+
+    def dispatch(self, source: GuestBlock, pc: Value) -> None:
+        """Go on at a computed address: at one of the entries, or leave."""
+        b = self.b
+        if self.dispatcher is None:
+            self.dispatcher = b.new_block("dispatch"), b.local(Type.I64, "target")
+        block, target = self.dispatcher
+        b.set(target, pc)
+        b.merge_flags()
+        b.br(block)
+        self.edges_from[source.number].update(entry.number for entry in self.entries)
+        self.dispatching.append((source.number, frozenset(b.dirty)))
+
+    def _dispatcher(self) -> None:
+        """The block behind all computed branches: a probe of the jump cache."""
+        if self.dispatcher is None:
+            return
+        b = self.b
+        block, target = self.dispatcher
+        b.place(block)
+        pc = b.get(target)
+        slot = self._inline(jump_slot, self.env, pc)
+        salt = b.ld(Type.I64, self.env, EXEC_ENV.offset("jump_salt"))
+        hit = b.ld(Type.I64, slot, JUMP.offset("tag")).eq(pc ^ salt)
+        found, lost, inside = (b.new_block(n) for n in ("found", "lost", "inside"))
+        b.brif(hit, found, lost, likely=True)
+        b.place(found)
+        tb = b.ld(Type.PTR, slot, JUMP.offset("tb"))
+        own = b.ld(Type.PTR, tb).eq(b.symbol(self.function.name))
+        base = b.ld(Type.I64, self.env, EXEC_ENV.offset("code_base"))
+        own = own & b.ld(Type.I64, tb, TB.offset("cs_base")).eq(base)
+        b.brif(own, inside, lost)
+        b.place(inside)
+        heads = [self.heads[entry.number] for entry in self.entries]
+        if len(heads) == 1:
+            b.br(heads[0])
+        else:
+            b.switch(b.ld(Type.I32, tb, TB.offset("entry")), list(enumerate(heads))[1:], heads[0])
+        b.place(lost)
+        b.flags = FlagState(merged=True)
+        for number, dirty in self.dispatching:
+            self.exits.append(Exit(lost, number, dirty, b.flags, pc, 0, False))
+        self.lost = lost
+
+    def _inline(self, callee: NativeFunction[Any, Any], *args: Value) -> Value:
+        self.program.add([callee])
+        value = self.b.inline(self.inlined(callee), list(args), None)
+        assert value is not None
+        return value
+
+    def finish_edges(self) -> None:
+        """Fill the edges asked for since the last time: flags go to their locals."""
+        b = self.b
+        known, flags, block = b.known, b.flags, b.block
+        for edge, target, state in self._edges:
+            b.place(edge)
+            b.flags, b.known = state, {}
+            b.merge_flags()
+            b.br(self.heads[target.number])
+        self._edges = []
+        b.known, b.flags, b.block = known, flags, block
+
+    def exit_to(self, source: GuestBlock, target: Value | int, *, refund: int,
+                bails: bool = False) -> Block:  # fmt: skip
+        """An exit with the present state."""
+        block = self.b.new_block("exit")
+        self.exits.append(Exit(block, source.number, frozenset(self.b.dirty),
+                               self.b.flags.copy(), target, refund, bails))  # fmt: skip
+        return block
+
+    def _exits(self) -> None:
+        """Fill the exits, now that it is known what each block changes."""
+        b = self.b
+        before = self._dirty_before()
+        self._dispatcher()
+        shared: set[int] = set()
+        for number, dirty_there in self.dispatching:
+            shared |= before[number] | dirty_there
+        done = False
+        for leave in self.exits:
+            if leave.block is self.lost:
+                if done:
+                    continue
+                done = True
+                b.block, b.known = leave.block, {}
+                dirty = frozenset(shared)
+            else:
+                b.place(leave.block)
+                dirty = before[leave.source] | leave.dirty
+            b.flags = leave.flags.copy()
+            if b.flags.merged:
+                if dirty & FLAG_NUMBERS:
+                    b.store_flags()
+                    b.settle_stored_flags()
+                dirty -= FLAG_NUMBERS
+            for number in sorted(dirty):
+                part = PARTS[number]
+                b.emit_effect("st", b.whole(part), b.state_place(part.offset))
+            target = leave.target
+            pc = self.pc_at(target) if isinstance(target, int) else target
+            b.st(self.wrapped(pc), self.env, EXEC_ENV.offset("pc"))
+            b.st(b.get(self.budget) + leave.refund, self.env, EXEC_ENV.offset("budget"))
+            code = b.symbol("tb_resume" if leave.bails else "tb_lookup")
+            b.emit_effect("tail", code, self.env, self.rec, self.ram)
+
+    def wrapped(self, pc: Value) -> Value:
+        code_size = context_of(self.blocks[0].insns[0].key).code_size
+        return pc if code_size == 64 else pc & ((1 << code_size) - 1)
+
+    def _dirty_before(self) -> dict[int, frozenset[int]]:
+        """Parts that may differ from env at each block's start: a forward data flow."""
+        before: dict[int, frozenset[int]] = {b.number: frozenset() for b in self.order}
+        todo = [b.number for b in self.order]
+        while todo:
+            number = todo.pop(0)
+            after = before[number] | self.dirty_out[number]
+            for successor in self.edges_from[number]:
+                if not after <= before[successor]:
+                    before[successor] |= after
+                    todo.append(successor)
+        return before
+
+    # Memory and calls --------------------------------------------------------------------------
+
+    def probe(self, t: RegionTranslator, linear: Value, bits: int, *, write: bool) -> Value:
+        """Offset from the RAM window of an access; leaves where it is no plain one."""
+        b = self.b
+        if t.on_stack:
+            return self._stack_probe(t, linear, bits)
+        size = bits // 8
+        tlb = b.ld(Type.PTR, self.env, EXEC_ENV.offset("tlb"))
+        entry = b.ptradd(tlb, (linear >> PAGE_BITS - 5) & access._TLB_MASK)
+        tag = b.ld(Type.I64, entry, TLB_ENTRY.offset("write" if write else "read"))
+        hit = tag.eq((linear + size - 1) & PAGE_MASK)
+        where = b.local(Type.I64, "where")
+        b.set(where, linear + b.ld(Type.I64, entry, TLB_ENTRY.offset("addend")))
+        fast, miss = b.new_block("fast"), b.new_block("miss")
+        b.brif(hit, fast, miss, likely=True)
+        known = b.known
+        b.place(miss)
+        kind = access.Access.WRITE if write else access.Access.READ
+        found = b.emit("call", self.env, linear, b.const(kind, Type.I32), b.const(size, Type.I32),
+                       callee="region_probe", type=Type.I64, cold=True)  # fmt: skip
+        b.set(where, found)
+        b.brif(found.eq(access.NOT_RAM), t.unwind, fast, likely=False)
+        b.place(fast)
+        b.known = known
+        return b.get(where)
+
+    def _stack_probe(self, t: RegionTranslator, linear: Value, bits: int) -> Value:
+        """The same for the stack, whose page is remembered, and must be writable."""
+        b = self.b
+        if self.stack_page is None:
+            self.stack_page, self.stack_addend = (b.local(Type.I64, name) for name in
+                                                  ("stack_page", "stack_addend"))  # fmt: skip
+        last = (linear + (bits // 8 - 1)) & PAGE_MASK
+        same, other = b.new_block("same"), b.new_block("other")
+        b.brif(b.get(self.stack_page).eq(last), same, other, likely=True)
+        known = b.known
+        b.place(other)
+        t.on_stack = False
+        where = self.probe(t, linear, bits, write=True)
+        t.on_stack = True
+        b.set(self.stack_addend, where - linear)
+        b.set(self.stack_page, last)
+        b.br(same)
+        b.place(same)
+        b.known = known
+        return linear + b.get(self.stack_addend)
+
+    def inlined(self, callee: NativeFunction[Any, Any]) -> Function:
+        """The body of an inline native, with its parameters where they are used."""
+        if callee.name not in _INLINED:
+            body = self.program.compile(callee)
+            optimise(body)
+            _INLINED.add(callee.name)
+        return self.program.compile(callee)
+
+    def call(self, t: RegionTranslator, callee: NativeFunction[Any, Any],
+             args: list[Value]) -> Value | None:  # fmt: skip
+        """Call a native that looks at its arguments only."""
+        self.program.add([callee])
+        if any(arg.type is Type.PTR for arg in args) or callee.name in self.program.raising:
+            raise NotInRegion(callee.name)
+        signature = self.program.signatures[callee.name]
+        from pytcg_native.expressions import ir_type
+
+        return self.b.emit("call", *args, callee=callee.name, type=ir_type(signature.result))
+
+
+_INLINED: set[str] = set()
+
+
+def plain_key(key: int) -> int:
+    """A form's key without what block improvement made of it."""
+    return key & ((1 << KEY_SECOND) - 1) & ~(1 << KEY_DEAD)
