@@ -46,9 +46,15 @@ class Chardev:
     def __init__(self, label: str) -> None:
         self.label = label
         self.on_room: Callable[[], None] = do_nothing  # called when `full` ends, lock held
+        self.on_open: Callable[[], None] = do_nothing  # a peer has come; main loop, lock held
+        self.on_close: Callable[[], None] = do_nothing  # and has gone
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
         """Begin to move bytes; without a front-end, input stays unread."""
+
+    def description(self) -> str:
+        """What it is connected to, as `query-chardev` calls it."""
+        return self.label
 
     def write(self, data: bytes) -> None:
         """Send bytes from the guest; any thread, device lock held; never blocks."""
@@ -66,3 +72,6 @@ class Chardev:
 
 class NullChardev(Chardev):
     """`null` and `none`: output vanishes, nothing comes in."""
+
+    def description(self) -> str:
+        return "null"

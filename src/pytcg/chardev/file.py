@@ -11,9 +11,10 @@ from pytcg.chardev.stream import FdOutput
 class FileChardev(Chardev):
     """Output to a file, emptied when opened; a named pipe or device works too."""
 
-    def __init__(self, label: str, path: str) -> None:
+    def __init__(self, label: str, path: str, *, append: bool = False) -> None:
         super().__init__(label)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        place = os.O_APPEND if append else os.O_TRUNC
+        flags = os.O_WRONLY | os.O_CREAT | place | os.O_CLOEXEC
         try:
             self._fd = os.open(path, flags, 0o666)
         except OSError as error:
@@ -24,6 +25,9 @@ class FileChardev(Chardev):
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
         self._output.start(context)
+
+    def description(self) -> str:
+        return "file"
 
     def write(self, data: bytes) -> None:
         self._output.write(data)

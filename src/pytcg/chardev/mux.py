@@ -15,19 +15,52 @@ C-a h    print this help
 C-a x    exit emulator
 C-a t    toggle console timestamps
 C-a b    send break (magic sysrq)
-C-a c    switch between console and monitor (there is no monitor)
+C-a c    switch between console and monitor
 C-a C-a  sends C-a
 """
 
 
+class MuxPort(Chardev):
+    """A further front-end's place on a mux: it may always write, and reads while it has focus."""
+
+    def __init__(self, mux: MuxChardev) -> None:
+        super().__init__(mux.label)
+        self._mux = mux
+        self.frontend: Frontend | None = None
+
+    def start(self, context: Context, frontend: Frontend | None) -> None:
+        """Input comes from the mux, once Ctrl-A c has given this place the focus."""
+        del context
+        self.frontend = frontend
+
+    def description(self) -> str:
+        return self._mux.description()
+
+    def write(self, data: bytes) -> None:
+        self._mux.write(data)
+
+    def full(self) -> bool:
+        return self._mux.full()
+
+    def accept_input(self) -> None:
+        self._mux.accept_input()
+
+
 class MuxChardev(Chardev):
-    """Another chardev with escapes, which work even while the guest takes no input."""
+    """Another chardev with escapes, which work even while the guest takes no input.
+
+    Its own front-end is the first of several; `port` makes room for one more.
+    """
 
     def __init__(self, inner: Chardev) -> None:
         super().__init__(inner.label)
         self.inner = inner
-        inner.on_room = lambda: self.on_room()
-        self._frontend: Frontend | None = None
+        self._ports: list[MuxPort] = []
+        self._focus = 0  # 0: the first front-end, else one more than the port's number
+        inner.on_room = self._room
+        inner.on_open = lambda: self._to_all("on_open")
+        inner.on_close = lambda: self._to_all("on_close")
+        self._first: Frontend | None = None
         self._context: Context | None = None
         self._queue = bytearray()
         self._pumping = False
@@ -36,9 +69,32 @@ class MuxChardev(Chardev):
         self._line_start = True
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
-        self._context = context
-        self._frontend = frontend
-        self.inner.start(context, self)
+        self._first = frontend
+        if self._context is None:  # the monitor may have been first
+            self._context = context
+            self.inner.start(context, self)
+
+    def port(self) -> MuxPort:
+        """A place for one more front-end, reached by Ctrl-A c."""
+        self._ports.append(MuxPort(self))
+        return self._ports[-1]
+
+    @property
+    def _frontend(self) -> Frontend | None:
+        """Who is typed at."""
+        return self._first if not self._focus else self._ports[self._focus - 1].frontend
+
+    def _room(self) -> None:
+        self.on_room()
+        for port in self._ports:
+            port.on_room()
+
+    def _to_all(self, event: str) -> None:
+        for place in (self, *self._ports):
+            getattr(place, event)()
+
+    def description(self) -> str:
+        return self.inner.description()
 
     def write(self, data: bytes) -> None:
         self.inner.write(data if self._timestamps_from is None else self._stamped(data))
@@ -107,10 +163,22 @@ class MuxChardev(Chardev):
             case b"t":
                 running = self._timestamps_from is not None
                 self._timestamps_from = None if running else time.monotonic_ns()
+            case b"c":
+                self._switch()
             case b"\x01":
                 self._queue.append(ESCAPE)
             case _:
                 pass
+
+    def _switch(self) -> None:
+        """Give the next front-end the focus; it hears of it as of a peer that comes."""
+        count = len(self._ports) + 1
+        old, self._focus = self._focus, (self._focus + 1) % count
+        if self._focus != old:
+            places = (self, *self._ports)
+            self._queue.clear()
+            places[old].on_close()
+            places[self._focus].on_open()
 
     def _stamped(self, data: bytes) -> bytes:
         """A time since the toggle in front of each line."""

@@ -43,6 +43,9 @@ class PtyChardev(Chardev):
         self._output.start(context)
         self._look()
 
+    def description(self) -> str:
+        return f"pty:{self.name}"
+
     def write(self, data: bytes) -> None:
         if self._connected():
             self._output.write(data)

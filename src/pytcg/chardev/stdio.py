@@ -94,6 +94,9 @@ class StdioChardev(Chardev):
             context.loop.add_signal_handler(signal.SIGCONT, self._terminal.enter)
         self._input = FdInput(self._input_fd, context, frontend)
 
+    def description(self) -> str:
+        return "stdio"
+
     def write(self, data: bytes) -> None:
         self._output.write(data)
 
