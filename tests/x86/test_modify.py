@@ -12,7 +12,7 @@ import pytest
 from pytcg.cpu import Cpu
 from x86.hostcpu import available
 
-CODE, HOLE = 0x1000_0000, 0x2000_0000
+CODE, HOLE = 0x1000_0000, 0x6000_0000  # the host CPU of the other tests lies between
 """HOLE: nothing is mapped there, nor on the page before it."""
 WRITE = 2
 """Bit 1 of #PF's error code."""
