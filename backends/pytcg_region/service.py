@@ -153,6 +153,12 @@ class RegionService:
                 thread.start()
         self._wake.set()
 
+    def account(self) -> str:
+        """A line of figures, for `-d stats`."""
+        s = self.stats
+        return (f"regions compiled {s.compiled} reused {s.reused} unfit {s.unfit} failed {s.failed}"
+                f" insns {s.insns} compile seconds {s.seconds:.1f} bytes {s.bytes}")
+
     # The threads -------------------------------------------------------------------------------
 
     def _serve(self) -> None:

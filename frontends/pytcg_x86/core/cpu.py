@@ -53,6 +53,8 @@ class RegionCompiling(Protocol):
 
     def wake(self) -> None: ...
 
+    def account(self) -> str: ...
+
     def compile_now(self, processor: X86Cpu, block: int) -> None: ...
 
 
@@ -201,6 +203,12 @@ class X86Cpu:
         self._bind("hot_event", "void", [], service.wake)
         self.state.set("jit_at_once", int(at_once))
         self.engine.call("tb_flush", self.address)
+
+    def region_account(self) -> str:
+        """What the compiler of regions has done, for `-d stats`."""
+        if self.regions is None:
+            return ""
+        return f"{self.regions.account()} late {self.state.get('regions_late')}"
 
     def attach_log(self, log: Log, dump_form: Callable[[int, Collection[str]], str]) -> None:
         """Report what the log asks for; ``dump_form`` gives the text of a form's stages."""

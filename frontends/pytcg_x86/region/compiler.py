@@ -361,6 +361,7 @@ class RegionCompiler:
         self._edges: list[tuple[Block, GuestBlock, FlagState]] = []
         self.base = self.b.local(Type.I64, "base")
         self.budget = self.b.local(Type.I64, "budget")
+        self.begun = self.b.local(Type.I64, "begun")
         self.edges_from: dict[int, set[int]] = {block.number: set() for block in blocks}
 
     # Guest addresses ---------------------------------------------------------------------------
@@ -471,6 +472,9 @@ class RegionCompiler:
         b.emit_effect("tail", b.symbol("tb_head"), self.env, self.rec, self.ram)
         b.place(go)
         b.set(self.budget, budget)
+        b.set(self.begun, budget)
+        entered = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_entries"))
+        b.st(entered + 1, self.env, EXEC_ENV.offset("region_entries"))
         for number in sorted(b.used):
             part = PARTS[number]
             b.set(b.locals[number], b.emit("ld", b.state_place(part.offset), type=part.type))
@@ -678,7 +682,10 @@ class RegionCompiler:
             target = leave.target
             pc = self.pc_at(target) if isinstance(target, int) else target
             b.st(self.wrapped(pc), self.env, EXEC_ENV.offset("pc"))
-            b.st(b.get(self.budget) + leave.refund, self.env, EXEC_ENV.offset("budget"))
+            left = b.get(self.budget) + leave.refund
+            b.st(left, self.env, EXEC_ENV.offset("budget"))
+            count = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_insns"))
+            b.st(count + (b.get(self.begun) - left), self.env, EXEC_ENV.offset("region_insns"))
             code = b.symbol("tb_resume" if leave.bails else "tb_lookup")
             b.emit_effect("tail", code, self.env, self.rec, self.ram)
 

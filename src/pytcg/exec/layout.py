@@ -125,6 +125,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("hot_ring", "ptr"), ("hot_event", "ptr"), ("hot_head", "u32"), ("hot_sleeps", "u32"),
     ("ready_ring", "ptr"), ("ready_head", "u32"), ("ready_tail", "u32"),
     ("regions_live", "u32"), ("regions_late", "u32"),
+    ("region_entries", "u64"), ("region_insns", "u64"),  # times entered, instructions run
     ("map_stamp", "u64"),         # changes whenever an address may mean another page
     ("jit_at_once", "u32"),       # compile every block before it runs first
     ("jit_block", "ptr"),         # the block to be compiled

@@ -52,6 +52,8 @@ class Processor(Protocol):
 
     def wakes(self) -> bool: ...
 
+    def region_account(self) -> str: ...
+
     def reset(self) -> None: ...
 
     def set_segment(self, name: str, selector: int, base: int, limit: int,
@@ -71,11 +73,16 @@ class ExecStats:
     seconds: float  # of running, sleep in HLT left out
     blocks: int  # translated since the last flush
     flushes: int
+    region_insns: int  # run in regions
+    region_entries: int
+    regions: str  # what their service says of them
 
     def line(self) -> str:
         mips = self.instructions / self.seconds / 1e6 if self.seconds else 0.0
+        share = 100 * self.region_insns / self.instructions if self.instructions else 0.0
         return (f"instructions {self.instructions} seconds {self.seconds:.3f} MIPS {mips:.1f}"
-                f" blocks {self.blocks} flushes {self.flushes}")  # fmt: skip
+                f" blocks {self.blocks} flushes {self.flushes} in regions {share:.1f}%"
+                f" entries {self.region_entries} {self.regions}").rstrip()  # fmt: skip
 
 
 class Vcpu:
@@ -93,7 +100,8 @@ class Vcpu:
         """The account so far; only while not running."""
         state = self._cpu.state
         return ExecStats(self._instructions, self._seconds, state.get("tb_count"),
-                         state.get("tb_flushes"))  # fmt: skip
+                         state.get("tb_flushes"), state.get("region_insns"),
+                         state.get("region_entries"), self._cpu.region_account())  # fmt: skip
 
     @property
     def regs(self) -> MutableMapping[str, int]:
