@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 
 from pytcg_region.compile import compile_region
 from pytcg_threaded.worker import serve
@@ -24,5 +23,4 @@ def run_job(words: list[str]) -> bytes:
 
 if __name__ == "__main__":
     gc.disable()  # its passes took a third of the time; functions are cycles, so collect at times
-    os.nice(5)  # the guest comes first
     serve(run_job)

@@ -261,8 +261,10 @@ class X86Cpu:
         numbers = range(self._forms_done, self.state.get("form_count"))
         keys = [_FORM_ROW.unpack_from(view, n * layout.FORM.size)[0] for n in numbers]
         self._install_forms(self.engine.compile_forms(keys))
-        # Blocks made before now lack the superinstructions that have just been compiled.
-        self.engine.call("tb_flush", self.address)
+        if self.regions is None:
+            # Blocks made before now lack the superinstructions that have just been compiled. With
+            # regions it costs more to lose blocks that are counted, or compiled already.
+            self.engine.call("tb_flush", self.address)
 
     def poke(self, *, stop: bool = False) -> None:
         """Make running code look at interrupts soon (or return); callable from any thread."""

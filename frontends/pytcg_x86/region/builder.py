@@ -121,6 +121,7 @@ class StateBuilder(Builder):
         self.known: dict[int, Value] = {}
         self.flags = FlagState()
         self.dirty: set[int] = set()
+        """Parts that differ from env where the region is left."""
         self.kind = self.local(Type.I32, "cc_kind")
         self.cc = self.local(Type.I64, "cc_a"), self.local(Type.I64, "cc_b")
 

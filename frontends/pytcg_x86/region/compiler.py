@@ -82,8 +82,6 @@ class Exit:
     """A way out: where it leaves to, and what the state is there."""
 
     block: Block
-    source: int  # the guest block
-    dirty: frozenset[int]
     flags: FlagState
     target: Value | int  # pc, or its distance from the seed
     refund: int  # instructions paid for and not run
@@ -351,18 +349,15 @@ class RegionCompiler:
         self.needs_masked = False
         self.exits: list[Exit] = []
         self.dispatcher: tuple[Block, Local] | None = None
-        self.dispatching: list[tuple[int, frozenset[int]]] = []
         self.lost: Block | None = None
         self.stack_page: Local | None = None
         self.env, self.rec, self.ram = self.function.params
         self.heads = {block.number: self.b.new_block(f"g{block.number}_") for block in blocks}
         self.flags_in: dict[int, FlagState] = {}
-        self.dirty_out: dict[int, frozenset[int]] = {}
         self._edges: list[tuple[Block, GuestBlock, FlagState]] = []
         self.base = self.b.local(Type.I64, "base")
         self.budget = self.b.local(Type.I64, "budget")
         self.begun = self.b.local(Type.I64, "begun")
-        self.edges_from: dict[int, set[int]] = {block.number: set() for block in blocks}
 
     # Guest addresses ---------------------------------------------------------------------------
 
@@ -514,25 +509,25 @@ class RegionCompiler:
 
     def _block(self, block: GuestBlock) -> None:
         b = self.b
-        b.place(self.heads[block.number])
         joined = block.number in self.joins
+        if not joined and block.number not in self.flags_in:
+            return  # the block that leads here ended early
+        b.place(self.heads[block.number])
         b.flags = FlagState(merged=True) if joined else self.flags_in[block.number]
-        b.dirty = set()
-        self.current = block
         if block.number in self.loops:
             self._poll(block)
         b.set(self.budget, b.get(self.budget) - len(block.insns))
         for position, insn in enumerate(block.insns):
             function, here = self.function, b.block
             mark = len(function.blocks), here, len(here.ops)
-            saved = dict(b.known), b.flags.copy(), set(b.dirty), len(self.exits)
+            saved = dict(b.known), b.flags.copy(), len(self.exits)
             try:
                 self._insn(block, position)
             except NotInRegion:
                 truncate(function, *mark)
                 b.block = here
-                b.known, b.flags, b.dirty = saved[0], saved[1], saved[2]
-                del self.exits[saved[3] :]
+                b.known, b.flags = saved[0], saved[1]
+                del self.exits[saved[2] :]
                 self._edges = []
                 rest = len(block.insns) - position
                 if position == 0 and block is self.blocks[0]:
@@ -543,7 +538,6 @@ class RegionCompiler:
             b.br(self.edge_to(block, self.at[block.fall]) if block.fall in self.at
                  else self.exit_to(block, block.fall, refund=0))  # fmt: skip
             self.finish_edges()
-        self.dirty_out[block.number] = frozenset(b.dirty)
 
     def _insn(self, block: GuestBlock, position: int) -> None:
         row = row_of(block.insns[position].key)
@@ -574,7 +568,6 @@ class RegionCompiler:
 
     def edge_to(self, source: GuestBlock, target: GuestBlock) -> Block:
         """A block that leads to ``target``."""
-        self.edges_from[source.number].add(target.number)
         if target.number not in self.joins:
             self.flags_in[target.number] = self.b.flags.copy()
             return self.heads[target.number]
@@ -591,8 +584,6 @@ class RegionCompiler:
         b.set(target, pc)
         b.merge_flags()
         b.br(block)
-        self.edges_from[source.number].update(entry.number for entry in self.entries)
-        self.dispatching.append((source.number, frozenset(b.dirty)))
 
     def _dispatcher(self) -> None:
         """The block behind all computed branches: a probe of the jump cache."""
@@ -621,8 +612,7 @@ class RegionCompiler:
             b.switch(b.ld(Type.I32, tb, TB.offset("entry")), list(enumerate(heads))[1:], heads[0])
         b.place(lost)
         b.flags = FlagState(merged=True)
-        for number, dirty in self.dispatching:
-            self.exits.append(Exit(lost, number, dirty, b.flags, pc, 0, False))
+        self.exits.append(Exit(lost, b.flags, pc, 0, bails=False))
         self.lost = lost
 
     def _inline(self, callee: NativeFunction[Any, Any], *args: Value) -> Value:
@@ -647,64 +637,49 @@ class RegionCompiler:
                 bails: bool = False) -> Block:  # fmt: skip
         """An exit with the present state."""
         block = self.b.new_block("exit")
-        self.exits.append(Exit(block, source.number, frozenset(self.b.dirty),
-                               self.b.flags.copy(), target, refund, bails))  # fmt: skip
+        self.exits.append(Exit(block, self.b.flags.copy(), target, refund, bails))
         return block
 
     def _exits(self) -> None:
-        """Fill the exits, now that it is known what each block changes."""
+        """Fill the exits: what differs between them goes into locals, the rest is done once."""
         b = self.b
-        before = self._dirty_before()
         self._dispatcher()
-        shared: set[int] = set()
-        for number, dirty_there in self.dispatching:
-            shared |= before[number] | dirty_there
-        done = False
+        address, refund = b.local(Type.I64, "exit_pc"), b.local(Type.I64, "refund")
+        leaves = {bails: b.new_block("leave") for bails in {leave.bails for leave in self.exits}}
         for leave in self.exits:
-            if leave.block is self.lost:
-                if done:
-                    continue
-                done = True
-                b.block, b.known = leave.block, {}
-                dirty = frozenset(shared)
-            else:
+            if leave.block is not self.lost:
                 b.place(leave.block)
-                dirty = before[leave.source] | leave.dirty
+            else:
+                b.block, b.known = leave.block, {}
             b.flags = leave.flags.copy()
-            if b.flags.merged:
-                if dirty & FLAG_NUMBERS:
-                    b.store_flags()
-                    b.settle_stored_flags()
-                dirty -= FLAG_NUMBERS
-            for number in sorted(dirty):
-                part = PARTS[number]
-                b.emit_effect("st", b.whole(part), b.state_place(part.offset))
+            b.merge_flags()
             target = leave.target
-            pc = self.pc_at(target) if isinstance(target, int) else target
-            b.st(self.wrapped(pc), self.env, EXEC_ENV.offset("pc"))
-            left = b.get(self.budget) + leave.refund
-            b.st(left, self.env, EXEC_ENV.offset("budget"))
-            count = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_insns"))
-            b.st(count + (b.get(self.begun) - left), self.env, EXEC_ENV.offset("region_insns"))
-            code = b.symbol("tb_resume" if leave.bails else "tb_lookup")
-            b.emit_effect("tail", code, self.env, self.rec, self.ram)
+            b.set(address, self.pc_at(target) if isinstance(target, int) else target)
+            b.set(refund, b.const(leave.refund, Type.I64))
+            b.br(leaves[leave.bails])
+        for bails, block in leaves.items():
+            b.place(block)
+            self._leave(b.get(address), b.get(refund), "tb_resume" if bails else "tb_lookup")
+
+    def _leave(self, pc: Value, refund: Value, code: str) -> None:
+        """Store what the region changes, and go on at ``pc`` by the threaded function ``code``."""
+        b = self.b
+        if b.dirty & FLAG_NUMBERS:
+            b.store_flags()
+            b.settle_stored_flags()
+        for number in sorted(b.dirty - FLAG_NUMBERS):
+            part = PARTS[number]
+            b.emit_effect("st", b.whole(part), b.state_place(part.offset))
+        b.st(self.wrapped(pc), self.env, EXEC_ENV.offset("pc"))
+        left = b.get(self.budget) + refund
+        b.st(left, self.env, EXEC_ENV.offset("budget"))
+        count = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_insns"))
+        b.st(count + (b.get(self.begun) - left), self.env, EXEC_ENV.offset("region_insns"))
+        b.emit_effect("tail", b.symbol(code), self.env, self.rec, self.ram)
 
     def wrapped(self, pc: Value) -> Value:
         code_size = context_of(self.blocks[0].insns[0].key).code_size
         return pc if code_size == 64 else pc & ((1 << code_size) - 1)
-
-    def _dirty_before(self) -> dict[int, frozenset[int]]:
-        """Parts that may differ from env at each block's start: a forward data flow."""
-        before: dict[int, frozenset[int]] = {b.number: frozenset() for b in self.order}
-        todo = [b.number for b in self.order]
-        while todo:
-            number = todo.pop(0)
-            after = before[number] | self.dirty_out[number]
-            for successor in self.edges_from[number]:
-                if not after <= before[successor]:
-                    before[successor] |= after
-                    todo.append(successor)
-        return before
 
     # Memory and calls --------------------------------------------------------------------------
 
