@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 import weakref
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +28,8 @@ _HITS = layout.TB.offset("hits")
 _REGION = struct.Struct("<QQII")
 _MEMBER = struct.Struct("<QQQII")
 _CHUNK = 1 << 20
+_MEMORY = 256
+"""Reports of hot blocks that are remembered."""
 _PATIENCE = 30.0
 """Seconds without a hot block after which a compiler process is let go."""
 
@@ -110,9 +113,12 @@ class RegionStats:
 
 @dataclass(slots=True)
 class _Pending:
-    """Hot blocks that wait, and where the ring has been read to."""
+    """The last reports of hot blocks, and where the ring has been read to.
 
-    blocks: dict[int, None] = field(default_factory=dict)
+    What was hot is forgotten when the guest has gone on to other things.
+    """
+
+    reports: deque[int] = field(default_factory=lambda: deque(maxlen=_MEMORY))
     tail: int = 0
 
 
@@ -179,7 +185,7 @@ class RegionService:
                 process.close()
 
     def _next(self) -> int | None:
-        """The hottest block that waits."""
+        """The block that is reported most, of late."""
         processor = self._processor()
         if processor is None:
             return None
@@ -187,21 +193,17 @@ class RegionService:
         with self._lock:
             pending = self._pending
             self._drain(state)
-            best, most = None, 1 << (regions.HOT_BITS - 1)
-            for block in list(pending.blocks):
+            for block, _ in Counter(pending.reports).most_common():
                 at = block - arena.address
                 hits = int.from_bytes(arena.view[at + _HITS : at + _HITS + 4], "little")
-                if hits < 1 << (regions.HOT_BITS - 1):  # dropped, or in a region meanwhile
-                    del pending.blocks[block]
-                elif hits > most:
-                    best, most = block, hits
-            if best is not None:
-                del pending.blocks[best]
-            else:
-                state.set("hot_sleeps", 1)
-                if state.get("hot_head") != pending.tail & 0xFFFF_FFFF:
-                    self._wake.set()
-            return best
+                kept = [other for other in pending.reports if other != block]
+                pending.reports = deque(kept, _MEMORY)
+                if hits >= 1 << (regions.HOT_BITS - 1):  # else dropped, or in a region meanwhile
+                    return block
+            state.set("hot_sleeps", 1)
+            if state.get("hot_head") != pending.tail:
+                self._wake.set()
+            return None
 
     def _drain(self, state: StateFields) -> None:
         head = state.get("hot_head")
@@ -213,7 +215,7 @@ class RegionService:
         for _ in range(waiting):
             at = 8 * (pending.tail % regions.RING_SIZE)
             block = int.from_bytes(self._rings.view[at : at + 8], "little")
-            pending.blocks[block] = None
+            pending.reports.append(block)
             pending.tail = (pending.tail + 1) & 0xFFFF_FFFF
 
     def _one(self, hot: int, request: HostBuffer, process: WorkerProcess | None,

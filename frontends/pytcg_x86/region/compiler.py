@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytcg.exec.invalidate import jump_slot
-from pytcg.exec.layout import EXEC_ENV, JUMP, PAGE_BITS, PAGE_MASK, TB, TLB_ENTRY
+from pytcg.exec.layout import EXEC_ENV, JUMP, PAGE_BITS, PAGE_MASK, PAGE_SIZE, TB, TLB_ENTRY
 from pytcg.exec.regions import Ending
 from pytcg.ir.blocks import Block, Function, Local, Value
 from pytcg.ir.ops import INT_OF_BITS, Type
@@ -47,7 +47,9 @@ from pytcg_x86.vector.mxcsr import MASKS
 
 MAX_RETURNS = 4
 """Return sites that a RET compares with before it looks its target up."""
-_RSP = ENV.offset("gpr", 4)
+_RSP, _ABSOLUTE = ENV.offset("gpr", 4), -1
+MAX_PAGES = 8
+"""Pages that a region remembers, by what the address is made of."""
 _PREDICATES = {1: "ult", 2: "eq", 3: "ule", 6: "slt", 7: "sle"}
 """Condition codes (without their lowest bit) as comparisons."""
 _KEEPING_CARRY = {Operation.ADD: Operation.INC, Operation.SUB: Operation.DEC}
@@ -75,6 +77,20 @@ class GuestBlock:
     entry: bool
     hits: int
     root: bool  # no direct branch of the region leads to it
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that was accessed last in some way.
+
+    ``limit`` is how far into it an access may begin: 0 as long as there is none, else so far that
+    16 bytes don't reach the next page.
+    """
+
+    address: Local
+    limit: Local
+    offset: Local  # in the RAM window
+    writable: bool
 
 
 @dataclass(slots=True)
@@ -205,9 +221,15 @@ class RegionTranslator(Translator):
         self.insn = block.insns[position]
         self.position = position
         super().__init__(region.program, region.function, region.b, context_of(self.insn.key))
-        row, fields = row_of(self.insn.key), self.insn.fields
-        self.on_stack = "stack" in row.attrs or (
-            self.cx.ea in ("base", "sib") and fields["base"] == _RSP)
+        self.place = self._place()
+        """What the addresses of its accesses are made of: those of one kind stay on a page."""
+
+    def _place(self) -> int | None:
+        if "stack" in row_of(self.insn.key).attrs:
+            return _RSP
+        if self.cx.ea in ("base", "sib"):
+            return self.insn.fields["base"]
+        return _ABSOLUTE if self.cx.ea == "disp" else None
 
     def make_flags(self) -> Flags:
         return RegionFlags(self)
@@ -350,7 +372,7 @@ class RegionCompiler:
         self.exits: list[Exit] = []
         self.dispatcher: tuple[Block, Local] | None = None
         self.lost: Block | None = None
-        self.stack_page: Local | None = None
+        self.pages: dict[tuple[int, bool], Page] = {}
         self.env, self.rec, self.ram = self.function.params
         self.heads = {block.number: self.b.new_block(f"g{block.number}_") for block in blocks}
         self.flags_in: dict[int, FlagState] = {}
@@ -473,9 +495,9 @@ class RegionCompiler:
         for number in sorted(b.used):
             part = PARTS[number]
             b.set(b.locals[number], b.emit("ld", b.state_place(part.offset), type=part.type))
-        if self.stack_page is not None:
-            b.set(self.stack_page, b.const(1, Type.I64))  # no page
-            b.set(self.stack_addend, b.const(0, Type.I64))
+        for page in self.pages.values():
+            for local in (page.address, page.limit, page.offset):
+                b.set(local, b.const(0, Type.I64))
         b.set(b.kind, b.const(0, Type.I32))
         for local in b.cc:
             b.set(local, b.const(0, Type.I64))
@@ -685,10 +707,13 @@ class RegionCompiler:
 
     def probe(self, t: RegionTranslator, linear: Value, bits: int, *, write: bool) -> Value:
         """Offset from the RAM window of an access; leaves where it is no plain one."""
-        b = self.b
-        if t.on_stack:
-            return self._stack_probe(t, linear, bits)
-        size = bits // 8
+        page = None if t.place is None else self._page(t.place, write=write)
+        if page is not None:
+            return self._remembered(t, page, linear, bits)
+        return self._tlb_probe(t, linear, bits, write=write)
+
+    def _tlb_probe(self, t: RegionTranslator, linear: Value, bits: int, *, write: bool) -> Value:
+        b, size = self.b, bits // 8
         tlb = b.ld(Type.PTR, self.env, EXEC_ENV.offset("tlb"))
         entry = b.ptradd(tlb, (linear >> PAGE_BITS - 5) & access._TLB_MASK)
         tag = b.ld(Type.I64, entry, TLB_ENTRY.offset("write" if write else "read"))
@@ -708,26 +733,32 @@ class RegionCompiler:
         b.known = known
         return b.get(where)
 
-    def _stack_probe(self, t: RegionTranslator, linear: Value, bits: int) -> Value:
-        """The same for the stack, whose page is remembered, and must be writable."""
+    def _remembered(self, t: RegionTranslator, page: Page, linear: Value, bits: int) -> Value:
+        """The same through a page that is remembered: a comparison of registers, mostly."""
         b = self.b
-        if self.stack_page is None:
-            self.stack_page, self.stack_addend = (b.local(Type.I64, name) for name in
-                                                  ("stack_page", "stack_addend"))  # fmt: skip
-        last = (linear + (bits // 8 - 1)) & PAGE_MASK
+        within, where = linear - b.get(page.address), b.local(Type.I64, "where")
+        b.set(where, within + b.get(page.offset))
         same, other = b.new_block("same"), b.new_block("other")
-        b.brif(b.get(self.stack_page).eq(last), same, other, likely=True)
+        b.brif(within.ult(b.get(page.limit)), same, other, likely=True)
         known = b.known
         b.place(other)
-        t.on_stack = False
-        where = self.probe(t, linear, bits, write=True)
-        t.on_stack = True
-        b.set(self.stack_addend, where - linear)
-        b.set(self.stack_page, last)
+        found = self._tlb_probe(t, linear, bits, write=page.writable)
+        b.set(where, found)
+        b.set(page.address, linear & PAGE_MASK)
+        b.set(page.offset, found & PAGE_MASK)
+        b.set(page.limit, b.const(PAGE_SIZE - 15, Type.I64))
         b.br(same)
         b.place(same)
         b.known = known
-        return linear + b.get(self.stack_addend)
+        return b.get(where)
+
+    def _page(self, place: int, *, write: bool) -> Page | None:
+        """What remembers the page of accesses by ``place``, while there is room for more."""
+        key = place, write or place == _RSP
+        if key not in self.pages and len(self.pages) < MAX_PAGES:
+            address, limit, offset = (self.b.local(Type.I64, n) for n in ("page", "limit", "at"))
+            self.pages[key] = Page(address, limit, offset, key[1])
+        return self.pages.get(key)
 
     def inlined(self, callee: NativeFunction[Any, Any]) -> Function:
         """The body of an inline native, with its parameters where they are used."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 from collections.abc import Callable
@@ -34,7 +35,15 @@ class HostBuffer:
 
 
 class RamWindow(HostBuffer):
-    """All RAM and ROM of a guest, back to back; ``size`` bytes, committed as touched."""
+    """All RAM and ROM of a guest, back to back; ``size`` bytes, committed as touched.
+
+    In huge pages where the host has them: guests are large, and the host's TLB is not.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        with contextlib.suppress(OSError, AttributeError):
+            self._map.madvise(mmap.MADV_HUGEPAGE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,44 @@
+"""Accesses across pages from compiled regions: the page remembered must not be taken for both."""
+
+from __future__ import annotations
+
+import pytest
+
+from x86.protection import RW, US, Machine, P
+
+FIRST, SECOND = 0x4_0000, 0x6_0000
+VIEW = 0x18_0000
+
+
+def machine(engine: str) -> Machine:
+    """Two pages side by side at VIEW, far from one another in memory."""
+    made = Machine("long", engine)
+    table = made.map_long()
+    for number, page in enumerate((FIRST, SECOND)):
+        made.put(table + ((VIEW >> 12) + number) * 8, page | P | RW | US, 8)
+    made.put(FIRST + 0xFF8, 0x1111_2222_3333_4444, 8)
+    made.put(SECOND, 0x5555_6666_7777_8888, 8)
+    return made
+
+
+@pytest.mark.parametrize("engine", ["threaded", "jit"])
+@pytest.mark.parametrize("base", ["rbx", "rsp", "r12"])
+def test_an_access_over_a_page_s_end_sees_both_pages(engine: str, base: str) -> None:
+    made = machine(engine)
+    stop = made.run(f"""
+        mov {base}, {VIEW + 0x1000}
+        mov rcx, 3
+    1:  mov rax, [{base}]
+        mov rdx, [{base} - 4]
+        mov qword ptr [{base} - 3], rcx
+        mov rsi, [{base} - 3]
+        mov rdi, [{base} - 8]
+        dec rcx
+        jnz 1b
+        mov rax, [{base}]
+        hlt
+    """)
+    assert stop.kind == "hlt"
+    assert made.regs["rsi"] == 1
+    assert made.regs["rax"] == 0x5555_6600_0000_0000
+    assert made.cpu.read(FIRST + 0xFFD, 3) + made.cpu.read(SECOND, 5) == (1).to_bytes(8, "little")
