@@ -175,7 +175,8 @@ def _capstone_token(insn: capstone.CsInsn, op: object, bits: int) -> Token:
         stack = bits != 64 and base in ("rsp", "esp", "sp", "rbp", "ebp", "bp")
         segment = "ss" if stack else "ds"
     number = None if base is None else REGISTERS[base][1]
-    indexed = None if index in (None, "riz", "eiz") else REGISTERS[index][1]
+    # A gather's index is a vector register, in instructions that are not judged yet.
+    indexed = None if index in (None, "riz", "eiz") else REGISTERS.get(index, ("other", index))[1]
     scale = memory.scale if indexed is not None else 1
     return "mem", number, indexed, scale, disp & ((1 << 8 * insn.addr_size) - 1), segment
 
