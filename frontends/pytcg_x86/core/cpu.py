@@ -75,6 +75,7 @@ class X86Cpu:
             "form_hash": layout.FORM_HASH_SIZE * 4,
             "form_list": layout.FORM_HASH_SIZE * layout.FORM.size,
             "pages": (window.size // layout.PAGE_SIZE + 1) * layout.PAGE.size,
+            "tlb_log": layout.FILL_LOG * 8, "jump_log": layout.FILL_LOG * 8,
             "arena": ARENA_SIZE, "ranges": layout.MAX_RANGES * layout.RANGE.size,
         }  # fmt: skip
         self.buffers = {name: HostBuffer(-(-size // 4096) * 4096) for name, size in sizes.items()}
@@ -96,9 +97,12 @@ class X86Cpu:
 
     def _connect(self) -> None:
         put = self.state.set
-        for name in ("tlbs", "jumps", "hash", "form_hash", "form_list", "pages", "arena", "ranges"):
+        for name in ("tlbs", "jumps", "hash", "form_hash", "form_list", "pages", "arena", "ranges",
+                     "tlb_log", "jump_log"):  # fmt: skip
             put(name, self.buffers[name].address)
         put("ram", self.memory.window.address)
+        for name in ("tlb_fills", "jump_fills"):
+            put(name, layout.FILL_LOG + 1)  # the first flush clears all
         put("arena_size", ARENA_SIZE)
         put("arena_limit", ARENA_SIZE)
         put("form_count", 1)

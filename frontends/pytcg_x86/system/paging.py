@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pytcg.exec.invalidate import jump_cache_flush
 from pytcg.exec.layout import (
+    FILL_LOG,
     JUMP,
     JUMP_CACHE_BITS,
     MMU_MODES,
@@ -20,10 +21,11 @@ from pytcg.exec.layout import (
     TLB_ENTRY,
     TLB_SIZE,
     Jump,
+    Slot,
     TlbEntry,
 )
 from pytcg.softmmu.access import NO_PAGE, Access, physical_load, physical_store
-from pytcg_native import fill, native, pointer_difference, u32, u64
+from pytcg_native import fill, native, pointer_difference, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_page_fault
 from pytcg_x86.core.modes import TLB_BYTES
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, MmuIndex, Vector
@@ -265,8 +267,15 @@ def clear_entry(entry: TlbEntry) -> None:
 def tlb_flush(env: Env) -> None:
     """Forget all translations, and what the jump cache made of them."""
     env.map_stamp += 1
+    if env.tlb_fills > FILL_LOG:
+        fill(ptr(env.tlbs), 0xFF, MMU_MODES * TLB_BYTES)
+    else:
+        for i in range(env.tlb_fills):
+            clear_entry(TlbEntry(Slot(env.tlb_log + (i << 3)).record))
+    env.tlb_fills = 0
     for index in range(u64(0), u64(MMU_MODES)):
-        flush_index(env, index)
+        env.large_base[index] = _NO_LARGE
+        env.large_mask[index] = _NO_LARGE
     jump_cache_flush(env)
 
 

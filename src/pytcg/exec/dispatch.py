@@ -10,8 +10,9 @@ A front-end supplies the three `guest_…` functions.
 from __future__ import annotations
 
 from pytcg.exec.exits import Exit
-from pytcg.exec.invalidate import hash_slot, jump_slot, page_has_code, page_of, tb_flush
+from pytcg.exec.invalidate import fill_jump, hash_slot, jump_slot, page_has_code, page_of, tb_flush
 from pytcg.exec.layout import (
+    FILL_LOG,
     FORM_SIZE,
     MMU_MODES,
     PAGE_MASK,
@@ -123,9 +124,7 @@ def tb_find(env: ExecEnv) -> ptr:
             env.jit_block = ptr(tb)
             env.exit_reason = Exit.HOT
             return ptr(address_of(env.leave))
-    slot: Jump = jump_slot(env, pc)
-    slot.tag = pc ^ env.jump_salt
-    slot.tb = ptr(tb)
+    fill_jump(env, jump_slot(env, pc), pc ^ env.jump_salt, ptr(tb))
     return ptr(tb)
 
 
@@ -183,10 +182,19 @@ def protect_page(env: ExecEnv, offset: u64) -> None:
     if page_has_code(env, offset):
         return
     page: u64 = offset & PAGE_MASK
-    for i in range(u64(0), u64(_TLB_ENTRIES)):
-        entry: TlbEntry = TlbEntry(env.tlbs + (i << 5))
-        if entry.write != NO_PAGE and entry.write + entry.addend == page:
-            entry.write = NO_PAGE
+    if env.tlb_fills <= FILL_LOG:
+        for i in range(env.tlb_fills):
+            forbid_stores(TlbEntry(Slot(env.tlb_log + (i << 3)).record), page)
+    else:
+        for i in range(u64(0), u64(_TLB_ENTRIES)):
+            forbid_stores(TlbEntry(env.tlbs + (i << 5)), page)
+
+
+@native(inline=True)
+def forbid_stores(entry: TlbEntry, page: u64) -> None:
+    """Take the write tag of an entry for the RAM page at an offset."""
+    if entry.write != NO_PAGE and entry.write + entry.addend == page:
+        entry.write = NO_PAGE
 
 
 # Threaded code that is no instruction ----------------------------------------------------------

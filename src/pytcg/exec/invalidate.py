@@ -8,6 +8,7 @@ find the new block without being unlinked.
 from __future__ import annotations
 
 from pytcg.exec.layout import (
+    FILL_LOG,
     JUMP,
     JUMP_CACHE_BITS,
     JUMP_CACHE_SIZE,
@@ -173,7 +174,22 @@ def invalidate_physical(env: ExecEnv, offset: u64, length: u64) -> None:
 @native
 def jump_cache_flush(env: ExecEnv) -> None:
     """Forget which block starts at which virtual address."""
-    fill(ptr(env.jumps), 0xFF, _JUMP_BYTES)
+    if env.jump_fills > FILL_LOG:
+        fill(ptr(env.jumps), 0xFF, _JUMP_BYTES)
+    else:
+        for i in range(env.jump_fills):
+            Jump(Slot(env.jump_log + (i << 3)).record).tag = 0xFFFF_FFFF_FFFF_FFFF
+    env.jump_fills = 0
+
+
+@native(inline=True)
+def fill_jump(env: ExecEnv, slot: Jump, tag: u64, tb: ptr) -> None:
+    """Let the jump cache know a block."""
+    slot.tag = tag
+    slot.tb = tb
+    if env.jump_fills < FILL_LOG:
+        Slot(env.jump_log + (env.jump_fills << 3)).record = ptr(slot)
+    env.jump_fills += 1
 
 
 @native

@@ -12,9 +12,11 @@ PAGE_BITS = 12
 PAGE_SIZE = 1 << PAGE_BITS
 PAGE_MASK = ~(PAGE_SIZE - 1)
 
-TLB_BITS = 10
+TLB_BITS = 12
 TLB_SIZE = 1 << TLB_BITS
 MMU_MODES = 3
+FILL_LOG = 1024
+"""Entries filled since the last flush that are remembered, so that a flush need not clear all."""
 JUMP_CACHE_BITS = 12
 JUMP_CACHE_SIZE = 1 << JUMP_CACHE_BITS
 TB_HASH_BITS = 16
@@ -113,6 +115,9 @@ EXEC_ENV = Struct("ExecEnv", [
     ("ram", "ptr"), ("ram_size", "u64"),
     ("pages", "ptr"), ("form_hash", "ptr"), ("form_list", "ptr"), ("form_count", "u64"),
     ("hash", "ptr"), ("jumps", "ptr"), ("tlbs", "ptr"),
+    # Places in the TLBs and in the jump cache filled since their last flush: `FILL_LOG` are noted,
+    # the counts go on.
+    ("tlb_log", "ptr"), ("tlb_fills", "u64"), ("jump_log", "ptr"), ("jump_fills", "u64"),
     ("arena", "ptr"), ("arena_used", "u64"), ("arena_size", "u64"), ("arena_limit", "u64"),
     ("tb_flushes", "u64"), ("tb_count", "u64"),
     ("range_count", "u64"), ("ranges", "ptr"), ("no_devices", "u32"),

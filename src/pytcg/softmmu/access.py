@@ -12,12 +12,14 @@ from enum import IntEnum
 
 from pytcg.exec.invalidate import invalidate_write, page_has_code
 from pytcg.exec.layout import (
+    FILL_LOG,
     PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
     TLB_SIZE,
     ExecEnv,
     Range,
+    Slot,
     TlbEntry,
 )
 from pytcg.exec.logevent import LogEvent
@@ -123,6 +125,9 @@ def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
         entry.write = page if (found & 2) != 0 and clean and not rom else NO_PAGE
         entry.execute = page if (found & 4) != 0 else NO_PAGE
         entry.addend = offset - page
+        if env.tlb_fills < FILL_LOG:
+            Slot(env.tlb_log + (env.tlb_fills << 3)).record = ptr(entry)
+        env.tlb_fills += 1
     elif env.no_devices != 0:
         guest_unmapped(env, address, access)
     return physical | (address & (PAGE_SIZE - 1))
