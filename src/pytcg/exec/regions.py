@@ -51,7 +51,7 @@ from pytcg_native import (
     unlikely,
 )
 
-HOT_BITS = 11
+HOT_BITS = 14
 """A block is hot each time this many low bits of its count come round."""
 RING_SIZE = 1024
 MAX_BLOCKS = 48
