@@ -18,11 +18,15 @@ from pytcg_x86.region.compiler import GuestBlock, Insn, plain_key
 
 _HEAD = struct.Struct("<QQIIII")
 _BLOCK = struct.Struct("<QQQQIIII")
+_SHAPE = struct.Struct("<qQqq")
 _RECORD = struct.Struct("<QQQQHHHHBBBBI")
 _NAMES = ("imm", "disp", "pc", "a", "b", "base", "index", "segment", "shift", "length", "position")
 assert _HEAD.size == REQUEST_HEAD.size and _BLOCK.size == REQUEST_BLOCK.size
 assert _RECORD.size == RECORD_SIZE == RECORD.size
 
+SHAPE_ROW = _SHAPE.size
+SEED_ONLY = bytes(SHAPE_ROW)
+"""The shape of a region of its seed alone."""
 _MASK = (1 << 64) - 1
 
 
@@ -52,6 +56,10 @@ class Request:
         reached = {pc for block in self.blocks for pc in _direct(block)}
         for block in self.blocks:
             block.root = block.pc not in reached
+
+    def shape(self) -> bytes:
+        """What it takes to find the same blocks again: rows for `region_follow`."""
+        return b"".join(_SHAPE.pack(b.pc, b.entry, b.taken, b.fall) for b in self.blocks)
 
     def key(self, *identity: str) -> str:
         """Digest of all that the code depends on."""

@@ -20,7 +20,7 @@ from pytcg.exec import layout, regions
 from pytcg.softmmu.ram import HostBuffer
 from pytcg_llvm.cache import ObjectCache
 from pytcg_region.compile import SEPARATOR, UNFIT, compile_region, region_name
-from pytcg_region.request import Request
+from pytcg_region.request import SEED_ONLY, SHAPE_ROW, Request
 from pytcg_threaded.engine import ThreadedEngine
 from pytcg_threaded.worker import WorkerError, WorkerProcess
 
@@ -28,6 +28,8 @@ _HITS = layout.TB.offset("hits")
 _REGION = struct.Struct("<QQII")
 _MEMBER = struct.Struct("<QQQII")
 _CHUNK = 1 << 20
+_SHAPES = 4
+"""Shapes that are kept for a seed."""
 _MEMORY = 256
 """Reports of hot blocks that are remembered."""
 _PATIENCE = 30.0
@@ -69,6 +71,7 @@ class RegionCode:
         self.engine = engine
         self.cache = ObjectCache()
         self._known: dict[str, Code | None] = {}
+        self._shapes: dict[str, list[bytes]] = {}
         self._lock = threading.Lock()
 
     def find(self, key: str) -> tuple[bool, Code | None]:
@@ -87,6 +90,22 @@ class RegionCode:
                 self._link(key, made)
             return self._known[key]
 
+    def shapes(self, seed_key: str) -> list[bytes]:
+        """What regions around a seed have been compiled, the last one first."""
+        with self._lock:
+            if seed_key not in self._shapes:
+                kept = self.cache.load(f"s{seed_key}") or b""
+                self._shapes[seed_key] = _split_shapes(kept)
+            return list(self._shapes[seed_key])
+
+    def add_shape(self, seed_key: str, shape: bytes) -> None:
+        """Remember the shape of a compiled region."""
+        others = [other for other in self.shapes(seed_key) if other != shape]
+        with self._lock:
+            self._shapes[seed_key] = kept = [shape, *others][:_SHAPES]
+            body = b"".join(len(one).to_bytes(4, "little") + one for one in kept)
+            self.cache.store(f"s{seed_key}", body)
+
     def _link(self, key: str, made: bytes) -> Code | None:
         code = None
         if made != UNFIT:
@@ -96,6 +115,16 @@ class RegionCode:
             code = Code(found[name], tuple(map(int, directory.split())))
         self._known[key] = code
         return code
+
+
+def _split_shapes(body: bytes) -> list[bytes]:
+    """The shapes of a file; the object cache has checked that it is as it was written."""
+    found = []
+    while body:
+        length = int.from_bytes(body[:4], "little")
+        found.append(body[4 : 4 + length])
+        body = body[4 + length :]
+    return found
 
 
 @dataclass(slots=True)
@@ -120,6 +149,14 @@ class _Pending:
 
     reports: deque[int] = field(default_factory=lambda: deque(maxlen=_MEMORY))
     tail: int = 0
+
+
+class Room:
+    """Memory that native code writes requests to, and reads shapes from; one for each thread."""
+
+    def __init__(self) -> None:
+        self.request = HostBuffer(-(-regions.REQUEST_BYTES // 4096) * 4096)
+        self.shape = HostBuffer(-(-regions.MAX_BLOCKS * SHAPE_ROW // 4096) * 4096)
 
 
 class RegionService:
@@ -169,7 +206,7 @@ class RegionService:
 
     def _serve(self) -> None:
         process: WorkerProcess | None = None
-        request = HostBuffer(-(-regions.REQUEST_BYTES // 4096) * 4096)
+        room = Room()
         try:
             while not self._closed:
                 hot = self._next()
@@ -179,7 +216,7 @@ class RegionService:
                         process = None
                     self._wake.clear()
                     continue
-                process = self._one(hot, request, process)
+                process = self._one(hot, room, process)
         finally:
             if process is not None:
                 process.close()
@@ -218,23 +255,43 @@ class RegionService:
             pending.reports.append(block)
             pending.tail = (pending.tail + 1) & 0xFFFF_FFFF
 
-    def _one(self, hot: int, request: HostBuffer, process: WorkerProcess | None,
-             ) -> WorkerProcess | None:  # fmt: skip
-        """Have a hot block's region compiled and put in place."""
+    def _one(self, hot: int, room: Room, process: WorkerProcess | None) -> WorkerProcess | None:
+        """Have a hot block's region compiled, or find it, and put it in place."""
         processor = self._processor()
         if processor is None:
             return process
-        size = self._engine.call("region_grow", processor.address, hot, request.address)
-        del processor
-        if size == 0:
+        seed = self._follow(processor, hot, SEED_ONLY, room)
+        if seed is None:
             return process
-        data = bytes(request.view[:size])
-        parsed = Request(data)
-        key = parsed.key(self._identity, "region")
+        seed_key = seed.key(self._identity, "seed")
+        for shape in self._code.shapes(seed_key):
+            request = self._follow(processor, hot, shape, room)
+            if request is not None:
+                known, code = self._code.find(request.key(self._identity, "region"))
+                if known:
+                    self.stats.reused += 1
+                    if code is not None:
+                        self._ready(request, code)
+                    return process
+        size = self._engine.call("region_grow", processor.address, hot, room.request.address)
+        del processor
+        if size:
+            process = self._compile(bytes(room.request.view[:size]), seed_key, process)
+        return process
+
+    def _follow(self, processor: Processor, hot: int, shape: bytes, room: Room) -> Request | None:
+        """The request of a known shape at a hot block, if its blocks are there."""
+        room.shape.view[: len(shape)] = shape
+        size = self._engine.call("region_follow", processor.address, hot, room.request.address,
+                                 room.shape.address, len(shape) // SHAPE_ROW)  # fmt: skip
+        return Request(room.request.view[:size]) if size else None
+
+    def _compile(self, data: bytes, seed_key: str,
+                 process: WorkerProcess | None) -> WorkerProcess | None:  # fmt: skip
+        request = Request(data)
+        key = request.key(self._identity, "region")
         known, code = self._code.find(key)
-        if known:
-            self.stats.reused += 1
-        else:
+        if not known:
             began = time.perf_counter()
             try:
                 process = process or WorkerProcess("pytcg_region.worker")
@@ -244,10 +301,11 @@ class RegionService:
                 if process is not None:
                     process.close()
                 return None
-            self._account(parsed, made, time.perf_counter() - began)
+            self._account(request, made, time.perf_counter() - began)
             code = self._code.add(key, made)
+        self._code.add_shape(seed_key, request.shape())
         if code is not None:
-            self._ready(parsed, code)
+            self._ready(request, code)
         return process
 
     def _account(self, request: Request, made: bytes, seconds: float) -> None:

@@ -149,6 +149,9 @@ REQUEST_BLOCK = Struct("RequestBlock", [
     ("hits", "u32"), ("insns", "u32"), ("ending", "u32"), ("entry", "u32"),
 ])  # fmt: skip
 
+# A block of a shape: distances from the seed's address, as `RequestBlock` has addresses.
+SHAPE_ROW = Struct("ShapeRow", [("pc", "u64"), ("entry", "u64"), ("taken", "u64"), ("fall", "u64")])
+
 MEMBER = Struct("Member", [  # a block of a region
     ("tb", "ptr"), ("region", "ptr"), ("following", "ptr"),  # the block's next region
     ("entry", "u32"),     # 1 + its number among the entries, or 0
@@ -215,6 +218,10 @@ class RequestHead(Pointer):
 
 class RequestBlock(Pointer):
     layout = REQUEST_BLOCK
+
+
+class ShapeRow(Pointer):
+    layout = SHAPE_ROW
 
 
 class Member(Pointer):

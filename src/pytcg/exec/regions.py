@@ -31,6 +31,7 @@ from pytcg.exec.layout import (
     Region,
     RequestBlock,
     RequestHead,
+    ShapeRow,
     Slot,
     Tb,
     TlbEntry,
@@ -57,6 +58,8 @@ RING_SIZE = 1024
 MAX_BLOCKS = 48
 MAX_INSNS = 320
 """Limits of a region."""
+BLOCK_INSNS = 40
+"""Instructions a block has at most (`pytcg.exec.dispatch`)."""
 
 JUMPS, CALLS = 1 << 17, 1 << 18
 """In a form's effects: a computed jump, a computed call. Its record holds the last target's pc."""
@@ -66,8 +69,9 @@ _HEAD = TB.size
 _FORM_SIZE = Form.layout.size
 _REQUEST_HEAD = RequestHead.layout.size
 _REQUEST_BLOCK = RequestBlock.layout.size
-REQUEST_BYTES = _REQUEST_HEAD + MAX_BLOCKS * _REQUEST_BLOCK + MAX_INSNS * RECORD_SIZE
-"""Room that a request may take."""
+_SHAPE_ROW = ShapeRow.layout.size
+REQUEST_BYTES = _REQUEST_HEAD + MAX_BLOCKS * (_REQUEST_BLOCK + BLOCK_INSNS * RECORD_SIZE)
+"""Room that a request may take, whatever it reads while blocks come and go."""
 
 
 class Ending(IntEnum):
@@ -191,49 +195,92 @@ def add_page(env: ExecEnv, request: RequestHead, near: Tb, least: u32) -> None:
 
 
 @native
-def region_grow(env: ExecEnv, seed: Tb, request: RequestHead) -> u64:
-    """Fill ``request`` with a region around a hot block; returns its bytes, 0 if it is not one.
-
-    Breadth first along direct branches, to blocks that ran at least once for 64 runs of the seed.
-    """
+def request_begin(env: ExecEnv, request: RequestHead, seed: Tb) -> None:
     request.flushes = env.tb_flushes
     request.seed_pc = seed.pc
     request.mode = seed.flags
     request.blocks = 0
     request.insns = 0
     request.pages = 1
-    hits: u32 = seed.hits
+
+
+@native
+def request_block(request: RequestHead, number: u32) -> ptr:
+    return request + (_REQUEST_HEAD + u64(number) * _REQUEST_BLOCK)
+
+
+@native
+def describe_block(env: ExecEnv, request: RequestHead, seed: Tb, block: RequestBlock) -> None:
+    """Fill a block of a request from what is translated."""
+    tb: Tb = Tb(block.tb)
+    block.pc = tb.pc
+    if (tb.physical ^ seed.physical) & PAGE_MASK != 0:
+        request.pages = 2
+    block.hits = tb.hits
+    block.insns = tb.insns
+    block.ending = block_ending(tb)
+    block.entry = u32(tb.members != NULL and tb.code != symbol("tb_head"))
+    block.taken = 0
+    block.fall = 0
+    links: Link = Link(tb + (_HEAD + u64(tb.insns) * RECORD_SIZE))
+    if block.ending == Ending.BRANCH:
+        block.taken = links.pc
+        block.fall = Link(links + RECORD_SIZE).pc
+    elif block.ending == Ending.FALL:
+        block.fall = Link(links + RECORD_SIZE).pc
+    elif last_effects(env, tb) != 0:
+        last: Branch = Branch(tb + (_HEAD + u64(tb.insns - 1) * RECORD_SIZE))
+        block.taken = load64(ptr(last), _TAKEN)
+        block.fall = tb.pc + tb.size
+
+
+@native
+def region_grow(env: ExecEnv, seed: Tb, request: RequestHead) -> u64:
+    """Fill ``request`` with a region around a hot block; returns its bytes, 0 if it is not one.
+
+    Breadth first along direct branches, to blocks that ran at least once for 64 runs of the seed.
+    """
+    request_begin(env, request, seed)
+    least: u32 = seed.hits >> 6
     request_add(env, request, seed, u32(0))
     at: u32 = 0
     while at < request.blocks:
-        block: RequestBlock = RequestBlock(request + (_REQUEST_HEAD + u64(at) * _REQUEST_BLOCK))
+        block: RequestBlock = RequestBlock(request_block(request, at))
         tb: Tb = Tb(block.tb)
-        block.pc = tb.pc
-        if (tb.physical ^ seed.physical) & PAGE_MASK != 0:
-            request.pages = 2
-        block.hits = tb.hits
-        block.insns = tb.insns
-        block.ending = block_ending(tb)
-        block.entry = u32(tb.members != NULL and tb.code != symbol("tb_head"))
-        links: Link = Link(tb + (_HEAD + u64(tb.insns) * RECORD_SIZE))
-        if block.ending == Ending.BRANCH:
-            block.taken = links.pc
-            block.fall = Link(links + RECORD_SIZE).pc
-            request_add(env, request, Tb(block_at(env, seed, block.taken)), hits >> 6)
-            request_add(env, request, Tb(block_at(env, seed, block.fall)), hits >> 6)
-        elif block.ending == Ending.INDIRECT and last_effects(env, tb) != 0:
-            last: Branch = Branch(tb + (_HEAD + u64(tb.insns - 1) * RECORD_SIZE))
-            block.taken = load64(ptr(last), _TAKEN)
-            block.fall = tb.pc + tb.size
-            request_add(env, request, Tb(block_at(env, seed, block.taken)), hits >> 6)
-            if last_effects(env, tb) == JUMPS:
-                add_page(env, request, tb, hits >> 6)
-            else:
-                request_add(env, request, Tb(block_at(env, seed, block.fall)), hits >> 6)
-        elif block.ending == Ending.FALL:
-            block.fall = Link(links + RECORD_SIZE).pc
-            request_add(env, request, Tb(block_at(env, seed, block.fall)), hits >> 6)
+        describe_block(env, request, seed, block)
+        jumps: bool = block.ending == Ending.INDIRECT and last_effects(env, tb) == JUMPS
+        if block.ending != Ending.FALL and block.taken != 0:
+            request_add(env, request, Tb(block_at(env, seed, block.taken)), least)
+        if jumps:
+            add_page(env, request, tb, least)
+        elif block.fall != 0:
+            request_add(env, request, Tb(block_at(env, seed, block.fall)), least)
         at += 1
+    return request_records(env, request)
+
+
+@native
+def region_follow(env: ExecEnv, seed: Tb, request: RequestHead, shape: ptr, count: u64) -> u64:
+    """The same along a shape known before (`ShapeRow`s, the seed's first); 0 if a block is missing.
+
+    What a region grows to depends on counts. So that code can be found again, shapes are kept.
+    """
+    request_begin(env, request, seed)
+    for i in range(u64(0), count):
+        row: ShapeRow = ShapeRow(shape + i * _SHAPE_ROW)
+        tb: ptr = ptr(seed) if i == 0 else block_at(env, seed, seed.pc + row.pc)
+        if tb == NULL:
+            return 0
+        number: u32 = request.blocks
+        request_add(env, request, Tb(tb), u32(0))
+        if request.blocks == number:
+            return 0
+        block: RequestBlock = RequestBlock(request_block(request, number))
+        describe_block(env, request, seed, block)
+        block.entry = u32(row.entry)
+        if block.ending == Ending.INDIRECT:
+            block.taken = seed.pc + row.taken
+            block.fall = seed.pc + row.fall
     return request_records(env, request)
 
 
@@ -242,9 +289,11 @@ def request_records(env: ExecEnv, request: RequestHead) -> u64:
     """Append the blocks' records, with form keys for code and effects for form numbers."""
     out: Record = Record(request + (_REQUEST_HEAD + u64(request.blocks) * _REQUEST_BLOCK))
     for at in range(request.blocks):
-        block: RequestBlock = RequestBlock(request + (_REQUEST_HEAD + u64(at) * _REQUEST_BLOCK))
+        block: RequestBlock = RequestBlock(request_block(request, at))
         tb: Tb = Tb(block.tb)
         rec: Record = Record(tb + _HEAD)
+        if block.insns > BLOCK_INSNS:
+            return 0
         for _i in range(block.insns):
             if rec.form >= u32(env.form_count):
                 return 0

@@ -1,0 +1,64 @@
+"""Regions kept on disk: found again by other processes, whatever became of the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import json, sys, time
+from pytcg import Cpu
+
+cpu = Cpu()
+cpu.map(0x10000, 0x10000)
+# 1: add rax, rcx; mov [rsi], rax; dec rcx; jnz 1b; hlt
+cpu.write(0x10000, bytes.fromhex("4801c8 488906 48ffc9 75f5 f4"))
+state, stats = cpu._cpu.state, cpu._cpu.regions.stats
+deadline = time.monotonic() + 40
+while state.get("region_insns") == 0 and time.monotonic() < deadline:
+    cpu.regs["rax"], cpu.regs["rcx"], cpu.regs["rsi"] = 0, 1_000_000, 0x18000
+    assert cpu.run(0x10000).kind == "hlt"
+    assert cpu.regs["rax"] == 500000500000
+print(json.dumps([state.get("region_insns") > 0, stats.compiled, stats.reused, stats.failed]))
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with the handlers of this user's, but no regions."""
+    folder = tmp_path_factory.mktemp("cache")
+    run(folder)
+    return folder
+
+
+def run(cache: Path) -> list[int]:
+    """Whether a loop came to run in a region; regions compiled, found, failed."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache),
+                   "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True,
+                          capture_output=True, text=True, timeout=120)  # fmt: skip
+    assert done.stderr == ""
+    found: list[int] = json.loads(done.stdout)
+    return found
+
+
+def test_the_second_process_compiles_nothing(cache: Path) -> None:
+    assert run(cache) == [True, 0, 1, 0]
+
+
+def test_damaged_files_are_compiled_anew(cache: Path) -> None:
+    rng = random.Random(5)
+    files = sorted((cache / "pytcg" / "objects").glob("*.o"), key=lambda p: p.stat().st_mtime)
+    for path in files[-2:]:  # the region and its shape, written last
+        data = bytearray(path.read_bytes())
+        data[rng.randrange(len(data))] ^= 0xFF
+        path.write_bytes(data[: rng.randrange(len(data) // 2, len(data))])
+    ran, compiled, _, failed = run(cache)
+    assert (ran, compiled, failed) == (True, 1, 0)
+    assert run(cache) == [True, 0, 1, 0]
