@@ -688,7 +688,12 @@ class RegionCompiler:
         b = self.b
         if b.dirty & FLAG_NUMBERS:
             b.store_flags()
+            settle, settled = b.new_block("settle"), b.new_block("settled")
+            b.brif(b.get(b.kind).eq(0), settled, settle)
+            b.place(settle)
             b.settle_stored_flags()
+            b.br(settled)
+            b.place(settled)
         for number in sorted(b.dirty - FLAG_NUMBERS):
             part = PARTS[number]
             b.emit_effect("st", b.whole(part), b.state_place(part.offset))
