@@ -8,21 +8,25 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench import process
 from bench.engines import EngineError
-from bench.guests import build, report
+from bench.guests import build, large, report
 from bench.guests.machines import Emulator, Guest, Result, on_host
 from bench.guests.report import HOST, QEMU
 from pytcg.cli import guest as base
-from pytcg.cli.initramfs import executable
+from pytcg.cli.initramfs import Entry, executable
 
-EPILOG = """
-The programs are in bench/guests/*.c. Each prints a checksum, which must be the host's, and the time
-its kernel took by the guest's own clock; boots are not in it. "x QEMU" and "x host" are how many
-times as fast as QEMU's TCG and as the host: above 1 we are faster. --engine gives our emulator
+PROGRAMS: Final = (*build.PROGRAMS, *large.PROGRAMS)
+EPILOG: Final = """
+The programs are in bench/guests/*.c; "python" and "gcc" are the distribution's. Each prints a
+checksum, which must be the host's, and the time its kernel took by the guest's own clock; boots are
+not in it. "x QEMU" and "x host" are how many times as fast as QEMU's TCG and as the host: above 1
+we are faster. --engine gives our emulator
 other options, and may be given again to compare them: --engine '-accel tcg,tb-size=64'.
 """
 
@@ -33,7 +37,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench.guests", description=__doc__, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--only", action="append", choices=build.PROGRAMS, metavar="NAME",
+    parser.add_argument("--only", action="append", choices=PROGRAMS, metavar="NAME",
                         help="only this program; may be given again")  # fmt: skip
     parser.add_argument("-n", dest="runs", type=int, default=1, metavar="RUNS",
                         help="boots to take the median of (1)")  # fmt: skip
@@ -60,18 +64,49 @@ def emulators(options: argparse.Namespace) -> list[Emulator]:
     return found
 
 
-def prepare(programs: Sequence[str]) -> tuple[Guest, dict[str, list[str]]]:
-    """The guest with all programs in it, and the host's command for each that was asked for."""
+@dataclass(frozen=True)
+class Suite:
+    """Programs that are booted together, and the host's command for each."""
+
+    guest: Guest
+    commands: Mapping[str, Sequence[str]]
+
+
+def _guest(archive: str, files: Iterable[Entry], memory: int) -> Guest:
+    """The distribution's kernel with an initramfs of our own, written to the cache folder."""
     folder = build.base_folder()
-    made = folder / "programs"
+    _publish(folder / archive, build.initramfs((folder / base.BUSYBOX).read_bytes(), files))
+    return Guest(folder / base.KERNEL, folder / archive, memory)
+
+
+def _compiled(names: Iterable[str]) -> dict[str, Path]:
+    made = build.base_folder() / "programs"
     made.mkdir(exist_ok=True)
-    paths = {name: build.compile_program(name, made) for name in build.PROGRAMS}
+    return {name: build.compile_program(name, made) for name in names}
+
+
+def small_suite() -> Suite:
+    """The small programs, all in one guest."""
+    paths = _compiled(build.PROGRAMS)
     files = [executable(f"{build.FOLDER}/{name}", path.read_bytes())
              for name, path in paths.items()]  # fmt: skip
-    archive = build.initramfs((folder / base.BUSYBOX).read_bytes(), files)
-    initrd = folder / "programs.cpio"
-    _publish(initrd, archive)
-    return Guest(folder / base.KERNEL, initrd), {name: [str(paths[name])] for name in programs}
+    return Suite(_guest("programs.cpio", files, 256),
+                 {name: [str(path)] for name, path in paths.items()})  # fmt: skip
+
+
+def large_suite() -> Suite:
+    """Python and gcc, in a guest of their own."""
+    root = large.folder_with_packages(build.base_folder())
+    timed = _compiled([large.TIMED])[large.TIMED]
+    large.write_inputs(timed.parent)
+    commands = {
+        name: large.command(name, root, str(root), str(timed), str(timed.parent), f"{name}.output")
+        for name in large.PROGRAMS
+    }
+    return Suite(_guest("large.cpio", large.entries(root, timed), large.MEMORY), commands)
+
+
+SUITES: Final = ((build.PROGRAMS, small_suite), (large.PROGRAMS, large_suite))
 
 
 def _publish(path: Path, data: bytes) -> None:
@@ -79,16 +114,16 @@ def _publish(path: Path, data: bytes) -> None:
         base.publish(path, data)
 
 
-def run(options: argparse.Namespace, programs: Sequence[str]) -> list[report.Row]:
-    """All rows; what an emulator complains of goes to stderr."""
-    guest, commands = prepare(programs)
+def run(options: argparse.Namespace, suite: Suite, programs: Sequence[str]) -> list[report.Row]:
+    """Rows of one suite's programs; what an emulator complains of goes to stderr."""
     found: dict[str, dict[str, list[Result]]] = {}
     for _ in range(options.runs):
         for emulator in emulators(options):
-            result = emulator.run(guest, programs, options.limit)
+            result = emulator.run(suite.guest, programs, options.limit)
             if result.complaint:
                 print(f"{emulator.name}: {result.complaint}", file=sys.stderr)
             _add(found.setdefault(emulator.name, {}), result.results)
+        commands = {name: suite.commands[name] for name in programs}
         _add(found.setdefault(HOST, {}), on_host(commands))
     return report.rows(programs, found)
 
@@ -101,9 +136,15 @@ def _add(to: dict[str, list[Result]], results: Mapping[str, Result]) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; exit status 1 when a program failed or answered something else."""
     options = arguments(words)
-    programs = [name for name in build.PROGRAMS if not options.only or name in options.only]
+    rows: list[report.Row] = []
     try:
-        rows = run(options, programs)
+        for names, make in SUITES:
+            programs = [name for name in names if not options.only or name in options.only]
+            if programs:
+                found = run(options, make(), programs)
+                rows += found
+                if not options.json:
+                    print(report.table(programs, found, options.runs))
     except (EngineError, OSError, subprocess.SubprocessError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -111,8 +152,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
     if options.json:
         print(json.dumps(report.document(rows, options.runs), indent=2))
-    else:
-        print(report.table(programs, rows, options.runs))
     return 0 if all(row.correct and row.seconds is not None for row in rows) else 1
 
 
