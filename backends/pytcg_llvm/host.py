@@ -150,7 +150,7 @@ class Linker:
     def _tell_perf(self, objects: list[bytes], found: Mapping[str, int]) -> None:
         """Add symbols to the map in which perf looks for code that has no file."""
         assert self.perf_map is not None
-        sizes = {name: size for image in objects for name, _, size in _symbols(image)}
+        sizes = {name: size for image in objects for name, index, size in _symbols(image) if index}
         with self.perf_map.open("a") as file:
             for name, address in found.items():
                 file.write(f"{address:x} {sizes.get(name, 1):x} {name}\n")

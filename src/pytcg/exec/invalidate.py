@@ -17,6 +17,7 @@ from pytcg.exec.layout import (
     PAGE_SIZE,
     RECORD_SIZE,
     TB,
+    TB_HASH_BITS,
     TB_HASH_SIZE,
     ExecEnv,
     Jump,
@@ -55,8 +56,8 @@ def page_has_code(env: ExecEnv, offset: u64) -> bool:
 @native(inline=True)
 def hash_slot(env: ExecEnv, offset: u64) -> Slot:
     """Where the chain of the blocks at a RAM offset begins."""
-    mixed: u64 = offset ^ (offset >> 16)
-    return Slot(env.hash + ((mixed & (TB_HASH_SIZE - 1)) << 3))
+    mixed: u64 = (offset * 0x9E37_79B9_7F4A_7C15) >> (64 - TB_HASH_BITS)
+    return Slot(env.hash + (mixed << 3))
 
 
 @native(inline=True)

@@ -17,9 +17,9 @@ TLB_SIZE = 1 << TLB_BITS
 MMU_MODES = 3
 FILL_LOG = 1024
 """Entries filled since the last flush that are remembered, so that a flush need not clear all."""
-JUMP_CACHE_BITS = 12
+JUMP_CACHE_BITS = 14
 JUMP_CACHE_SIZE = 1 << JUMP_CACHE_BITS
-TB_HASH_BITS = 16
+TB_HASH_BITS = 18
 TB_HASH_SIZE = 1 << TB_HASH_BITS
 FORM_HASH_BITS = 14
 FORM_HASH_SIZE = 1 << FORM_HASH_BITS
