@@ -172,6 +172,8 @@ class RegionService:
         self._chunks = [self._chunk]
         self._used = 0
         self._pending = _Pending()
+        self._handed: deque[tuple[int, tuple[int, ...]]] = deque()
+        """Regions in the ready ring: where in it, and the blocks they can be entered at."""
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
@@ -230,17 +232,25 @@ class RegionService:
         with self._lock:
             pending = self._pending
             self._drain(state)
+            waiting = self._waiting(state)
             for block, _ in Counter(pending.reports).most_common():
                 at = block - arena.address
                 hits = int.from_bytes(arena.view[at + _HITS : at + _HITS + 4], "little")
                 kept = [other for other in pending.reports if other != block]
                 pending.reports = deque(kept, _MEMORY)
-                if hits >= 1 << (regions.HOT_BITS - 1):  # else dropped, or in a region meanwhile
-                    return block
+                if hits >= 1 << (regions.HOT_BITS - 1) and block not in waiting:
+                    return block  # else dropped, or in a region meanwhile
             state.set("hot_sleeps", 1)
             if state.get("hot_head") != pending.tail:
                 self._wake.set()
             return None
+
+    def _waiting(self, state: StateFields) -> set[int]:
+        """The blocks whose region is there, but not yet in place."""
+        taken = state.get("ready_tail")
+        while self._handed and (taken - self._handed[0][0]) & 0xFFFF_FFFF <= regions.RING_SIZE:
+            self._handed.popleft()
+        return {tb for _, tbs in self._handed for tb in tbs}
 
     def _drain(self, state: StateFields) -> None:
         head = state.get("hot_head")
@@ -332,7 +342,9 @@ class RegionService:
             at = 8 * (regions.RING_SIZE + head % regions.RING_SIZE)
             address = self._write_region(request, code)
             self._rings.view[at : at + 8] = address.to_bytes(8, "little")
-            state.set("ready_head", (head + 1) & 0xFFFF_FFFF)
+            head = (head + 1) & 0xFFFF_FFFF
+            self._handed.append((head, tuple(request.tbs[entry] for entry in code.entries)))
+            state.set("ready_head", head)
         processor.poke()
 
     def _write_region(self, request: Request, code: Code) -> int:

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytcg.exec.invalidate import jump_slot
-from pytcg.exec.layout import EXEC_ENV, JUMP, PAGE_BITS, PAGE_MASK, PAGE_SIZE, TB, TLB_ENTRY
+from pytcg.exec.layout import (
+    EXEC_ENV,
+    JUMP,
+    KEPT_PAGE,
+    KEPT_PAGES,
+    PAGE_BITS,
+    PAGE_MASK,
+    TB,
+    TLB_ENTRY,
+)
 from pytcg.exec.regions import Ending
 from pytcg.ir.blocks import Block, Function, Local, Value
 from pytcg.ir.ops import INT_OF_BITS, Type
@@ -48,8 +57,6 @@ from pytcg_x86.vector.mxcsr import MASKS
 MAX_RETURNS = 4
 """Return sites that a RET compares with before it looks its target up."""
 _RSP, _ABSOLUTE = ENV.offset("gpr", 4), -1
-MAX_PAGES = 8
-"""Pages that a region remembers, by what the address is made of."""
 _PREDICATES = {1: "ult", 2: "eq", 3: "ule", 6: "slt", 7: "sle"}
 """Condition codes (without their lowest bit) as comparisons."""
 _KEEPING_CARRY = {Operation.ADD: Operation.INC, Operation.SUB: Operation.DEC}
@@ -81,15 +88,9 @@ class GuestBlock:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page that was accessed last in some way.
+    """A page kept in env (`KeptPage`): the one accessed last in some way."""
 
-    ``limit`` is how far into it an access may begin: 0 as long as there is none, else so far that
-    16 bytes don't reach the next page.
-    """
-
-    address: Local
-    limit: Local
-    offset: Local  # in the RAM window
+    number: int
     writable: bool
 
 
@@ -496,8 +497,7 @@ class RegionCompiler:
             part = PARTS[number]
             b.set(b.locals[number], b.emit("ld", b.state_place(part.offset), type=part.type))
         for page in self.pages.values():
-            for local in (page.address, page.limit, page.offset):
-                b.set(local, b.const(0, Type.I64))
+            b.st(b.const(0, Type.I64), self.env, _kept(page, "limit"))
         b.set(b.kind, b.const(0, Type.I32))
         for local in b.cc:
             b.set(local, b.const(0, Type.I64))
@@ -741,18 +741,20 @@ class RegionCompiler:
     def _remembered(self, t: RegionTranslator, page: Page, linear: Value, bits: int) -> Value:
         """The same through a page that is remembered: a comparison of registers, mostly."""
         b = self.b
-        within, where = linear - b.get(page.address), b.local(Type.I64, "where")
-        b.set(where, within + b.get(page.offset))
+        within = linear - b.ld(Type.I64, self.env, _kept(page, "address"))
+        where = b.local(Type.I64, "where")
+        b.set(where, within + b.ld(Type.I64, self.env, _kept(page, "offset")))
         same, other = b.new_block("same"), b.new_block("other")
-        b.brif(within.ult(b.get(page.limit)), same, other, likely=True)
+        limit = b.ld(Type.I64, self.env, _kept(page, "limit"))
+        b.brif(within.ult(limit), same, other, likely=True)
         known = b.known
         b.place(other)
-        found = self._tlb_probe(t, linear, bits, write=page.writable)
+        kind = access.Access.WRITE if page.writable else access.Access.READ
+        what = b.const(bits // 8 | kind << 8 | page.number << 16, Type.I32)
+        found = b.emit("call", self.env, linear, what, callee="region_page", type=Type.I64,
+                       cold=True)  # fmt: skip
         b.set(where, found)
-        b.set(page.address, linear & PAGE_MASK)
-        b.set(page.offset, found & PAGE_MASK)
-        b.set(page.limit, b.const(PAGE_SIZE - 15, Type.I64))
-        b.br(same)
+        b.brif(found.eq(access.NOT_RAM), t.unwind, same, likely=False)
         b.place(same)
         b.known = known
         return b.get(where)
@@ -760,9 +762,8 @@ class RegionCompiler:
     def _page(self, place: int, *, write: bool) -> Page | None:
         """What remembers the page of accesses by ``place``, while there is room for more."""
         key = place, write or place == _RSP
-        if key not in self.pages and len(self.pages) < MAX_PAGES:
-            address, limit, offset = (self.b.local(Type.I64, n) for n in ("page", "limit", "at"))
-            self.pages[key] = Page(address, limit, offset, key[1])
+        if key not in self.pages and len(self.pages) < KEPT_PAGES:
+            self.pages[key] = Page(len(self.pages), key[1])
         return self.pages.get(key)
 
     def inlined(self, callee: NativeFunction[Any, Any]) -> Function:
@@ -786,6 +787,11 @@ class RegionCompiler:
 
 
 _INLINED: set[str] = set()
+
+
+def _kept(page: Page, name: str) -> int:
+    """Offset in env of a field of a kept page."""
+    return EXEC_ENV.offset("kept_pages", 3 * page.number) + KEPT_PAGE.offset(name)
 
 
 def plain_key(key: int) -> int:

@@ -93,6 +93,11 @@ RANGE = Struct("Range", [
 # before. `first` is not NULL as long as there is any of either.
 PAGE = Struct("Page", [("first", "ptr"), ("spilling", "ptr")])
 
+# A page that a region has accessed in some way. ``limit`` is how far into it an access may begin: 0
+# as long as there is none, else so far that 16 bytes don't reach the next page.
+KEPT_PAGE = Struct("KeptPage", [("address", "u64"), ("limit", "u64"), ("offset", "u64")])
+KEPT_PAGES = 8
+
 EXEC_ENV = Struct("ExecEnv", [
     ("pc", "u64"),                # current only outside threaded code
     ("code_base", "u64"),         # added to pc, then masked: the linear address
@@ -131,6 +136,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("ready_ring", "ptr"), ("ready_head", "u32"), ("ready_tail", "u32"),
     ("regions_live", "u32"), ("regions_late", "u32"),
     ("region_entries", "u64"), ("region_insns", "u64"),  # times entered, instructions run
+    ("kept_pages", "u64", 3 * KEPT_PAGES),  # of the region that is running (`KeptPage`)
     ("map_stamp", "u64"),         # changes whenever an address may mean another page
     ("jit_at_once", "u32"),       # compile every block before it runs first
     ("jit_block", "ptr"),         # the block to be compiled
@@ -198,6 +204,10 @@ class Form(Pointer):
 
 class TlbEntry(Pointer):
     layout = TLB_ENTRY
+
+
+class KeptPage(Pointer):
+    layout = KEPT_PAGE
 
 
 class Jump(Pointer):

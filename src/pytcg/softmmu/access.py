@@ -18,12 +18,14 @@ from pytcg.exec.layout import (
     PAGE_SIZE,
     TLB_SIZE,
     ExecEnv,
+    KeptPage,
     Range,
     Slot,
     TlbEntry,
 )
 from pytcg.exec.logevent import LogEvent
 from pytcg_native import (
+    address_of,
     attempt,
     call_host,
     likely,
@@ -58,6 +60,7 @@ class Access(IntEnum):
 
 NO_PAGE = 0xFFFF_FFFF_FFFF_FFFF
 NOT_RAM = 0xFFFF_FFFF_FFFF_FFFF
+_KEPT_SIZE = KeptPage.layout.size
 _RANGE_SIZE = Range.layout.size
 _TLB_MASK = (TLB_SIZE - 1) << 5
 
@@ -376,6 +379,27 @@ def region_probe(env: ExecEnv, address: u64, access: u32, size: u32) -> u64:
     entry: TlbEntry = tlb_entry(env, address)
     tag: u64 = entry.write if access == Access.WRITE else entry.read
     return address + entry.addend if tag == address & PAGE_MASK else u64(NOT_RAM)
+
+
+@native(cold=True)
+def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
+    """The same through a page that a region keeps, which becomes this access's.
+
+    ``what`` is the size, the access << 8 and the kept page's number << 16.
+    """
+    access: u32 = (what >> 8) & 0xFF
+    entry: TlbEntry = tlb_entry(env, address)
+    tag: u64 = entry.write if access == Access.WRITE else entry.read
+    where: u64 = address + entry.addend
+    if tag != (address + u64((what & 0xFF) - 1)) & PAGE_MASK:
+        where = region_probe(env, address, access, what & 0xFF)
+        if where == NOT_RAM:
+            return NOT_RAM
+    page: KeptPage = KeptPage(address_of(env.kept_pages[0]) + u64(what >> 16) * _KEPT_SIZE)
+    page.address = address & PAGE_MASK
+    page.offset = where & PAGE_MASK
+    page.limit = PAGE_SIZE - 15
+    return where
 
 
 # Sizes known at run time -----------------------------------------------------------------------
