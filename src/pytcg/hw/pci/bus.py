@@ -10,7 +10,7 @@ from pytcg.hw.pci.bar import Bar
 from pytcg.hw.pci.config import SIZE, Reg
 from pytcg.hw.pci.device import DmaError, PciDevice
 from pytcg.hw.pci.msi import Deliver
-from pytcg.hw.state import State, load, save
+from pytcg.hw.state import State, StateError, load, save
 
 NOBODY: Final = 0xFFFFFFFF
 ADDRESS_WRITABLE: Final = 0x80FFFFFC
@@ -87,6 +87,21 @@ class PciBus:
         """RST# of every device."""
         for device in self.devices.values():
             device.reset()
+
+    def state(self) -> State:
+        """Every device's, by slot and function."""
+        devices = {f"{devfn >> 3:02x}.{devfn & 7}": self.devices[devfn].state()
+                   for devfn in sorted(self.devices)}  # fmt: skip
+        return save(self, 1, ()) | {"devices": devices}
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, ())
+        devices = state.get("devices", {})
+        places = {f"{devfn >> 3:02x}.{devfn & 7}": dev for devfn, dev in self.devices.items()}
+        if devices.keys() != places.keys():
+            raise StateError(f"PciBus: state of slots {', '.join(devices)}")
+        for place, device in places.items():
+            device.restore(devices[place])
 
 
 class ConfigMechanism1:

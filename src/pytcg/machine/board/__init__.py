@@ -1,0 +1,1 @@
+"""The `pc` board's parts: one file a concern, each wires its chips into the backplane."""

@@ -1,0 +1,24 @@
+"""The PCI bus and configuration mechanism 1."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pytcg.hw.core.apic_bus import ApicBus
+from pytcg.hw.pci.bus import ConfigMechanism1, PciBus
+from pytcg.machine import pc_map as at
+from pytcg.machine.board.backplane import Backplane
+from pytcg.machine.bus import PortHandlers
+from pytcg.machine.pci_host import PciSpaces, deliver_message
+
+
+def make_pci_bus(board: Backplane, apic_bus: ApicBus) -> PciBus:
+    """Bus 0, with its windows in the board's address spaces."""
+    spaces = PciSpaces(board.ports, board.mmio, board.memory)
+    bus = PciBus(spaces, spaces, partial(deliver_message, apic_bus.deliver))
+    access = board.add(ConfigMechanism1(bus))
+    address = PortHandlers(access.read_address, access.write_address)
+    board.ports.attach_port(address, at.PCI_ADDRESS, size=4)
+    board.attach_wide(at.PCI_DATA, 4, access.read_data, access.write_data)
+    board.add(bus)
+    return bus
