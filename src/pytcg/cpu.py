@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pytcg.exec.exits import Exit
 from pytcg.log import Log
-from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import RamError, RamWindow
 
 _WINDOW = 16 << 30
 _SLICE = 20_000_000  # instructions: well under a second on the threaded engine

@@ -9,7 +9,7 @@ from pytcg.exec.vcpu import Vcpu
 if TYPE_CHECKING:
     from pytcg.exec.bus import CpuBus
     from pytcg.log import Log
-    from pytcg.softmmu.ram import AddressMap
+    from pytcg.softmmu.address_map import AddressMap
     from pytcg_x86.core.cpu import Engine, X86Cpu
 
 

@@ -10,7 +10,8 @@ import pytest
 from cli.test_system import bzimage, program
 from pytcg.engines import cpu_models, make_vcpu
 from pytcg.log import Log
-from pytcg.softmmu.ram import AddressMap, RamWindow
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import RamWindow
 from x86.assemble import assemble
 from x86.fake_bus import FakeBus
 

@@ -11,7 +11,8 @@ from pytcg.hw.clock import FakeClock
 from pytcg.hw.pci.bar import BarType
 from pytcg.hw.pci.device import DmaError, Identity, PciDevice
 from pytcg.machine.pc import Pc, PcConfig
-from pytcg.softmmu.ram import AddressMap, RamWindow
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import RamWindow
 
 LOCAL_APIC = 0xFEE00000
 SPURIOUS, IRR = 0xF0, 0x200

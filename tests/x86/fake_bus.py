@@ -8,17 +8,21 @@ from pytcg.cpu import NoBus
 
 
 class FakeBus(NoBus):
-    """Notes port writes; INTA takes from `vectors`."""
+    """Notes port writes and stores to devices; INTA takes from `vectors`."""
 
     def __init__(self) -> None:
         self.vectors: list[int] = []
         self.written: list[tuple[int, int, int]] = []
+        self.stored: list[tuple[int, int, int]] = []
         self.on_write: Callable[[int, int], None] = lambda port, value: None
         self.acknowledged: Callable[[], None] = lambda: None
 
     def write_port(self, port: int, size: int, value: int) -> None:
         self.written.append((port, size, value))
         self.on_write(port, value)
+
+    def write_mmio(self, address: int, size: int, value: int) -> None:
+        self.stored.append((address, size, value))
 
     def acknowledge_interrupt(self) -> int:
         vector = self.vectors.pop(0) if self.vectors else -1

@@ -12,7 +12,8 @@ from pytcg.engines import make_vcpu
 from pytcg.exec.bus import ExitReason
 from pytcg.exec.vcpu import Vcpu
 from pytcg.log import Log
-from pytcg.softmmu.ram import AddressMap, RamWindow
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import RamWindow
 from x86.assemble import assemble
 from x86.fake_bus import FakeBus
 from x86.protection import CODE, RW, US, Machine, P

@@ -9,13 +9,15 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from threading import get_ident
 from typing import Protocol
 
 from pytcg.exec import layout
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.exits import Exit
 from pytcg.log import Log
-from pytcg.softmmu.ram import AddressMap, HostBuffer
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import HostBuffer
 from pytcg_x86.core.debuglog import Reporter
 from pytcg_x86.core.registers import Registers, StateView
 from pytcg_x86.core.state import ENV, Attr, Flag, Host
@@ -25,6 +27,7 @@ ARENA_SIZE = 160 << 20
 """Bytes for translated blocks; when it is full all are dropped."""
 
 _FORM_ROW = struct.Struct("<QQQ")  # layout.FORM's key, code, effects
+_PAGE_ROW = layout.PAGE.size
 _ALL_ONES = (1 << 64) - 1
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 _DATA = int(Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED)
@@ -87,6 +90,8 @@ class X86Cpu:
         self._memory_version = -1
         self._written: deque[tuple[int, int]] = deque()
         memory.on_write.append(self._note_write)
+        memory.on_change.append(self._note_change)
+        self._thread = 0
         self._connect()
         self.regions: RegionCompiling | None = None
         self._forms_done = 1
@@ -188,7 +193,6 @@ class X86Cpu:
         """Make what derives from registers and memory true again after Python changed them."""
         if self._memory_version != self.memory.version:
             self._publish_memory()
-            flush = True
         while self._written:
             self.engine.call("invalidate_physical", self.address, *self._written.popleft())
         if flush:
@@ -197,9 +201,12 @@ class X86Cpu:
         self.engine.call("update_mode", self.address)
 
     def _note_write(self, offset: int, length: int) -> None:
-        """The host or a device wrote to RAM: leave native code, for `settle` to drop blocks."""
-        self._written.append((offset, length))
-        self.poke(stop=True)
+        """The host or a device wrote to RAM: where there are blocks, `settle` must drop them."""
+        first, last = offset // layout.PAGE_SIZE, (offset + length - 1) // layout.PAGE_SIZE
+        rows = self.buffers["pages"].view[first * _PAGE_ROW : (last + 1) * _PAGE_ROW]
+        if rows.tobytes().count(0) != len(rows):
+            self._written.append((offset, length))
+            self.poke(stop=True)
 
     def attach_regions(self, service: RegionCompiling, *, at_once: bool = False) -> None:
         """Have hot blocks compiled by ``service``; ``at_once`` every block before its first run."""
@@ -223,22 +230,50 @@ class X86Cpu:
 
     def _publish_memory(self) -> None:
         view = self.buffers["ranges"].view
-        end = 0
-        for number, region in enumerate(self.memory.regions):
+        # The largest first: a TLB miss searches them in this order.
+        regions = sorted(self.memory.regions, key=lambda region: -region.length)
+        for number, region in enumerate(regions):
             row = StateView(layout.RANGE, view[number * layout.RANGE.size :])
             row.set("start", region.physical)
-            row.set("end", region.physical + region.length)
+            row.set("end", region.end)
             row.set("offset", region.offset)
-            row.set("writable", int(region.writable))
-            end = max(end, region.offset + region.length)
-        self.state.set("range_count", len(self.memory.regions))
-        self.state.set("ram_size", end)
+            row.set("stores", region.stores)
+        self.state.set("range_count", len(regions))
+        self.state.set("ram_size", self.memory.window.size)
         self._memory_version = self.memory.version
+
+    def _note_change(self) -> None:
+        """Addresses mean other memory: at once if it is this processor that changed them.
+
+        Blocks are known by their place in the RAM window, so they stay.
+        """
+        if self._thread == get_ident():
+            self._publish_memory()
+            self.engine.call("tlb_flush", self.address)
+        else:
+            self.poke(stop=True)
+
+    def set_a20(self, level: bool) -> None:
+        """The A20M# pin: with the gate closed, bit 20 of physical addresses reads as 0."""
+        mask = _ALL_ONES if level else _ALL_ONES & ~(1 << 20)
+        if mask != self.state.get("a20_mask"):
+            self.state.set("a20_mask", mask)
+            if self._thread == get_ident():
+                self.engine.call("tlb_flush", self.address)
+            else:
+                self.poke(stop=True)
 
     # Running -----------------------------------------------------------------------------------
 
     def execute(self) -> Exit:
         """Run until there is a reason to stop that Python must know of."""
+        self._thread = get_ident()
+        try:
+            return self._execute()
+        finally:
+            self._thread = 0
+
+    def _execute(self) -> Exit:
         while True:
             reason = Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
             if self.error is not None:

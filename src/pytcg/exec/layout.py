@@ -86,8 +86,13 @@ FORM_SIZE = FORM.size
 JUMP = Struct("Jump", [("tag", "u64"), ("tb", "ptr")])
 
 RANGE = Struct("Range", [
-    ("start", "u64"), ("end", "u64"), ("offset", "u64"), ("writable", "u64"),
+    ("start", "u64"), ("end", "u64"),
+    ("offset", "u64"),    # of what is read, in the RAM window
+    ("stores", "u64"),    # of what is written, or one of the two below
 ])  # fmt: skip
+
+STORES_DROPPED = 0xFFFF_FFFF_FFFF_FFFF  # a ROM
+STORES_TO_DEVICE = 0xFFFF_FFFF_FFFF_FFFE  # flash memory: what is written is a command
 
 # One a page of the RAM window: the blocks that begin on it, and those that end on it from the page
 # before. `first` is not NULL as long as there is any of either.

@@ -52,6 +52,8 @@ class Processor(Protocol):
 
     def wakes(self) -> bool: ...
 
+    def set_a20(self, level: bool) -> None: ...
+
     def region_account(self) -> str: ...
 
     def reset(self) -> None: ...
@@ -177,6 +179,10 @@ class Vcpu:
             if level:
                 self._cpu.poke()
                 self._wake.notify_all()
+
+    def set_a20(self, level: bool) -> None:
+        """The A20M# pin: False masks bit 20 of physical addresses."""
+        self._cpu.set_a20(level)
 
     def raise_nmi(self) -> None:
         """An edge on the NMI pin."""

@@ -16,6 +16,8 @@ from pytcg.exec.layout import (
     PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
+    STORES_DROPPED,
+    STORES_TO_DEVICE,
     TLB_SIZE,
     ExecEnv,
     KeptPage,
@@ -25,6 +27,7 @@ from pytcg.exec.layout import (
 )
 from pytcg.exec.logevent import LogEvent
 from pytcg_native import (
+    NULL,
     address_of,
     attempt,
     call_host,
@@ -81,21 +84,27 @@ def guest_unmapped(env: ExecEnv, address: u64, access: u32) -> None:
 
 
 @native
-def ram_offset(env: ExecEnv, physical: u64) -> u64:
-    """Offset of a physical address in the RAM window, bit 63 set for ROM; NOT_RAM if none."""
+def find_range(env: ExecEnv, physical: u64) -> ptr:
+    """The `Range` of memory that holds a physical address; NULL where there is none."""
     entry: Range = Range(env.ranges)
     for _i in range(env.range_count):
         if entry.start <= physical < entry.end:
-            return entry.offset + (physical - entry.start) | select_rom(entry.writable)
+            return ptr(entry)
         entry = Range(entry + _RANGE_SIZE)
-    return NOT_RAM
+    return NULL
 
 
-@native(inline=True)
-def select_rom(writable: u64) -> u64:
-    if writable != 0:
-        return 0
-    return 1 << 63
+@native
+def ram_offset(env: ExecEnv, physical: u64) -> u64:
+    """Offset in the RAM window of what is read at a physical address; NOT_RAM if there is none.
+
+    Bit 63 is set where stores don't go to the same place: ROM.
+    """
+    entry: Range = Range(find_range(env, physical))
+    if entry == NULL:
+        return NOT_RAM
+    offset: u64 = entry.offset + (physical - entry.start)
+    return offset if entry.stores == entry.offset else offset | (1 << 63)
 
 
 @native(inline=True)
@@ -174,10 +183,11 @@ def physical_load(env: ExecEnv, physical: u64, size: u32) -> u64:
 @native
 def physical_store(env: ExecEnv, physical: u64, size: u32, value: u64) -> None:
     """Store within a page: RAM (translated code there dies), ROM (ignored) or a device."""
-    offset: u64 = ram_offset(env, physical)
-    if unlikely(offset == NOT_RAM):
+    entry: Range = Range(find_range(env, physical))
+    if unlikely(entry == NULL) or entry.stores == STORES_TO_DEVICE:
         call_host(ptr(env.write_mmio), "void", physical, size, value)
-    elif (offset >> 63) == 0:
+    elif entry.stores != STORES_DROPPED:
+        offset: u64 = entry.stores + (physical - entry.start)
         if page_has_code(env, offset):
             invalidate_write(env, offset, size)
         host_store(env, offset, size, value)

@@ -23,7 +23,8 @@ from pytcg.machine.linux import LinuxBoot, LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.runner import MachineError, Runner, Vcpu
-from pytcg.softmmu.ram import AddressMap, RamError, RamWindow
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import RamError, RamWindow
 
 
 class StartError(Exception):
