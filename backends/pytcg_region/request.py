@@ -1,6 +1,6 @@
 """A request to compile a region, as `region_grow` writes it: parsed, and made a key.
 
-Addresses are made to count from the seed's, so that the same code at another address, or in another
+Its addresses count from the seed's, so that the same code at another address, or in another
 process, is the same request.
 """
 
@@ -9,69 +9,80 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator
+from functools import cached_property
 
-from pytcg.exec.layout import RECORD, RECORD_SIZE, REQUEST_BLOCK, REQUEST_HEAD
+from pytcg.exec.layout import (
+    RECORD,
+    RECORD_SIZE,
+    REQUEST_BLOCK,
+    REQUEST_HEAD,
+    REQUEST_RUN,
+)
 from pytcg.exec.regions import Ending
 from pytcg_x86.core.form import row_of
-from pytcg_x86.decode.formkey import RELATIVE
-from pytcg_x86.region.compiler import GuestBlock, Insn, plain_key
+from pytcg_x86.region.compiler import PLAIN_KEY, GuestBlock, Insn
 
 _HEAD = struct.Struct("<QQIIII")
-_BLOCK = struct.Struct("<QQQQIIII")
+_BLOCK = struct.Struct("<QqqqIIII")
+_RECORD = struct.Struct("<QQqqHHHHBBBBI")
+_RUN = struct.Struct("<QQ")
 _SHAPE = struct.Struct("<qQqq")
-_RECORD = struct.Struct("<QQQQHHHHBBBBI")
-_NAMES = ("imm", "disp", "pc", "a", "b", "base", "index", "segment", "shift", "length", "position")
+_NAMES = ("imm", "disp", "pc", "a", "b", "base", "index", "segment", "shift", "length")
 assert _HEAD.size == REQUEST_HEAD.size and _BLOCK.size == REQUEST_BLOCK.size
-assert _RECORD.size == RECORD_SIZE == RECORD.size
+assert _RECORD.size == RECORD_SIZE == RECORD.size and _RUN.size == REQUEST_RUN.size
 
 SHAPE_ROW = _SHAPE.size
-SEED_ONLY = bytes(SHAPE_ROW)
-"""The shape of a region of its seed alone."""
-_MASK = (1 << 64) - 1
-
-
-def _distance(address: int, seed: int) -> int:
-    """Signed difference of two addresses."""
-    return ((address - seed + (1 << 63)) & _MASK) - (1 << 63)
 
 
 class Request:
     """Blocks to be compiled as a region; ``blocks[0]`` is the seed."""
 
     def __init__(self, data: bytes | memoryview):
-        self.flushes, seed, self.mode, count, _, pages = _HEAD.unpack_from(data, 0)
+        self.flushes, _, _, self.count, self.insns, pages = _HEAD.unpack_from(data, 0)
         self.spans = pages > 1
-        self.tbs: list[int] = []
-        self.blocks: list[GuestBlock] = []
-        at = _HEAD.size
-        records = _RECORD.iter_unpack(data[at + count * _BLOCK.size :])
-        for number in range(count):
-            tb, pc, taken, fall, hits, insns, ending, entry = _BLOCK.unpack_from(data, at)
-            at += _BLOCK.size
-            self.tbs.append(tb)
-            self.blocks.append(GuestBlock(
-                number, _distance(pc, seed), list(_insns(records, insns, seed, ending)), ending,
-                _distance(taken, seed), _distance(fall, seed), bool(entry), hits,
-                False))  # fmt: skip
-        reached = {pc for block in self.blocks for pc in _direct(block)}
-        for block in self.blocks:
+        runs = _HEAD.size + self.count * _BLOCK.size + self.insns * _RECORD.size
+        self._body = bytes(data[_HEAD.size : runs])
+        self._runs = list(_RUN.iter_unpack(data[runs : runs + self.count * _RUN.size]))
+
+    @property
+    def tbs(self) -> list[int]:
+        """The blocks' addresses."""
+        return [tb for tb, _ in self._runs]
+
+    @cached_property
+    def blocks(self) -> list[GuestBlock]:
+        """The blocks, parsed."""
+        found = []
+        insns = self._insns()
+        for number, (row, (_, hits)) in enumerate(zip(self._rows(), self._runs, strict=True)):
+            _, pc, taken, fall, count, ending, entry, _ = row
+            body = [next(insns) for _ in range(count)]
+            found.append(GuestBlock(number, pc, body, ending, taken, fall, bool(entry), hits,
+                                    False))  # fmt: skip
+        reached = {pc for block in found for pc in _direct(block)}
+        for block in found:
             block.root = block.pc not in reached
+        return found
+
+    def _rows(self) -> Iterator[tuple[int, ...]]:
+        return _BLOCK.iter_unpack(self._body[: self.count * _BLOCK.size])
+
+    def _insns(self) -> Iterator[Insn]:
+        for row in _RECORD.iter_unpack(self._body[self.count * _BLOCK.size :]):
+            key, *values, near, effects = row
+            yield Insn(key & PLAIN_KEY, dict(zip(_NAMES, values, strict=True)), near, effects)
 
     def shape(self) -> bytes:
         """What it takes to find the same blocks again: rows for `region_follow`."""
-        return b"".join(_SHAPE.pack(b.pc, b.entry, b.taken, b.fall) for b in self.blocks)
+        return b"".join(_SHAPE.pack(pc, entry, taken, fall)
+                        for _, pc, taken, fall, _, _, entry, _ in self._rows())  # fmt: skip
 
     def key(self, *identity: str) -> str:
         """Digest of all that the code depends on."""
         digest = hashlib.blake2b(digest_size=20)
-        for part in identity:
+        for part in (*identity, f"{self.count} {self.spans}"):
             digest.update(part.encode() + b"\0")
-        digest.update(f"{self.spans}".encode())
-        for block in self.blocks:
-            digest.update(f"{block.pc} {block.ending} {block.taken} {block.fall} {block.entry}"
-                          .encode())  # fmt: skip
-            for insn in block.insns:
-                digest.update(f"{insn.key:x} {sorted(insn.fields.items())}\n".encode())
+        digest.update(self._body)
         return digest.hexdigest()
 
 
@@ -81,19 +92,3 @@ def _direct(block: GuestBlock) -> tuple[int, ...]:
         return ()
     return {Ending.BRANCH: (block.taken, block.fall), Ending.FALL: (block.fall,)}.get(
         Ending(block.ending), ())
-
-
-def _insns(records: Iterator[tuple[int, ...]], count: int, seed: int,
-           ending: int) -> Iterator[Insn]:  # fmt: skip
-    for number in range(count):
-        key, *values, effects = next(records)
-        fields = dict(zip(_NAMES, values, strict=True))
-        fields["pc"] = _distance(fields["pc"], seed)
-        if fields["shift"] & RELATIVE:
-            fields["disp"] = _distance(fields["disp"], seed)
-        if number == count - 1 and (ending == Ending.BRANCH or row_of(plain_key(key)).mnemonic
-                                    in ("JMPI", "CALLI")):  # fmt: skip
-            fields["imm"] = 0  # the chain, or the last target
-            if ending == Ending.BRANCH:
-                fields["disp"] = 0
-        yield Insn(plain_key(key), fields, effects)

@@ -1,8 +1,9 @@
 """`RegionService`: takes hot blocks, has regions compiled, hands them to the guest.
 
-A thread for each compiler process: it waits for hot blocks, lets native code copy the hottest into
-a request, and asks memory, disk and at last its process for the code. It never computes for long,
-so that the guest's calls into Python do not wait for the GIL.
+One thread *finds*: it takes the reports of hot blocks, and puts in place those regions that memory
+or disk have. What is not there and stays hot is *wanted*: a thread for each compiler process lets
+native code copy the hottest into a request and asks its process for the code. None of them
+computes for long, so that the guest's calls into Python do not wait for the GIL.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from pytcg.exec import layout, regions
 from pytcg.softmmu.ram import HostBuffer
 from pytcg_llvm.cache import ObjectCache
 from pytcg_region.compile import SEPARATOR, UNFIT, compile_region, region_name
-from pytcg_region.request import SEED_ONLY, SHAPE_ROW, Request
+from pytcg_region.request import SHAPE_ROW, Request
 from pytcg_threaded.engine import ThreadedEngine
 from pytcg_threaded.worker import WorkerError, WorkerProcess
 
@@ -31,7 +32,9 @@ _CHUNK = 1 << 20
 _SHAPES = 4
 """Shapes that are kept for a seed."""
 _MEMORY = 256
-"""Reports of hot blocks that are remembered."""
+"""Reports of wanted blocks that are remembered."""
+_ENOUGH = 1 << regions.HOT_BITS - 1
+"""Runs after which a block is worth a compilation."""
 _PATIENCE = 30.0
 """Seconds without a hot block after which a compiler process is let go."""
 
@@ -71,8 +74,12 @@ class RegionCode:
         self.engine = engine
         self.cache = ObjectCache()
         self._known: dict[str, Code | None] = {}
-        self._shapes: dict[str, list[bytes]] = {}
+        self._prefix = f"s{engine.identity[:16]}"
+        self._shapes: dict[int, list[bytes] | None] = {}  # None: on disk, not read yet
         self._lock = threading.Lock()
+        self.seeds = HostBuffer(8 << regions.SEED_BITS)
+        for name in self.cache.names(self._prefix):
+            self._know(int(name[len(self._prefix) :], 16))
 
     def find(self, key: str) -> tuple[bool, Code | None]:
         """Whether a region's fate is known, and its code; None if it is unfit."""
@@ -90,21 +97,39 @@ class RegionCode:
                 self._link(key, made)
             return self._known[key]
 
-    def shapes(self, seed_key: str) -> list[bytes]:
+    def shapes(self, seed: int) -> list[bytes]:
         """What regions around a seed have been compiled, the last one first."""
         with self._lock:
-            if seed_key not in self._shapes:
-                kept = self.cache.load(f"s{seed_key}") or b""
-                self._shapes[seed_key] = _split_shapes(kept)
-            return list(self._shapes[seed_key])
+            if seed not in self._shapes:
+                return []
+            kept = self._shapes[seed]
+            if kept is None:
+                kept = _split_shapes(self.cache.load(self._shape_name(seed)) or b"")
+                self._shapes[seed] = kept
+            return list(kept)
 
-    def add_shape(self, seed_key: str, shape: bytes) -> None:
+    def add_shape(self, seed: int, shape: bytes) -> None:
         """Remember the shape of a compiled region."""
-        others = [other for other in self.shapes(seed_key) if other != shape]
+        others = [other for other in self.shapes(seed) if other != shape]
         with self._lock:
-            self._shapes[seed_key] = kept = [shape, *others][:_SHAPES]
+            if seed not in self._shapes:
+                self._know(seed)
+            self._shapes[seed] = kept = [shape, *others][:_SHAPES]
             body = b"".join(len(one).to_bytes(4, "little") + one for one in kept)
-            self.cache.store(f"s{seed_key}", body)
+            self.cache.store(self._shape_name(seed), body)
+
+    def _shape_name(self, seed: int) -> str:
+        return f"{self._prefix}{seed:016x}"
+
+    def _know(self, seed: int) -> None:
+        """Enter a seed into the table for native code (`seed_known`), unless it is half full."""
+        if 2 * len(self._shapes) > 1 << regions.SEED_BITS:
+            return
+        self._shapes[seed] = None
+        table, at = self.seeds.view, seed >> 64 - regions.SEED_BITS
+        while any(table[8 * at : 8 * at + 8]):
+            at = (at + 1) % (1 << regions.SEED_BITS)
+        table[8 * at : 8 * at + 8] = seed.to_bytes(8, "little")
 
     def _link(self, key: str, made: bytes) -> Code | None:
         code = None
@@ -140,17 +165,6 @@ class RegionStats:
     bytes: int = 0
 
 
-@dataclass(slots=True)
-class _Pending:
-    """The last reports of hot blocks, and where the ring has been read to.
-
-    What was hot is forgotten when the guest has gone on to other things.
-    """
-
-    reports: deque[int] = field(default_factory=lambda: deque(maxlen=_MEMORY))
-    tail: int = 0
-
-
 class Room:
     """Memory that native code writes requests to, and reads shapes from; one for each thread."""
 
@@ -171,7 +185,11 @@ class RegionService:
         self._chunk = HostBuffer(_CHUNK)
         self._chunks = [self._chunk]
         self._used = 0
-        self._pending = _Pending()
+        self._tail = 0
+        """Where the hot ring has been read to."""
+        self._wanted: deque[int] = deque(maxlen=_MEMORY)
+        """The last reports of wanted blocks; forgotten when the guest has gone on to others."""
+        self._work = threading.Condition()
         self._handed: deque[tuple[int, tuple[int, ...]]] = deque()
         """Regions in the ready ring: where in it, and the blocks they can be entered at."""
         self._lock = threading.Lock()
@@ -182,18 +200,22 @@ class RegionService:
         self.stats = RegionStats()
         processor.state.set("hot_ring", self._rings.address)
         processor.state.set("ready_ring", self._rings.address + 8 * regions.RING_SIZE)
+        processor.state.set("seeds", code.seeds.address)
         processor.state.set("hot_sleeps", 1)
 
     def close(self) -> None:
         """End the threads and their processes."""
         self._closed = True
         self._wake.set()
+        with self._work:
+            self._work.notify_all()
 
     def wake(self) -> None:
         """There are hot blocks: called from native code, in the guest's thread."""
         if not self._threads and not self._closed:
-            self._threads = [threading.Thread(target=self._serve, daemon=True, name="regions")
-                             for _ in range(self._workers)]  # fmt: skip
+            jobs = [self._find, *[self._serve] * self._workers]
+            self._threads = [threading.Thread(target=job, daemon=True, name="regions")
+                             for job in jobs]  # fmt: skip
             for thread in self._threads:
                 thread.start()
         self._wake.set()
@@ -204,46 +226,55 @@ class RegionService:
         return (f"regions compiled {s.compiled} reused {s.reused} unfit {s.unfit} failed {s.failed}"
                 f" insns {s.insns} compile seconds {s.seconds:.1f} bytes {s.bytes}")
 
-    # The threads -------------------------------------------------------------------------------
+    # Finding -----------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        process: WorkerProcess | None = None
+    def _find(self) -> None:
         room = Room()
-        try:
-            while not self._closed:
-                hot = self._next()
-                if hot is None:
-                    if not self._wake.wait(_PATIENCE) and process is not None:
-                        process.close()
-                        process = None
-                    self._wake.clear()
-                    continue
-                process = self._one(hot, room, process)
-        finally:
-            if process is not None:
-                process.close()
+        while not self._closed:
+            for block, count in self._reports():
+                self._look_for(block, count, room)
 
-    def _next(self) -> int | None:
-        """The block that is reported most, of late."""
+    def _look_for(self, block: int, count: int, room: Room) -> None:
+        """Put a block's region in place, or want it as often as it was reported."""
         processor = self._processor()
         if processor is None:
-            return None
-        state, arena = processor.state, processor.buffers["arena"]
-        with self._lock:
-            pending = self._pending
-            self._drain(state)
-            waiting = self._waiting(state)
-            for block, _ in Counter(pending.reports).most_common():
-                at = block - arena.address
-                hits = int.from_bytes(arena.view[at + _HITS : at + _HITS + 4], "little")
-                kept = [other for other in pending.reports if other != block]
-                pending.reports = deque(kept, _MEMORY)
-                if hits >= 1 << (regions.HOT_BITS - 1) and block not in waiting:
-                    return block  # else dropped, or in a region meanwhile
+            return
+        if self._reuse(processor, block, room):
+            return
+        if _runs(processor, block) >= _ENOUGH:
+            with self._work:
+                self._wanted.extend([block] * count)
+                self._work.notify()
+
+    def _reports(self) -> list[tuple[int, int]]:
+        """Wait for reports of hot blocks: each block and how often it was reported."""
+        while not self._closed:
+            processor = self._processor()
+            if processor is None:
+                break
+            state = processor.state
+            found = self._drain(state)
+            if found:
+                with self._lock:
+                    waiting = self._waiting(state)
+                return [(block, n) for block, n in Counter(found).most_common()
+                        if block not in waiting]  # fmt: skip
             state.set("hot_sleeps", 1)
-            if state.get("hot_head") != pending.tail:
-                self._wake.set()
-            return None
+            if state.get("hot_head") != self._tail:
+                continue
+            del processor, state
+            self._wake.wait()
+            self._wake.clear()
+        return []
+
+    def _drain(self, state: StateFields) -> list[int]:
+        """The reports in the ring; the oldest are lost where it has overflown."""
+        head = state.get("hot_head")
+        count = (head - self._tail) & 0xFFFF_FFFF
+        first = head - min(count, regions.RING_SIZE)
+        self._tail = head
+        places = (8 * (number % regions.RING_SIZE) for number in range(first, head))
+        return [int.from_bytes(self._rings.view[at : at + 8], "little") for at in places]
 
     def _waiting(self, state: StateFields) -> set[int]:
         """The blocks whose region is there, but not yet in place."""
@@ -252,41 +283,64 @@ class RegionService:
             self._handed.popleft()
         return {tb for _, tbs in self._handed for tb in tbs}
 
-    def _drain(self, state: StateFields) -> None:
-        head = state.get("hot_head")
-        pending = self._pending
-        waiting = (head - pending.tail) & 0xFFFF_FFFF
-        if waiting > regions.RING_SIZE:
-            pending.tail = (head - regions.RING_SIZE) & 0xFFFF_FFFF
-            waiting = regions.RING_SIZE
-        for _ in range(waiting):
-            at = 8 * (pending.tail % regions.RING_SIZE)
-            block = int.from_bytes(self._rings.view[at : at + 8], "little")
-            pending.reports.append(block)
-            pending.tail = (pending.tail + 1) & 0xFFFF_FFFF
-
-    def _one(self, hot: int, room: Room, process: WorkerProcess | None) -> WorkerProcess | None:
-        """Have a hot block's region compiled, or find it, and put it in place."""
-        processor = self._processor()
-        if processor is None:
-            return process
-        seed = self._follow(processor, hot, SEED_ONLY, room)
-        if seed is None:
-            return process
-        seed_key = seed.key(self._identity, "seed")
-        for shape in self._code.shapes(seed_key):
-            request = self._follow(processor, hot, shape, room)
+    def _reuse(self, processor: Processor, block: int, room: Room) -> bool:
+        """Put a block's region in place if there is one in memory or on disk."""
+        for shape in self._code.shapes(self._engine.call("seed_hash", processor.address, block)):
+            request = self._follow(processor, block, shape, room)
             if request is not None:
                 known, code = self._code.find(request.key(self._identity, "region"))
                 if known:
                     self.stats.reused += 1
                     if code is not None:
                         self._ready(request, code)
-                    return process
+                    return True
+        return False
+
+    # Compiling ---------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        process: WorkerProcess | None = None
+        room = Room()
+        try:
+            while not self._closed:
+                hot = self._next()
+                if hot is not None:
+                    process = self._one(hot, room, process)
+                    continue
+                with self._work:
+                    idle = not self._wanted and not self._work.wait(_PATIENCE)
+                if idle and process is not None:
+                    process.close()
+                    process = None
+        finally:
+            if process is not None:
+                process.close()
+
+    def _next(self) -> int | None:
+        """The block that is wanted most, of late."""
+        processor = self._processor()
+        if processor is None:
+            return None
+        with self._lock:
+            waiting = self._waiting(processor.state)
+        with self._work:
+            for block, _ in Counter(self._wanted).most_common():
+                kept = [other for other in self._wanted if other != block]
+                self._wanted = deque(kept, _MEMORY)
+                if block not in waiting and _runs(processor, block) >= _ENOUGH:
+                    return block  # else dropped, or in a region meanwhile
+        return None
+
+    def _one(self, hot: int, room: Room, process: WorkerProcess | None) -> WorkerProcess | None:
+        """Have a hot block's region compiled and put it in place."""
+        processor = self._processor()
+        if processor is None:
+            return process
+        seed = self._engine.call("seed_hash", processor.address, hot)
         size = self._engine.call("region_grow", processor.address, hot, room.request.address)
         del processor
         if size:
-            process = self._compile(bytes(room.request.view[:size]), seed_key, process)
+            process = self._compile(bytes(room.request.view[:size]), seed, process)
         return process
 
     def _follow(self, processor: Processor, hot: int, shape: bytes, room: Room) -> Request | None:
@@ -296,7 +350,7 @@ class RegionService:
                                  room.shape.address, len(shape) // SHAPE_ROW)  # fmt: skip
         return Request(room.request.view[:size]) if size else None
 
-    def _compile(self, data: bytes, seed_key: str,
+    def _compile(self, data: bytes, seed: int,
                  process: WorkerProcess | None) -> WorkerProcess | None:  # fmt: skip
         request = Request(data)
         key = request.key(self._identity, "region")
@@ -313,7 +367,7 @@ class RegionService:
                 return None
             self._account(request, made, time.perf_counter() - began)
             code = self._code.add(key, made)
-        self._code.add_shape(seed_key, request.shape())
+        self._code.add_shape(seed, request.shape())
         if code is not None:
             self._ready(request, code)
         return process
@@ -324,7 +378,7 @@ class RegionService:
             stats.compiled += 1
             stats.unfit += made == UNFIT
             stats.seconds += seconds
-            stats.insns += sum(len(block.insns) for block in request.blocks)
+            stats.insns += request.insns
             stats.bytes += len(made)
 
     # Handing over ------------------------------------------------------------------------------
@@ -379,6 +433,14 @@ class RegionService:
         if code is not None:
             self._ready(parsed, code)
             self._engine.call("region_install", processor.address)
+
+
+def _runs(processor: Processor, block: int) -> int:
+    """How often a block has run since it was made, or since it is part of a region."""
+    arena = processor.buffers["arena"]
+    at = block - arena.address + _HITS
+    hits = int.from_bytes(arena.view[at : at + 4], "little")
+    return (hits - regions.FIRST_HITS) & 0xFFFF_FFFF
 
 
 _codes: dict[int, RegionCode] = {}

@@ -15,16 +15,22 @@ PROGRAM = """
 import json, sys, time
 from pytcg import Cpu
 
+base = int(sys.argv[1], 0)
+place = base + 0x8000 & 0xffffffff
 cpu = Cpu()
-cpu.map(0x10000, 0x10000)
-# 1: add rax, rcx; mov [rsi], rax; dec rcx; jnz 1b; hlt
-cpu.write(0x10000, bytes.fromhex("4801c8 488906 48ffc9 75f5 f4"))
+cpu.map(base, 0x10000)
+# 1: add rax, rcx; mov [rsi], rax; mov rdx, place; mov [place], rdx; dec rcx; jnz 1b; hlt
+cpu.write(base, bytes.fromhex("4801c8 488906 48c7c2") + place.to_bytes(4, "little")
+          + bytes.fromhex("48891425") + place.to_bytes(4, "little")
+          + bytes.fromhex("48ffc9 75e6 f4"))
 state, stats = cpu._cpu.state, cpu._cpu.regions.stats
 deadline = time.monotonic() + 40
 while state.get("region_insns") == 0 and time.monotonic() < deadline:
-    cpu.regs["rax"], cpu.regs["rcx"], cpu.regs["rsi"] = 0, 1_000_000, 0x18000
-    assert cpu.run(0x10000).kind == "hlt"
+    cpu.regs["rax"], cpu.regs["rcx"], cpu.regs["rsi"] = 0, 1_000_000, base + 0x8008
+    assert cpu.run(base).kind == "hlt"
     assert cpu.regs["rax"] == 500000500000
+    assert cpu.read(base + 0x8000, 8) == cpu.regs["rdx"].to_bytes(8, "little")
+    assert cpu.regs["rdx"] == base + 0x8000
 print(json.dumps([state.get("region_insns") > 0, stats.compiled, stats.reused, stats.failed]))
 """
 
@@ -37,11 +43,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(cache: Path) -> list[int]:
+def run(cache: Path, base: int = 0x10000) -> list[int]:
     """Whether a loop came to run in a region; regions compiled, found, failed."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache),
                    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True,
+    done = subprocess.run([sys.executable, "-c", PROGRAM, hex(base)], env=environment, check=True,
                           capture_output=True, text=True, timeout=120)  # fmt: skip
     assert done.stderr == ""
     found: list[int] = json.loads(done.stdout)
@@ -62,3 +68,8 @@ def test_damaged_files_are_compiled_anew(cache: Path) -> None:
     ran, compiled, _, failed = run(cache)
     assert (ran, compiled, failed) == (True, 1, 0)
     assert run(cache) == [True, 0, 1, 0]
+
+
+def test_a_kernel_loaded_elsewhere_is_the_same_code(cache: Path) -> None:
+    assert run(cache, 0xFFFF_FFFF_8100_0000) == [True, 1, 0, 0]
+    assert run(cache, 0xFFFF_FFFF_9A20_0000) == [True, 0, 1, 0]

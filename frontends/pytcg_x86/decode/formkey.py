@@ -7,6 +7,8 @@ jump that follows.
 
 from __future__ import annotations
 
+from pytcg.exec.layout import RELATIVE as RELATIVE
+
 # Position of each field.
 KEY_OPERAND, KEY_ADDRESS, KEY_STACK, KEY_CODE = 12, 14, 16, 18
 KEY_REP, KEY_EA, KEY_SEGMENT, KEY_SEGMENTED, KEY_DEAD = 20, 22, 24, 26, 28
@@ -21,5 +23,3 @@ EA_NONE, EA_DISP, EA_BASE, EA_SIB = range(4)
 FLAT, ADD_BASE, CHECKED = range(3)
 REPZ, REPNZ = 1, 2
 
-RELATIVE = 0x80
-"""In a record's shift (which such an operand has no use for): disp counts from rIP."""

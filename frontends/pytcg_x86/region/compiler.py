@@ -27,7 +27,7 @@ from pytcg.exec.layout import (
     TB,
     TLB_ENTRY,
 )
-from pytcg.exec.regions import Ending
+from pytcg.exec.regions import Ending, Near
 from pytcg.ir.blocks import Block, Function, Local, Value
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg.opt.pipeline import optimise
@@ -56,6 +56,8 @@ from pytcg_x86.vector.mxcsr import MASKS
 
 MAX_RETURNS = 4
 """Return sites that a RET compares with before it looks its target up."""
+PLAIN_KEY = ((1 << KEY_SECOND) - 1) & ~(1 << KEY_DEAD)
+"""The bits of a form's key without what block improvement made of it."""
 _RSP, _ABSOLUTE = ENV.offset("gpr", 4), -1
 _PREDICATES = {1: "ult", 2: "eq", 3: "ule", 6: "slt", 7: "sle"}
 """Condition codes (without their lowest bit) as comparisons."""
@@ -68,6 +70,7 @@ class Insn:
 
     key: int
     fields: dict[str, int]
+    near: int  # `Near` bits
     effects: int
 
 
@@ -239,9 +242,16 @@ class RegionTranslator(Translator):
 
     def field(self, name: str, type_: Type | None = None) -> Value:
         value = self.insn.fields[name]
-        if name == "disp" and self.insn.fields["shift"] & RELATIVE:
-            return self.region.pc_at(value)
-        return self.b.const(value, type_ or _FIELD_TYPES[name])
+        type_ = type_ or _FIELD_TYPES[name]
+        if self._is_distance(name):
+            return self.region.pc_at(value).resize(type_)
+        return self.b.const(value, type_)
+
+    def _is_distance(self, name: str) -> bool:
+        insn = self.insn
+        if name == "disp":
+            return bool(insn.fields["shift"] & RELATIVE or insn.near & Near.DISP)
+        return name == "imm" and bool(insn.near & Near.IMM)
 
     def pc(self) -> Value:
         return self.region.pc_at(self.insn.fields["pc"])
@@ -355,7 +365,7 @@ class RegionTranslator(Translator):
 
 _FIELD_TYPES = {"imm": Type.I64, "disp": Type.I64, "pc": Type.I64, "a": Type.I16, "b": Type.I16,
                 "base": Type.I16, "index": Type.I16, "segment": Type.I8, "shift": Type.I8,
-                "length": Type.I8, "position": Type.I8}  # fmt: skip
+                "length": Type.I8}  # fmt: skip
 
 
 class RegionCompiler:
@@ -792,8 +802,3 @@ _INLINED: set[str] = set()
 def _kept(page: Page, name: str) -> int:
     """Offset in env of a field of a kept page."""
     return EXEC_ENV.offset("kept_pages", 3 * page.number) + KEPT_PAGE.offset(name)
-
-
-def plain_key(key: int) -> int:
-    """A form's key without what block improvement made of it."""
-    return key & ((1 << KEY_SECOND) - 1) & ~(1 << KEY_DEAD)

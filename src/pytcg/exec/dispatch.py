@@ -31,7 +31,7 @@ from pytcg.exec.layout import (
     Tb,
     TlbEntry,
 )
-from pytcg.exec.regions import count_entry, region_install
+from pytcg.exec.regions import FIRST_HITS, count_entry, region_install
 from pytcg.softmmu.access import NO_PAGE, NOT_RAM, Access, ram_offset, tlb_entry, tlb_fill
 from pytcg_native import (
     NULL,
@@ -144,7 +144,7 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     tb.pc = env.pc
     tb.flags = env.mode
     tb.cs_base = env.code_base
-    tb.hits = 0
+    tb.hits = FIRST_HITS
     tb.members = NULL
     tb.hash_next = NULL
     guest_translate_block(env, tb, linear, offset, limit)

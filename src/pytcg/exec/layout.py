@@ -27,6 +27,8 @@ MAX_RANGES = 256
 
 RECORD_SIZE = 48
 """Bytes of a record: one instruction of threaded code."""
+RELATIVE = 0x80
+"""In a record's shift (which such an operand has no use for): disp counts from rIP."""
 
 RECORD = Struct("Record", [
     ("code", "ptr"),      # threaded code; invalidation overwrites it
@@ -143,22 +145,27 @@ EXEC_ENV = Struct("ExecEnv", [
     ("region_entries", "u64"), ("region_insns", "u64"),  # times entered, instructions run
     ("kept_pages", "u64", 3 * KEPT_PAGES),  # of the region that is running (`KeptPage`)
     ("map_stamp", "u64"),         # changes whenever an address may mean another page
+    ("seeds", "ptr"),             # hashes of blocks whose region is kept on disk, or NULL
     ("jit_at_once", "u32"),       # compile every block before it runs first
     ("jit_block", "ptr"),         # the block to be compiled
 ])  # fmt: skip
 
 
-# A request to compile a region: its head, its blocks, then their records (`code` is the form's key,
-# `form` its effects).
+# A request to compile a region: its head, its blocks, their records (`code` is the form's key,
+# `form` its effects, `position` its `Near` bits), and a `RequestRun` for each block. Addresses in
+# blocks and records count from the seed's, and what depends on the run is in the runs alone.
 REQUEST_HEAD = Struct("RequestHead", [
     ("flushes", "u64"), ("seed_pc", "u64"), ("mode", "u32"), ("blocks", "u32"), ("insns", "u32"),
     ("pages", "u32"),     # 1: all on the seed's page, 2: on several
 ])  # fmt: skip
 
 REQUEST_BLOCK = Struct("RequestBlock", [
-    ("tb", "ptr"), ("pc", "u64"), ("taken", "u64"), ("fall", "u64"),
-    ("hits", "u32"), ("insns", "u32"), ("ending", "u32"), ("entry", "u32"),
+    ("tb", "ptr"),        # while the request is made
+    ("pc", "u64"), ("taken", "u64"), ("fall", "u64"),
+    ("insns", "u32"), ("ending", "u32"), ("entry", "u32"), ("reserved", "u32"),
 ])  # fmt: skip
+
+REQUEST_RUN = Struct("RequestRun", [("tb", "ptr"), ("hits", "u64")])
 
 # A block of a shape: distances from the seed's address, as `RequestBlock` has addresses.
 SHAPE_ROW = Struct("ShapeRow", [("pc", "u64"), ("entry", "u64"), ("taken", "u64"), ("fall", "u64")])
@@ -233,6 +240,10 @@ class RequestHead(Pointer):
 
 class RequestBlock(Pointer):
     layout = REQUEST_BLOCK
+
+
+class RequestRun(Pointer):
+    layout = REQUEST_RUN
 
 
 class ShapeRow(Pointer):

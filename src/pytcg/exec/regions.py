@@ -12,14 +12,16 @@ own heads back. Nothing runs in it then, since it leaves before it would store i
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from pytcg.exec.invalidate import DEAD, hash_slot, jump_slot, page_of
 from pytcg.exec.layout import (
     BRANCH,
     MEMBER_SIZE,
     PAGE_MASK,
+    RECORD,
     RECORD_SIZE,
+    RELATIVE,
     TB,
     Branch,
     ExecEnv,
@@ -31,6 +33,7 @@ from pytcg.exec.layout import (
     Region,
     RequestBlock,
     RequestHead,
+    RequestRun,
     ShapeRow,
     Slot,
     Tb,
@@ -47,13 +50,17 @@ from pytcg_native import (
     ptr,
     store64,
     symbol,
+    u8,
     u32,
     u64,
     unlikely,
 )
 
 HOT_BITS = 14
-"""A block is hot each time this many low bits of its count come round."""
+"""A block is reported each time this many low bits of its count come round."""
+FIRST_HITS = (1 << HOT_BITS) - 1024
+"""Where counts begin: after the first 1,024 runs a block's region is looked for, though not yet
+compiled."""
 RING_SIZE = 1024
 MAX_BLOCKS = 48
 MAX_INSNS = 320
@@ -61,17 +68,34 @@ MAX_INSNS = 320
 BLOCK_INSNS = 40
 """Instructions a block has at most (`pytcg.exec.dispatch`)."""
 
+SEED_BITS = 15
+"""Of the table of known seeds: 1 << 15 hashes."""
+HIGH_HALF, HIGH_END, NEAR = 0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_FF00_0000, 1 << 27
+"""What `is_near` calls near."""
+NOWHERE = 1 << 62
+"""The distance of what is not in a region, or not known."""
+
 JUMPS, CALLS = 1 << 17, 1 << 18
 """In a form's effects: a computed jump, a computed call. Its record holds the last target's pc."""
+_OPERANDS = RECORD.offset("a")
 _TAKEN = BRANCH.offset("taken")
 
 _HEAD = TB.size
 _FORM_SIZE = Form.layout.size
 _REQUEST_HEAD = RequestHead.layout.size
 _REQUEST_BLOCK = RequestBlock.layout.size
+_REQUEST_RUN = RequestRun.layout.size
 _SHAPE_ROW = ShapeRow.layout.size
-REQUEST_BYTES = _REQUEST_HEAD + MAX_BLOCKS * (_REQUEST_BLOCK + BLOCK_INSNS * RECORD_SIZE)
+REQUEST_BYTES = _REQUEST_HEAD + MAX_BLOCKS * (
+    _REQUEST_BLOCK + BLOCK_INSNS * RECORD_SIZE + _REQUEST_RUN)
 """Room that a request may take, whatever it reads while blocks come and go."""
+
+
+class Near(IntFlag):
+    """Fields of a request's record that are distances, though the guest's code has addresses."""
+
+    IMM = 1
+    DISP = 2
 
 
 class Ending(IntEnum):
@@ -99,11 +123,65 @@ def block_is_hot(env: ExecEnv, tb: Tb) -> None:
     """Put a block into the hot ring; wake the compile service if it sleeps."""
     if env.hot_ring == NULL:
         return
+    if tb.hits == 1 << HOT_BITS and not seed_known(env, seed_hash(env, tb)):
+        return
     Slot(env.hot_ring + u64((env.hot_head & (RING_SIZE - 1)) << 3)).record = ptr(tb)
     env.hot_head += 1
     if env.hot_sleeps != 0:
         env.hot_sleeps = 0
         call_host(ptr(env.hot_event), "void")
+
+
+# Seeds -------------------------------------------------------------------------------------------
+
+
+@native(inline=True)
+def is_near(value: u64, pc: u64) -> bool:
+    """Whether a number looks like an address in the code's own program, at the top of memory.
+
+    A kernel is loaded at another address at each boot, and its code holds absolute addresses.
+    """
+    return HIGH_HALF <= value < HIGH_END and value - pc + NEAR < 2 * NEAR
+
+
+@native(inline=True)
+def mix(value: u64, more: u64) -> u64:
+    value = (value ^ more) * 0x9E37_79B9_7F4A_7C15
+    return value ^ (value >> 29)
+
+
+@native
+def seed_hash(env: ExecEnv, tb: Tb) -> u64:
+    """A number for a block's code, the same wherever it lies; never 0."""
+    found: u64 = 0
+    rec: Record = Record(tb + _HEAD)
+    for i in range(u32(tb.insns)):
+        found = mix(found, Form(env.form_list + u64(rec.form) * _FORM_SIZE).key)
+        found = mix(found, load64(ptr(rec), _OPERANDS))
+        if i != u32(tb.insns) - 1:
+            if not is_near(rec.imm, tb.pc):
+                found = mix(found, rec.imm)
+            if rec.shift & RELATIVE != 0:
+                found = mix(found, rec.disp - tb.pc)
+            elif not is_near(rec.disp, tb.pc):
+                found = mix(found, rec.disp)
+        rec = Record(rec + RECORD_SIZE)
+    return found | 1
+
+
+@native
+def seed_known(env: ExecEnv, seed: u64) -> bool:
+    """Whether the table of seeds has one; the table is never full."""
+    if env.seeds == NULL:
+        return False
+    at: u64 = seed >> (64 - SEED_BITS)
+    while True:
+        kept: u64 = load64(env.seeds + (at << 3))
+        if kept == seed:
+            return True
+        if kept == 0:
+            return False
+        at = (at + 1) & ((1 << SEED_BITS) - 1)
 
 
 # Growing -----------------------------------------------------------------------------------------
@@ -159,7 +237,7 @@ def request_add(env: ExecEnv, request: RequestHead, tb: Tb, least: u32) -> None:
     """Take a block into a request if it is worth it and there is room."""
     if tb == NULL:
         return
-    if tb.hits < least and tb.members == NULL:
+    if tb.hits - FIRST_HITS < least and tb.members == NULL:
         return
     if tb.code != symbol("tb_head") and tb.members == NULL:
         return  # a head with a purpose: stepping, a shadow, a trace
@@ -216,10 +294,10 @@ def describe_block(env: ExecEnv, request: RequestHead, seed: Tb, block: RequestB
     block.pc = tb.pc
     if (tb.physical ^ seed.physical) & PAGE_MASK != 0:
         request.pages = 2
-    block.hits = tb.hits
     block.insns = tb.insns
     block.ending = block_ending(tb)
     block.entry = u32(tb.members != NULL and tb.code != symbol("tb_head"))
+    block.reserved = 0
     block.taken = 0
     block.fall = 0
     links: Link = Link(tb + (_HEAD + u64(tb.insns) * RECORD_SIZE))
@@ -241,7 +319,7 @@ def region_grow(env: ExecEnv, seed: Tb, request: RequestHead) -> u64:
     Breadth first along direct branches, to blocks that ran at least once for 64 runs of the seed.
     """
     request_begin(env, request, seed)
-    least: u32 = seed.hits >> 6
+    least: u32 = (seed.hits - FIRST_HITS) >> 6
     request_add(env, request, seed, u32(0))
     at: u32 = 0
     while at < request.blocks:
@@ -285,8 +363,47 @@ def region_follow(env: ExecEnv, seed: Tb, request: RequestHead, shape: ptr, coun
 
 
 @native
+def copy_record(out: Record, rec: Record, form: Form, seed: u64) -> None:
+    """A block's record as a request has it."""
+    store64(ptr(out), 0, form.key)
+    out.imm = rec.imm
+    out.disp = rec.disp
+    out.pc = rec.pc - seed
+    out.a = rec.a
+    out.b = rec.b
+    out.base = rec.base
+    out.index = rec.index
+    out.segment = rec.segment
+    out.shift = rec.shift
+    out.length = rec.length
+    out.form = u32(form.effects)
+    near: u8 = 0
+    if rec.shift & RELATIVE != 0:
+        out.disp -= seed
+    elif is_near(rec.disp, seed):
+        out.disp -= seed
+        near = Near.DISP
+    if is_near(rec.imm, seed):
+        out.imm -= seed
+        near |= Near.IMM
+    out.position = near
+
+
+@native
+def forget_targets(last: Record, ending: u32, effects: u64) -> None:
+    """Clear what a block's last record has of its successors: the run's, not the code's."""
+    if ending == Ending.BRANCH:
+        last.imm = 0
+        last.disp = 0
+        last.position = 0
+    elif effects != 0:
+        last.imm = 0
+        last.position &= Near.DISP
+
+
+@native
 def request_records(env: ExecEnv, request: RequestHead) -> u64:
-    """Append the blocks' records, with form keys for code and effects for form numbers."""
+    """Append the blocks' records and runs, and make addresses distances; 0 if that can't be."""
     out: Record = Record(request + (_REQUEST_HEAD + u64(request.blocks) * _REQUEST_BLOCK))
     for at in range(request.blocks):
         block: RequestBlock = RequestBlock(request_block(request, at))
@@ -294,32 +411,46 @@ def request_records(env: ExecEnv, request: RequestHead) -> u64:
         rec: Record = Record(tb + _HEAD)
         if block.insns > BLOCK_INSNS:
             return 0
-        for _i in range(block.insns):
+        for i in range(block.insns):
             if rec.form >= u32(env.form_count):
                 return 0
-            form: Form = Form(env.form_list + u64(rec.form) * _FORM_SIZE)
-            store64(ptr(out), 0, form.key)
-            out.imm = rec.imm
-            out.disp = rec.disp
-            out.pc = rec.pc
-            out.a = rec.a
-            out.b = rec.b
-            out.base = rec.base
-            out.index = rec.index
-            out.segment = rec.segment
-            out.shift = rec.shift
-            out.length = rec.length
-            out.position = rec.position
-            out.form = u32(form.effects)
+            copy_record(out, rec, Form(env.form_list + u64(rec.form) * _FORM_SIZE),
+                        request.seed_pc)  # fmt: skip
+            if i == block.insns - 1:
+                forget_targets(out, block.ending, last_effects(env, tb))
             out = Record(out + RECORD_SIZE)
             rec = Record(rec + RECORD_SIZE)
         if tb.flags == DEAD or Record(tb + _HEAD).pc != block.pc:
             return 0
     if request.blocks == 0 or request.flushes != env.tb_flushes:
         return 0
+    run: RequestRun = RequestRun(out)
+    for at in range(request.blocks):
+        done: RequestBlock = RequestBlock(request_block(request, at))
+        run.tb = done.tb
+        run.hits = u64(Tb(done.tb).hits - FIRST_HITS)
+        run = RequestRun(run + _REQUEST_RUN)
+        block_rebase(request, done)
     blocks: u64 = request.blocks
     insns: u64 = request.insns
-    return _REQUEST_HEAD + blocks * _REQUEST_BLOCK + insns * RECORD_SIZE
+    return _REQUEST_HEAD + blocks * (_REQUEST_BLOCK + _REQUEST_RUN) + insns * RECORD_SIZE
+
+
+@native
+def block_rebase(request: RequestHead, block: RequestBlock) -> None:
+    """Make a block's addresses distances; those that may differ another time are left out."""
+    seed: u64 = request.seed_pc
+    inside: bool = block.ending != Ending.INDIRECT
+    other: RequestBlock = RequestBlock(request_block(request, u32(0)))
+    for _at in range(request.blocks):
+        # Blocks before this one have been rebased.
+        pc: u64 = other.pc + seed if other.tb == NULL else other.pc
+        inside = inside or pc == block.taken
+        other = RequestBlock(other + _REQUEST_BLOCK)
+    block.taken = block.taken - seed if block.taken != 0 and inside else u64(NOWHERE)
+    block.fall = block.fall - seed if block.fall != 0 else u64(NOWHERE)
+    block.pc -= seed
+    block.tb = NULL
 
 
 # Entering ----------------------------------------------------------------------------------------
@@ -393,7 +524,7 @@ def region_place(env: ExecEnv, region: Region) -> None:
         member.region = ptr(region)
         member.following = tb.members
         tb.members = ptr(member)
-        tb.hits = 0
+        tb.hits = FIRST_HITS
         tb.stamp = 0
         if member.entry != 0:
             tb.entry = member.entry - 1

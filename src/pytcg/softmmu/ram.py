@@ -13,8 +13,14 @@ class RamError(Exception):
     """Guest memory that can't be had or is laid out wrongly."""
 
 
+_HUGE = 1 << 21
+
+
 class HostBuffer:
-    """Zeroed, lazily committed memory with a fixed address (for native code)."""
+    """Zeroed, lazily committed memory with a fixed address (for native code).
+
+    In huge pages where the host has them and it is large: the host's TLB is not.
+    """
 
     def __init__(self, size: int):
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
@@ -28,17 +34,12 @@ class HostBuffer:
         self.address = ctypes.addressof(anchor)
         self._anchor = anchor
         self.view = memoryview(self._map)
+        if size >= 2 * _HUGE:
+            with contextlib.suppress(OSError, AttributeError):
+                self._map.madvise(mmap.MADV_HUGEPAGE)
 
 
 class RamWindow(HostBuffer):
-    """All RAM and ROM of a guest, back to back; ``size`` bytes, committed as touched.
-
-    In huge pages where the host has them: guests are large, and the host's TLB is not.
-    """
-
-    def __init__(self, size: int):
-        super().__init__(size)
-        with contextlib.suppress(OSError, AttributeError):
-            self._map.madvise(mmap.MADV_HUGEPAGE)
+    """All RAM and ROM of a guest, back to back; ``size`` bytes, committed as touched."""
 
 
