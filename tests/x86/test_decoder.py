@@ -130,9 +130,15 @@ def lenient(code: bytes) -> bool:
     map 1 another one or none. Maps 2 and 3 are later sets, but for MOVBE and INVPCID.
     """
     before = prefixes(code)
-    escape = code[len(before) : len(before) + 2]
     mandatory = any(byte in before for byte in b"\x66\xf2\xf3")
-    return 0xF0 in before or (escape[:1] == b"\x0f" and (mandatory or escape[1] in (0x38, 0x3A)))
+    escaped = code[len(before)] == 0x0F
+    return 0xF0 in before or (escaped and mandatory) or in_later_map(code)
+
+
+def in_later_map(code: bytes) -> bool:
+    """Whether the opcode is in map 2 or 3 (0F 38, 0F 3A): capstone gives some no group."""
+    at = len(prefixes(code))
+    return code[at : at + 2] in (b"\x0f\x38", b"\x0f\x3a")
 
 
 def later(insn: Decoded) -> bool:
@@ -187,7 +193,8 @@ def _check_run(text: bytes, start: int, name: str) -> int:
         if theirs is None or len(code) < 15:
             break
         ours = decoder(64, "threaded").decode(code)
-        if number >= 10 and not later(theirs) and code[:2] not in (b"\x0f\x38", b"\x0f\x3a"):
+        absent = later(theirs) or (ours is None and in_later_map(code))
+        if number >= 10 and not absent:
             where = f"{name} .text+{at:#x} {code.hex()}"
             assert ours is not None, f"{where}: {theirs}"
             if unjudged(code, 64, ours, theirs) is None:
