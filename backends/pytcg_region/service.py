@@ -33,6 +33,8 @@ _SHAPES = 4
 """Shapes that are kept for a seed."""
 _MEMORY = 256
 """Reports of wanted blocks that are remembered."""
+_FIRST = (1 << regions.HOT_BITS) - regions.FIRST_HITS
+"""Runs after which a block is reported first."""
 _ENOUGH = 1 << regions.HOT_BITS - 1
 """Runs after which a block is worth a compilation."""
 _PATIENCE = 30.0
@@ -237,8 +239,8 @@ class RegionService:
     def _look_for(self, block: int, count: int, room: Room) -> None:
         """Put a block's region in place, or want it as often as it was reported."""
         processor = self._processor()
-        if processor is None:
-            return
+        if processor is None or _runs(processor, block) < _FIRST:
+            return  # in a region meanwhile
         if self._reuse(processor, block, room):
             return
         if _runs(processor, block) >= _ENOUGH:
@@ -290,9 +292,8 @@ class RegionService:
             if request is not None:
                 known, code = self._code.find(request.key(self._identity, "region"))
                 if known:
-                    self.stats.reused += 1
-                    if code is not None:
-                        self._ready(request, code)
+                    if code is None or self._ready(request, code):
+                        self.stats.reused += 1
                     return True
         return False
 
@@ -383,16 +384,19 @@ class RegionService:
 
     # Handing over ------------------------------------------------------------------------------
 
-    def _ready(self, request: Request, code: Code) -> None:
-        """Put a region where the guest's thread takes it from."""
+    def _ready(self, request: Request, code: Code, *, at_once: bool = False) -> bool:
+        """Put a region where the guest's thread takes it from, unless it has it."""
         processor = self._processor()
         if processor is None:
-            return
+            return False
+        seed = request.tbs[0]
         with self._lock:
             state = processor.state
             head = state.get("ready_head")
             if (head - state.get("ready_tail")) & 0xFFFF_FFFF >= regions.RING_SIZE:
-                return
+                return False
+            if seed in self._waiting(state) or (_runs(processor, seed) < _FIRST and not at_once):
+                return False
             at = 8 * (regions.RING_SIZE + head % regions.RING_SIZE)
             address = self._write_region(request, code)
             self._rings.view[at : at + 8] = address.to_bytes(8, "little")
@@ -400,6 +404,7 @@ class RegionService:
             self._handed.append((head, tuple(request.tbs[entry] for entry in code.entries)))
             state.set("ready_head", head)
         processor.poke()
+        return True
 
     def _write_region(self, request: Request, code: Code) -> int:
         count = len(request.tbs)
@@ -431,7 +436,7 @@ class RegionService:
         if not known:
             code = self._code.add(key, compile_region(data, key))
         if code is not None:
-            self._ready(parsed, code)
+            self._ready(parsed, code, at_once=True)
             self._engine.call("region_install", processor.address)
 
 
