@@ -69,6 +69,13 @@ class PythonEngine:
         optimise(function)
         return self.host.define(function), effects.word()
 
+    def define_native(self, function: Function, program: Program) -> int:
+        """Define a function and those of ``program`` that are not the core's; its address."""
+        natives = [n for n in program.natives.values() if n.name not in self.program.natives]
+        self.program.add(natives)
+        optimise(function)
+        return self.host.define(function)
+
     def callback(self, result: str, parameters: list[str],
                  function: Callable[..., int | None]) -> tuple[int, object]:  # fmt: skip
         """An address that calls ``function``; a signed result becomes its bit pattern."""

@@ -22,9 +22,11 @@ from typing import Any
 from pytcg.ir.blocks import Function
 from pytcg.ir.builder import Builder
 from pytcg.ir.ops import Type
+from pytcg.opt.pipeline import optimise
 from pytcg_llvm.cache import ObjectCache
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import Linker, compile_module
+from pytcg_native.compiler import Program
 from pytcg_threaded.jobs import CORE_SHARES, PACK_SEPARATOR, core_names, run_job, source_identity
 from pytcg_threaded.worker import run_jobs
 
@@ -155,6 +157,18 @@ class ThreadedEngine:
                 pack = run_job(["forms", *(f"{key:x}" for key in batch)])
                 self._link(self._store_pack(pack))
             return {key: self.forms[key] for key in wanted}
+
+    def define_native(self, function: Function, program: Program) -> int:
+        """Compile a function and those of ``program`` that are not the core's; its address."""
+        with self._form_lock:
+            core = self.linker.symbols
+            others = [f for f in program.compile_all() if f.name not in core]
+            for one in (function, *others):
+                optimise(one)
+            tables = [(t.name, t.data()) for n, t in program.tables.items() if n not in core]
+            image = compile_module(emit_module([function, *others], tables))
+            self._packs += 1
+            return self.linker.add(f"natives{self._packs}", [image], [function.name])[function.name]
 
     def attach(self, buffers: Iterable[object]) -> None:
         """Native code reaches all memory; nothing to do."""

@@ -21,6 +21,7 @@ from pytcg_native.intrinsics import (
     mulhu,
     pointer_difference,
     popcnt,
+    resume,
     rotl,
     rotr,
     sdiv,
@@ -58,7 +59,8 @@ __all__ = [
     "NULL", "NativeError", "NativeFunction", "Pointer", "Table", "address_of", "attempt", "bswap",
     "call_host", "clz", "ctz", "cycles", "enter", "fill", "get_mxcsr", "i8", "i16", "i32", "i64",
     "likely", "load8", "load16", "load32", "load64", "load128", "mulhs", "mulhu", "native",
-    "pointer_difference", "popcnt", "ptr", "rotl", "rotr", "sdiv", "select", "set_mxcsr", "srem",
+    "pointer_difference", "popcnt", "ptr", "resume", "rotl", "rotr", "sdiv", "select", "set_mxcsr",
+    "srem",
     "store8", "store16", "store32", "store64", "store128", "symbol", "u8", "u16", "u32", "u64",
     "u128", "unlikely",
 ]  # fmt: skip

@@ -107,6 +107,11 @@ class Program:
         return [self.compile(fn) for fn in wanted]
 
 
+def _is_resume(node: ast.AST) -> bool:
+    return (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            and node.func.id == "resume" and len(node.args) == 2)  # fmt: skip
+
+
 def _is_attempt(node: ast.AST) -> bool:
     return (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             and node.func.id == "attempt")  # fmt: skip
@@ -234,9 +239,14 @@ class _FunctionCompiler(Expressions):
         if node.value is None or (isinstance(node.value, ast.Name) and node.value.id == "NULL"):
             self.b.ret()
             return
-        record = self.coerce(node.value, self.expr(node.value), PTR)
         env, _, ram = (self.b.get(self.variables[name][0]) for name, _, _ in self.signature.params)
-        self.b.effect("tail", self.b.ld(Type.PTR, record), env, record, ram)
+        if _is_resume(node.value):
+            assert isinstance(node.value, ast.Call)
+            code, record = (self.coerce(a, self.expr(a), PTR) for a in node.value.args)
+        else:
+            record = self.coerce(node.value, self.expr(node.value), PTR)
+            code = self.b.ld(Type.PTR, record)
+        self.b.effect("tail", code, env, record, ram)
 
     def _stmt_If(self, node: ast.If) -> None:
         known = self.constant(node.test)

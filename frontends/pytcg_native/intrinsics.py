@@ -80,6 +80,11 @@ def enter(code: Pointer, env: Pointer, rec: Pointer, ram: Pointer) -> None:
     _compiled_only()
 
 
+def resume(code: Pointer, rec: Pointer) -> Any:
+    """In the ``return`` of threaded code: go on with ``code`` on a record that has other code."""
+    return _compiled_only()
+
+
 T = TypeVar("T")
 
 

@@ -6,14 +6,15 @@ from pytcg.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytcg.cpu import Cpu, CpuError, Stop
+    from pytcg.library.hooks import SKIP
 
 __version__ = "0.1.0"
-__all__ = ["Cpu", "CpuError", "Stop", "__version__"]
+__all__ = ["SKIP", "Cpu", "CpuError", "Stop", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     # On first use: importing pytcg alone (`-version`) must stay cheap.
-    if name in ("Cpu", "CpuError", "Stop"):
+    if name in ("SKIP", "Cpu", "CpuError", "Stop"):
         from pytcg import cpu
 
         return getattr(cpu, name)

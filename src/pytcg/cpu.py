@@ -2,71 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable
+from contextlib import contextmanager
+from threading import Lock, Timer, get_ident
+from typing import TYPE_CHECKING, Any
 
+from pytcg.errors import BusyError, CpuError, MapError
 from pytcg.exec.exits import Exit
+from pytcg.exec.hooks import NO_PC
+from pytcg.library.bus import Callbacks, LibraryBus, NoBus
+from pytcg.library.hooks import SKIP, Hook, Hooks, access_of
+from pytcg.library.memory import MemoryMap, MmioHandler, Region
+from pytcg.library.registers import Registers
+from pytcg.library.stop import Stop
 from pytcg.log import Log
-from pytcg.softmmu.address_map import AddressMap
-from pytcg.softmmu.ram import RamError, RamWindow
+from pytcg.softmmu.perm import RWX, Perm
+from pytcg.softmmu.ram import HostBuffer, RamError, RamWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy.typing as npt
+
+    from pytcg.exec.hooks import Hooks as Lists
+
+__all__ = ["SKIP", "Context", "Cpu", "CpuError", "NoBus", "Stop"]
 
 _WINDOW = 16 << 30
 _SLICE = 20_000_000  # instructions: well under a second on the threaded engine
+_FOREVER = 1 << 62
 _MODES = ("real", "protected", "long")
 _DATA, _CODE = 0x93, 0x9B
 _BIG, _LONG = 0xC000, 0xA000
+_CHUNK = 1 << 20
+_PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+_SOFTWARE = frozenset(b"\xcc\xcd\xce\xf1")  # INT3, INT, INTO, INT1
+_KINDS = {Exit.HALT: "hlt", Exit.UNTIL: "until", Exit.BUDGET: "limit",
+          Exit.TRIPLE_FAULT: "shutdown"}  # fmt: skip
 
 
-class CpuError(Exception):
-    """A wrong use of the library: unknown mode or engine, unmapped or overlapping memory."""
+class Context:
+    """A processor's registers at some time; of use to `Cpu.restore_context` only."""
 
+    __slots__ = ("data", "mode")
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why `Cpu.run` returned.
-
-    ``kind`` is "hlt", "exception", "until", "limit" or "shutdown" (triple fault). For exceptions:
-    the ``vector``, the ``error_code`` (None where there is none), the faulting linear ``address``
-    (page faults only), and the ``rip`` of the instruction; for the others rip is where the
-    processor would go on.
-    """
-
-    kind: str
-    rip: int
-    vector: int | None = None
-    error_code: int | None = None
-    address: int | None = None
-
-
-class NoBus:
-    """A processor alone: ports read all ones, there are no devices."""
-
-    def read_port(self, port: int, size: int) -> int:
-        return (1 << (8 * size)) - 1
-
-    def write_port(self, port: int, size: int, value: int) -> None:
-        pass
-
-    def read_mmio(self, address: int, size: int) -> int:
-        return (1 << (8 * size)) - 1
-
-    def write_mmio(self, address: int, size: int, value: int) -> None:
-        pass
-
-    def acknowledge_interrupt(self) -> int:
-        return -1
-
-    def read_msr(self, index: int) -> int:
-        raise KeyError(index)
-
-    def write_msr(self, index: int, value: int) -> None:
-        raise KeyError(index)
-
-    def read_cr8(self) -> int:
-        return 0
-
-    def write_cr8(self, value: int) -> None:
-        pass
+    def __init__(self, mode: str, data: bytes):
+        self.mode = mode
+        self.data = data
 
 
 class Cpu:
@@ -79,12 +62,15 @@ class Cpu:
     Accesses to unmapped memory are page faults. An exception without a handler (beyond the IDT's
     limit; in real mode a vector of 0:0) stops the run, unless ``stop_exceptions`` is false: then it
     is delivered as hardware does. ``log`` is a debug log, as that of the command line's ``-d``.
+
+    One thread at a time may run it (BusyError); `stop` may come from any.
     """
 
     def __init__(self, mode: str = "long", engine: str = "auto", *, model: str = "max",
                  stop_exceptions: bool = True, log: Log | None = None):  # fmt: skip
         from pytcg.engines import attach_regions, make_engine
         from pytcg_x86.core.cpu import X86Cpu
+        from pytcg_x86.core.state import ENV
         from pytcg_x86.system.cpuid import CpuModel
 
         if mode not in _MODES:
@@ -96,12 +82,34 @@ class Cpu:
             raise CpuError(str(error)) from None
         self.mode = mode
         self._stop_exceptions = stop_exceptions
-        self.memory = AddressMap(RamWindow(_WINDOW))
-        self._free = 0
+        self.memory = MemoryMap(RamWindow(_WINDOW, huge=False))
+        self.memory.grow = self._grow
+        self.memory.on_change.append(self._memory_changed)
         self._instructions = 0
-        self._cpu = X86Cpu(made, self.memory, NoBus(), parsed)
+        self._cpu = X86Cpu(made, self.memory, LibraryBus(self), parsed)
         attach_regions(self._cpu, engine)
-        self._paging: tuple[int, ...] = ()
+        view = self._cpu.buffers["env"].view
+        self._words = view.cast("Q")
+        self._halves = view.cast("I")
+        at = {name: ENV.offset(name) for name in (
+            "pc", "budget", "budget_soft", "stop_request", "exit_request", "hook_skip",
+            "block_skip", "until", "arena_floor", "arena_used", "traps", "exit_reason",
+            "fault_record", "hook_value")}  # fmt: skip
+        self._pc, self._budget, self._hook_skip = at["pc"] // 8, at["budget"] // 8, (
+            at["hook_skip"] // 8)
+        self._block_skip, self._soft = at["block_skip"] // 8, at["budget_soft"] // 4
+        self._at = at
+        self._context = slice(ENV.offset("gpr"), ENV.offset("host"))
+        self._dirty = True
+        self._flush = False
+        self._until: int | None = None
+        self._views: list[weakref.ref[Any]] = []
+        self._owner_thread = 0
+        self._guard = Lock()
+        self._stopping = ""
+        self._jump: int | None = None
+        self.hooks = Hooks(self)
+        self.regs = self._cpu.regs = Registers(self._cpu, self._registers_changed, self._jumped)
         self._set_mode(mode)
         if log is not None:
             from pytcg_threaded.dump import dump_form
@@ -129,96 +137,440 @@ class Cpu:
         regs["fcw"] = 0x37F
         for number in range(8):
             cpu.state.set("fp_tag", 1, number)
-        cpu.settle(flush=True)
 
-    @property
-    def regs(self) -> MutableMapping[str, int]:
-        """Registers by name (rax … r15, eax, al, rip, eflags, cs, cs.base, cr0, xmm0, st0, …)."""
-        return self._cpu.regs
+    def __repr__(self) -> str:
+        return f"<Cpu {self.mode} at {self.regs['rip']:#x}, {len(self.memory.regions)} regions>"
 
     @property
     def instructions(self) -> int:
         """Instructions run so far; one with a REP prefix counts once."""
         return self._instructions
 
+    # Registers ---------------------------------------------------------------------------------
+
+    def _registers_changed(self) -> None:
+        """Something that other state derives from: before the next instruction it is settled."""
+        self._dirty = True
+        if self._owner_thread:
+            self._cpu.poke(stop=True)
+
+    def _jumped(self, pc: int) -> None:
+        """rip was written: in a hook that is where to go on."""
+        if self._owner_thread:
+            self._jump = pc
+
+    def save_context(self) -> Context:
+        """All registers, for `restore_context`."""
+        view = self._cpu.buffers["env"].view
+        return Context(self.mode, self._words[self._pc].to_bytes(8, "little")
+                       + bytes(view[self._context]))  # fmt: skip
+
+    def restore_context(self, context: Context) -> None:
+        """Registers as they were; of a processor of the same mode. Memory stays."""
+        if not isinstance(context, Context) or context.mode != self.mode:
+            raise CpuError("that is no context of a processor in this mode")
+        self._cpu.buffers["env"].view[self._context] = context.data[8:]
+        self.regs["rip"] = int.from_bytes(context.data[:8], "little")
+        self._registers_changed()
+
     # Memory ------------------------------------------------------------------------------------
 
-    def map(self, address: int, length: int) -> None:
-        """Put ``length`` bytes of zeroed RAM at a physical address; both in whole pages."""
-        try:
-            self.memory.add_ram(address, length, self._free)
-        except RamError as error:
-            raise CpuError(str(error)) from None
-        self._free += length
+    def map(self, address: int, size: int, perm: str | Perm = "rwx", *,
+            data: bytes | None = None) -> None:  # fmt: skip
+        """Put ``size`` bytes of RAM at a physical address, in whole pages; MapError.
 
-    def read(self, address: int, length: int) -> bytes:
-        """Bytes at a physical address."""
-        try:
-            return self.memory.read(address, length)
-        except RamError as error:
-            raise CpuError(str(error)) from None
+        It holds zeroes, or ``data`` at its beginning. ``perm`` is for the guest: "rwx", "rw".
+        """
+        perms = _perms(perm)
+        if data is not None and len(data) > size:
+            raise MapError(f"{len(data)} bytes of data are more than the region's {size}",
+                           address, size)  # fmt: skip
+        self.memory.map(address, size, perms)
+        if data is not None:
+            self.memory.write(address, bytes(data))
+
+    def map_mmio(self, address: int, size: int, read: Callable[[int, int], int] | None = None,
+                 write: Callable[[int, int, int], object] | None = None, *,
+                 handler: MmioHandler | None = None) -> None:  # fmt: skip
+        """A device in whole pages: ``read(offset, size)`` and ``write(offset, size, value)``.
+
+        Sizes are 1, 2, 4 and 8; without a function reads are 0 and writes have no effect.
+        """
+        perms = Perm.READ | Perm.WRITE
+        self.memory.map_handler(address, size, perms, handler or Callbacks(read, write))
+
+    def unmap(self, address: int, size: int) -> None:
+        """Take memory away; all of it must be mapped. MapError."""
+        self.memory.unmap(address, size)
+
+    def protect(self, address: int, size: int, perm: str | Perm) -> None:
+        """Change what the guest may do with memory; all of it must be mapped. MapError."""
+        self.memory.protect(address, size, _perms(perm))
+
+    @property
+    def regions(self) -> list[Region]:
+        """What is mapped, ascending; neighbours of the same kind are one."""
+        return self.memory.joined()
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a physical address, whatever the permissions; UnmappedError."""
+        if size < 0:
+            raise CpuError(f"a size of {size} bytes")
+        return self.memory.read(address, size)
 
     def write(self, address: int, data: bytes) -> None:
         """Put bytes at a physical address; what was translated from there is forgotten."""
         try:
-            self.memory.write(address, bytes(data))
-        except RamError as error:
-            raise CpuError(str(error)) from None
-        self._paging = ()  # they may be page tables
+            raw = bytes(data)
+        except (TypeError, ValueError) as error:
+            raise CpuError(f"no bytes to write: {error}") from None
+        self.memory.write(address, raw)
+        if self.regs["cr0"] >> 31:
+            self._registers_changed()  # they may be page tables
+
+    def read_int(self, address: int, size: int = 8, *, signed: bool = False) -> int:
+        """A little-endian number."""
+        return int.from_bytes(self.read(address, size), "little", signed=signed)
+
+    def write_int(self, address: int, value: int, size: int = 8) -> None:
+        """A little-endian number, cut to ``size`` bytes."""
+        self.write(address, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
+
+    def read_string(self, address: int, limit: int = 4096) -> bytes:
+        """Bytes up to a zero, without it, at most ``limit``."""
+        found = bytearray()
+        while len(found) < limit:
+            step = min(4096 - (address + len(found)) % 4096, limit - len(found))
+            part = self.read(address + len(found), step)
+            end = part.find(b"\0")
+            if end >= 0:
+                return bytes(found + part[:end])
+            found += part
+        return bytes(found)
+
+    def view(self, address: int, size: int) -> npt.NDArray[Any]:
+        """A numpy array (uint8) of guest memory itself, not a copy; one region. UnmappedError.
+
+        Writes through it reach the guest's data at once, but not code that is translated already:
+        use `write` for that. While views are alive memory can't grow past 16 GiB.
+        """
+        import numpy as np
+
+        pieces = self.memory.pieces(address, size)
+        if len(pieces) != 1:
+            raise CpuError(f"{address:#x}+{size:#x} is not one region")
+        at, length = pieces[0]
+        array = np.frombuffer(self.memory.window.view, np.uint8, length, at)
+        self._views.append(weakref.ref(array))
+        return array
+
+    def _memory_changed(self) -> None:
+        self._dirty = True
+        if self._owner_thread:
+            self._cpu.poke(stop=True)
+        self._set_traps()
+
+    def _set_traps(self) -> None:
+        """Whether the state must be right at each instruction, as it may call Python."""
+        wanted = int(self.hooks.memory_hooks or any(r.handler for r in self.memory.regions))
+        if self._cpu.state.get("traps") != wanted:
+            self._cpu.state.set("traps", wanted)
+            self._flush = self._dirty = True
+
+    def _grow(self, size: int) -> None:
+        """A larger window: memory moves, so nothing may run or look at it."""
+        if self._owner_thread:
+            raise RamError("so much memory can't be mapped while the guest runs")
+        self._views = [view for view in self._views if view() is not None]
+        if self._views:
+            raise RamError("so much memory can't be mapped while there are views of it")
+        window = RamWindow(1 << (size - 1).bit_length(), huge=False)
+        old = self.memory.window
+        for region in self.memory.regions:
+            if region.handler is None:
+                _copy(old, window, region.offset, region.size)
+        self._cpu.use_window(window)
+
+    # Hooks: what `pytcg.library.hooks` needs -----------------------------------------------------
+
+    def _bind_hook(self, hook: Hook) -> None:
+        """Give a hook its code: a native function's, or a callback into Python."""
+        from pytcg.exec.hooks import HookFlag
+        from pytcg.exec.hooks import Hooks as Lists
+        from pytcg_native.types import NativeFunction
+
+        if hook.rows is not None:
+            self._cpu.engine.attach([hook.rows])
+        function = hook.function
+        memory = hook.where is Lists.MEMORY
+        if isinstance(function, NativeFunction):
+            from pytcg.library.nativehook import native_hook
+
+            hook.code = native_hook(self._cpu.engine, function, memory=memory)
+            hook.flags |= HookFlag.NATIVE
+            return
+        if not callable(function):
+            raise CpuError(f"a hook is a function, not {function!r}")
+        made = self._memory_callback(function) if memory else self._code_callback(function)
+        kinds = ["u64", "u32", "u64"] if memory else ["u64", "u32"]
+        hook.code, hook.keep = self._cpu.engine.callback("u64", kinds, made)
+
+    def _code_callback(self, function: Callable[..., Any]) -> Callable[[int, int], int]:
+        def call(address: int, size: int) -> int:
+            try:
+                result = function(self, address, size)
+                if self._jump is not None:
+                    self._leave_for_jump()
+                return 1 if result is SKIP else 0
+            except BaseException as error:  # surfaces from run
+                self._cpu.error = self._cpu.error or error
+                self._cpu.poke(stop=True)
+                return 0
+
+        return call
+
+    def _memory_callback(self, function: Callable[..., Any]) -> Callable[[int, int, int], int]:
+        words, at = self._words, self._at["hook_value"] // 8
+
+        def call(address: int, size: int, value: int) -> int:
+            try:
+                kind, size = access_of(size)
+                result = function(self, kind, address, size, value)
+                if self._jump is not None:
+                    self._leave_for_jump()
+                if result is None:
+                    return 0
+                words[at] = int(result) & (1 << 64) - 1
+                return 1
+            except BaseException as error:
+                self._cpu.error = self._cpu.error or error
+                self._cpu.poke(stop=True)
+                return 0
+
+        return call
+
+    def _leave_for_jump(self) -> None:
+        self._cpu.poke(stop=True)
+
+    def _set_hooks(self, table: HostBuffer, heads: dict[Lists, int]) -> None:
+        self._cpu.engine.attach([table])
+        for kind, address in heads.items():
+            self._cpu.state.set("hooks", address, int(kind))
+
+    def _hooks_changed(self, *, code: bool) -> None:
+        self._dirty = True
+        self._flush = self._flush or code
+        self._set_traps()
+        if self._owner_thread:
+            self._cpu.poke(stop=True)
 
     # Running -----------------------------------------------------------------------------------
 
     def run(self, start: int | None = None, until: int | None = None, *,
-            max_insns: int | None = None) -> Stop:  # fmt: skip
+            max_insns: int | None = None, timeout: float | None = None) -> Stop:  # fmt: skip
         """Run from ``start`` (default: rip), both offsets in CS, to ``until`` or ``max_insns``.
 
-        An instruction that faults and is delivered to a handler counts as one of ``max_insns``; one
-        with a REP prefix counts once. Raises whatever a Python callback raised.
+        ``timeout`` is in seconds. An instruction that faults and is delivered to a handler counts
+        as one of ``max_insns``; one with a REP prefix counts once. Raises whatever a hook or
+        another Python callback raised; BusyError if another thread runs this processor. A hook may
+        call it: rip is then again what it was.
         """
+        if max_insns is not None and max_insns < 0:
+            raise CpuError(f"max_insns is {max_insns}")
+        if self._owner_thread == get_ident():
+            return self._nested(start, until, max_insns, timeout)
+        with self._owned():
+            return self._run(start, until, max_insns, timeout)
+
+    def step(self, count: int = 1) -> Stop:
+        """Run ``count`` instructions."""
+        return self.run(max_insns=count)
+
+    def stop(self) -> None:
+        """End the run under way, at the next instruction; from a hook, or from any thread."""
+        self._stopping = self._stopping or "stop"
+        self._cpu.poke(stop=True)
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        if not self._guard.acquire(blocking=False):
+            raise BusyError("the processor is running already, in another thread")
+        self._owner_thread = get_ident()
+        try:
+            yield
+        finally:
+            self._owner_thread = 0
+            self._guard.release()
+            self.hooks.forget_old()
+
+    def _nested(self, start: int | None, until: int | None, max_insns: int | None,
+                timeout: float | None) -> Stop:  # fmt: skip
+        """A run in a hook: the outer one's blocks stay where they are, and it goes on after it."""
+        words, at = self._words, self._at
+        kept = {name: words[at[name] // 8] for name in ("pc", "budget", "arena_floor",
+                                                        "fault_record", "hook_skip")}  # fmt: skip
+        soft, until_before, jump = self._halves[self._soft], self._until, self._jump
+        stopping = self._stopping
+        words[at["arena_floor"] // 8] = words[at["arena_used"] // 8]
+        try:
+            return self._run(start, until, max_insns, timeout)
+        finally:
+            for name, value in kept.items():
+                words[at[name] // 8] = value
+            self._halves[self._soft] = soft
+            self._halves[at["exit_reason"] // 4] = 0
+            self._set_until(until_before)
+            self._jump, self._stopping = jump, stopping
+            self._cpu.poke(stop=True)  # what follows may have been translated anew
+
+    def _run(self, start: int | None, until: int | None, max_insns: int | None,
+             timeout: float | None) -> Stop:  # fmt: skip
         if start is not None:
-            self.regs["rip"] = start
-        self._prepare(until)
-        return self._stop(self._execute(max_insns))
+            try:
+                self._words[self._pc] = start
+            except (ValueError, TypeError):
+                raise CpuError(f"no address to start at: {start!r}") from None
+        words = self._words
+        words[self._hook_skip] = words[self._block_skip] = NO_PC
+        self._jump, self._stopping = None, ""
+        if until != self._until:
+            self._set_until(until)
+        self._cpu.begin_run()
+        timer = None
+        if timeout is not None:
+            timer = Timer(timeout, self._time_out)
+            timer.daemon = True
+            timer.start()
+        try:
+            return self._execute(_FOREVER if max_insns is None else max_insns)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
-    def _prepare(self, until: int | None) -> None:
-        cpu, state = self._cpu, self._cpu.state
-        target = -1 if until is None else until
-        if (state.get("until_set"), state.get("until")) != (int(target >= 0), max(target, 0)):
-            state.set("until_set", int(target >= 0))
-            state.set("until", max(target, 0))
-            cpu.engine.call("tb_flush", cpu.address)
-        for name in ("halted", "delivering", "stop_request"):
-            state.set(name, 0)
-        state.set("exit_request", 1)  # a trap or interrupt may be due
-        paging = tuple(self.regs[name] for name in ("cr0", "cr3", "cr4", "efer"))
-        if paging != self._paging:
-            self._paging = paging
-            cpu.engine.call("tlb_flush", cpu.address)
-        cpu.settle()
+    def _time_out(self) -> None:
+        self._stopping = self._stopping or "timeout"
+        self._cpu.poke(stop=True)
 
-    def _execute(self, max_insns: int | None) -> Exit:
+    def _set_until(self, until: int | None) -> None:
+        if until is not None and not 0 <= until < 1 << 64:
+            raise CpuError(f"no address to stop at: {until!r}")
+        self._settle()
+        self._cpu.engine.call("set_until", self._cpu.address, int(until is not None), until or 0)
+        self._until = until
+
+    def _settle(self) -> None:
+        """Make what derives from registers, memory and hooks true again."""
+        flush, self._flush, self._dirty = self._flush, False, False
+        self._cpu.settle(flush=flush)
+
+    def _execute(self, left: int) -> Stop:
         """Run in slices, so that Python sees signals (Ctrl-C) between them."""
-        cpu, state = self._cpu, self._cpu.state
-        left = max_insns if max_insns is not None else 1 << 62
+        cpu, words = self._cpu, self._words
         while True:
-            budget = min(left, _SLICE)
-            state.set("budget", budget)
-            reason = cpu.execute()
-            done = budget - state.get("budget")
-            self._instructions += done
-            left -= done
-            if reason is not Exit.BUDGET or left <= 0:
-                return reason
+            if self._dirty or cpu.is_stale:
+                self._settle()
+            budget = left if left < _SLICE else _SLICE
+            words[self._budget] = budget
+            self._halves[self._soft] = left > _SLICE
+            try:
+                reason = cpu.execute()
+            finally:
+                rest = words[self._budget]
+                done = budget - (rest if rest < 1 << 63 else rest - (1 << 64))
+                self._instructions += done
+                left -= done
+                if self._jump is not None:
+                    self._apply_jump()
+                    reason = Exit.REQUEST
+            if reason is Exit.REQUEST:
+                if self._stopping:
+                    return self._stop(self._stopping)
+                self._cpu.begin_run()
+            elif reason is Exit.UNHANDLED:
+                stop = self._fault()
+                if stop is not None:
+                    return stop
+            elif reason in _KINDS and (reason is not Exit.BUDGET or left <= 0):
+                return self._stop(_KINDS[reason])
+            elif reason not in (Exit.BUDGET, Exit.SLICE):
+                raise CpuError(f"stopped by {reason.name} at rip {self.regs['rip']:#x}")
+            if left <= 0:
+                return self._stop("limit")
 
-    def _stop(self, reason: Exit) -> Stop:
-        state, rip = self._cpu.state, self._cpu.regs["rip"]
-        if reason is Exit.UNHANDLED:
-            vector = state.get("exception_vector")
-            error = state.get("exception_error") if state.get("exception_has_error") else None
-            address = state.get("exception_address") if vector == 14 else None
-            return Stop("exception", rip, vector, error, address)
-        kinds = {Exit.HALT: "hlt", Exit.UNTIL: "until", Exit.BUDGET: "limit",
-                 Exit.TRIPLE_FAULT: "shutdown"}  # fmt: skip
-        if reason not in kinds:
-            raise CpuError(f"stopped by {reason.name} at rip {rip:#x}")
-        return Stop(kinds[reason], rip)
+    def _apply_jump(self) -> None:
+        """A hook has set rip: go on there."""
+        assert self._jump is not None
+        self._words[self._pc], self._jump = self._jump, None
+        self._words[self._hook_skip] = self._words[self._block_skip] = NO_PC
+
+    def _stop(self, kind: str) -> Stop:
+        stop = Stop(kind, self._words[self._pc])
+        stop.describe = self._describe
+        return stop
+
+    def _describe(self, rip: int) -> tuple[bytes, int]:
+        """The bytes at rip, and how wide code is, for a `Stop`'s text."""
+        state = self._cpu.state
+        linear = (state.get("code_base") + rip) & state.get("linear_mask")
+        code = b""
+        for size in (15, 4096 - linear % 4096):
+            try:
+                code = self.memory.read(linear, min(size, 15))
+                break
+            except CpuError:
+                continue
+        mode = state.get("mode")
+        return code, 64 if mode & 2 else 32 if mode & 1 else 16
+
+    # Faults ------------------------------------------------------------------------------------
+
+    def _fault(self) -> Stop | None:
+        """An exception without a handler: hooks may handle it (None), else the run ends."""
+        state, rip = self._cpu.state, self._words[self._pc]
+        stop = self._stop("exception")
+        stop.vector = vector = state.get("exception_vector")
+        if state.get("exception_has_error"):
+            stop.error_code = state.get("exception_error")
+        if vector == 14:
+            error = state.get("exception_error")
+            stop.address = state.get("exception_address")
+            stop.access = "fetch" if error & 16 else "write" if error & 2 else "read"
+            stop.size = None if error & 16 else state.get("access_size")
+            stop.value = state.get("access_value") if error & 2 else None
+        length = self._interrupt_length(rip) if self.hooks.has_interrupts else 0
+        if length and vector != 14:
+            self._words[self._pc] = rip + length
+            self.hooks.handle_interrupt(vector)
+        elif not self.hooks.handle_fault(stop):
+            return stop
+        if self._jump is not None:
+            self._apply_jump()
+        if self._stopping:
+            return self._stop(self._stopping)
+        self._cpu.begin_run()
+        return None
+
+    def _interrupt_length(self, rip: int) -> int:
+        """The length of the INT, INT3, INTO or INT1 at rip; 0 if it is none."""
+        code, _ = self._describe(rip)
+        at = 0
+        while at < len(code) and (code[at] in _PREFIXES):
+            at += 1
+        if at >= len(code) or code[at] not in _SOFTWARE:
+            return 0
+        return at + 1 + (code[at] == 0xCD)
+
+
+def _perms(perm: str | Perm) -> Perm:
+    try:
+        return Perm.parse(perm) if isinstance(perm, str) else Perm(perm) & RWX
+    except (ValueError, TypeError) as error:
+        raise CpuError(str(error)) from None
+
+
+def _copy(source: RamWindow, target: RamWindow, offset: int, size: int) -> None:
+    """Copy what is not zero, which commits no memory for the rest."""
+    for at in range(offset, offset + size, _CHUNK):
+        part = source.view[at : min(at + _CHUNK, offset + size)]
+        if bytes(part).count(0) != len(part):
+            target.view[at : at + len(part)] = part

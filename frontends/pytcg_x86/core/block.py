@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytcg.exec.hooks import hook_block
 from pytcg.exec.layout import (
     FORM_HASH_SIZE,
     FORM_SIZE,
@@ -157,14 +158,15 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
     open_end: bool = True
     while open_end:
         rec: Record = Record(tb + (_HEAD + u64(records) * RECORD_SIZE))
+        if tb.insns >= most or done >= first_left:
+            records += end_block(env, tb, ptr(rec), records, pc)
+            break
         if env.until_set != 0 and env.until == pc:
             rec.code = symbol("tb_until")
             rec.pc = pc
             rec.position = u8(tb.insns)
             records += 1
-            break
-        if tb.insns >= most or done >= first_left:
-            records += end_block(env, tb, ptr(rec), records, pc)
+            done += 1  # it is a block of that byte too: `set_until`
             break
         fill_fetch(env, linear + done, offset + done, NO_PAGE)
         key: u64 = decode_insn(env, rec, pc)
@@ -205,7 +207,7 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
             open_end = False
     tb.records = records
     tb.size = u16(done)
-    if tb.insns > 1:
+    if not hook_block(env, tb) and tb.insns > 1:
         improve_block(env, tb)
     if unlikely(env.log != 0):
         log_block(env, tb)

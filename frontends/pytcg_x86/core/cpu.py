@@ -15,9 +15,10 @@ from typing import Protocol
 from pytcg.exec import layout
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.exits import Exit
+from pytcg.ir.blocks import Function
 from pytcg.log import Log
-from pytcg.softmmu.address_map import AddressMap
-from pytcg.softmmu.ram import HostBuffer
+from pytcg.softmmu.ram import HostBuffer, RamWindow
+from pytcg_native.compiler import Program
 from pytcg_x86.core.debuglog import Reporter
 from pytcg_x86.core.registers import Registers, StateView
 from pytcg_x86.core.state import ENV, Attr, Flag, Host
@@ -26,11 +27,19 @@ from pytcg_x86.system.cpuid import CpuModel
 ARENA_SIZE = 160 << 20
 """Bytes for translated blocks; when it is full all are dropped."""
 
+_RANGES = 128
+_RANGE_ROW = struct.Struct("<QQQQQ")  # layout.RANGE
+_FORM_TABLES: dict[int, tuple[int, bytes, bytes]] = {}
+"""By engine: how many forms there were, and what `form_list` and `form_hash` then held."""
 _FORM_ROW = struct.Struct("<QQQ")  # layout.FORM's key, code, effects
 _PAGE_ROW = layout.PAGE.size
 _ALL_ONES = (1 << 64) - 1
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 _DATA = int(Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED)
+
+
+def _page_table_size(window: RamWindow) -> int:
+    return (window.size // layout.PAGE_SIZE + 1) * layout.PAGE.size
 
 
 class Engine(Protocol):
@@ -50,6 +59,19 @@ class Engine(Protocol):
 
     def attach(self, buffers: Iterable[HostBuffer]) -> None: ...
 
+    def define_native(self, function: Function, program: Program) -> int: ...
+
+
+class GuestMemory(Protocol):
+    """Physical memory: a window of RAM and where its parts appear."""
+
+    window: RamWindow
+    version: int  # of the ranges
+    on_write: list[Callable[[int, int], None]]
+    on_change: list[Callable[[], None]]
+
+    def ranges(self) -> Iterable[tuple[int, int, int, int, int]]: ...
+
 
 class RegionCompiling(Protocol):
     """What compiles hot blocks."""
@@ -64,7 +86,7 @@ class RegionCompiling(Protocol):
 class X86Cpu:
     """One x86 processor on one engine. Not thread-safe but for `poke` and the pins."""
 
-    def __init__(self, engine: Engine, memory: AddressMap, bus: CpuBus, model: CpuModel):
+    def __init__(self, engine: Engine, memory: GuestMemory, bus: CpuBus, model: CpuModel):
         self.engine = engine
         self.memory = memory
         self.bus = bus
@@ -77,11 +99,11 @@ class X86Cpu:
             "jumps": layout.JUMP_CACHE_SIZE * layout.JUMP.size, "hash": layout.TB_HASH_SIZE * 8,
             "form_hash": layout.FORM_HASH_SIZE * 4,
             "form_list": layout.FORM_HASH_SIZE * layout.FORM.size,
-            "pages": (window.size // layout.PAGE_SIZE + 1) * layout.PAGE.size,
+            "pages": _page_table_size(window),
             "tlb_log": layout.FILL_LOG * 8, "jump_log": layout.FILL_LOG * 8,
-            "arena": ARENA_SIZE, "ranges": layout.MAX_RANGES * layout.RANGE.size,
+            "arena": ARENA_SIZE, "ranges": _RANGES * layout.RANGE.size,
         }  # fmt: skip
-        self.buffers = {name: HostBuffer(-(-size // 4096) * 4096) for name, size in sizes.items()}
+        self.buffers = {name: self._buffer(size) for name, size in sizes.items()}
         engine.attach([*self.buffers.values(), window])
         self.address = self.buffers["env"].address
         self.state = StateView(ENV, self.buffers["env"].view)
@@ -95,7 +117,7 @@ class X86Cpu:
         self._connect()
         self.regions: RegionCompiling | None = None
         self._forms_done = 1
-        self._install_forms(engine.forms)
+        self._install_known_forms()
         self.reset()
 
     # Setting up --------------------------------------------------------------------------------
@@ -111,6 +133,8 @@ class X86Cpu:
         put("arena_size", ARENA_SIZE)
         put("arena_limit", ARENA_SIZE)
         put("form_count", 1)
+        put("hook_skip", _ALL_ONES)
+        put("block_skip", _ALL_ONES)
         put("leave", self.engine.symbol("tb_leave"))
         bus = self.bus
         self._bind("read_mmio", "u64", ["u64", "u32"], bus.read_mmio)
@@ -189,6 +213,25 @@ class X86Cpu:
         self.state.set("seg_limit", limit, index)
         self.state.set("seg_attr", attributes, index)
 
+    def _buffer(self, size: int) -> HostBuffer:
+        """As the RAM window is: in huge pages or not."""
+        return HostBuffer(-(-size // 4096) * 4096, huge=self.memory.window.huge)
+
+    def _exchange(self, name: str, size: int) -> None:
+        """Another buffer for one of the state's tables, empty."""
+        buffer = self.buffers[name] = self._buffer(size)
+        self.engine.attach([buffer])
+        self.state.set(name, buffer.address)
+
+    def use_window(self, window: RamWindow) -> None:
+        """Another RAM window, with the old one's contents; not while the guest runs."""
+        self.memory.window = window
+        self.memory.version += 1
+        self.engine.attach([window])
+        self.state.set("ram", window.address)
+        self.engine.call("tb_flush", self.address)
+        self._exchange("pages", _page_table_size(window))
+
     def settle(self, *, flush: bool = False) -> None:
         """Make what derives from registers and memory true again after Python changed them."""
         if self._memory_version != self.memory.version:
@@ -229,16 +272,11 @@ class X86Cpu:
         self.engine.call("tb_flush", self.address)
 
     def _publish_memory(self) -> None:
-        view = self.buffers["ranges"].view
-        # The largest first: a TLB miss searches them in this order.
-        regions = sorted(self.memory.regions, key=lambda region: -region.length)
-        for number, region in enumerate(regions):
-            row = StateView(layout.RANGE, view[number * layout.RANGE.size :])
-            row.set("start", region.physical)
-            row.set("end", region.end)
-            row.set("offset", region.offset)
-            row.set("stores", region.stores)
-        self.state.set("range_count", len(regions))
+        rows = b"".join(_RANGE_ROW.pack(*row) for row in self.memory.ranges())
+        if len(rows) > self.buffers["ranges"].size:
+            self._exchange("ranges", 2 * len(rows))
+        self.buffers["ranges"].view[: len(rows)] = rows
+        self.state.set("range_count", len(rows) // _RANGE_ROW.size)
         self.state.set("ram_size", self.memory.window.size)
         self._memory_version = self.memory.version
 
@@ -265,6 +303,18 @@ class X86Cpu:
 
     # Running -----------------------------------------------------------------------------------
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether `settle` has something to do about memory."""
+        return bool(self._written) or self._memory_version != self.memory.version
+
+    def begin_run(self) -> None:
+        """Forget what ended the last run; a trap or interrupt may be due."""
+        put = self.state.set
+        for name in ("halted", "delivering", "stop_request"):
+            put(name, 0)
+        put("exit_request", 1)
+
     def execute(self) -> Exit:
         """Run until there is a reason to stop that Python must know of."""
         self._thread = get_ident()
@@ -285,6 +335,23 @@ class X86Cpu:
                 self.regions.compile_now(self, self.state.get("jit_block"))
             else:
                 return reason
+
+    def _install_known_forms(self) -> None:
+        """The forms compiled so far: table and hash are those that a processor before got."""
+        engine = self.engine
+        names = ("form_list", "form_hash")
+        if _FORM_TABLES.get(id(engine), (-1,))[0] != len(engine.forms):
+            self._install_forms(engine.forms)
+            used = self.state.get("form_count") * layout.FORM.size
+            tables = (bytes(self.buffers["form_list"].view[:used]),
+                      bytes(self.buffers["form_hash"].view))  # fmt: skip
+            _FORM_TABLES[id(engine)] = (len(engine.forms), *tables)
+            return
+        count, *images = _FORM_TABLES[id(engine)]
+        for name, image in zip(names, images, strict=True):
+            self.buffers[name].view[: len(image)] = image
+        self.state.set("form_count", count + 1)
+        self._forms_done = count + 1
 
     def _install_forms(self, forms: Mapping[int, tuple[int, int]]) -> None:
         """Let the decoder know compiled forms by key."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytcg.exec import dispatch
+from pytcg.exec import hooks
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg_native.types import NativeFunction
@@ -90,7 +90,7 @@ def _repeat(t: Translator, helper: NativeFunction[..., Any], bits: int, *more: V
 def _again(t: Translator, status: Value) -> None:
     """Execute the instruction again if iterations are left."""
     with t.when(status.eq(string_ops.AGAIN), likely=False):
-        t.call(dispatch.refund, t.env, t.rec)
+        t.call(hooks.refund, t.env, t.rec)
         t.lookup(t.pc())
 
 

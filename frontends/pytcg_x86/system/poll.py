@@ -44,6 +44,13 @@ def guest_unmapped(env: Env, address: u64, access: u32) -> None:
     raise_page_fault(env, address, error)
 
 
+@native
+def guest_forbidden(env: Env, address: u64, access: u32) -> None:
+    """Library use: a page that is there, but not for this."""
+    error: u32 = u32(access == Access.WRITE) << 1 | u32(access == Access.EXECUTE) << 4
+    raise_page_fault(env, address, error | 1)
+
+
 @native(inline=True)
 def wake(env: Env) -> None:
     env.halted = 0

@@ -10,7 +10,16 @@ A front-end supplies the three `guest_…` functions.
 from __future__ import annotations
 
 from pytcg.exec.exits import Exit
-from pytcg.exec.invalidate import fill_jump, hash_slot, jump_slot, page_has_code, page_of, tb_flush
+from pytcg.exec.hooks import refund
+from pytcg.exec.invalidate import (
+    fill_jump,
+    hash_slot,
+    invalidate_byte,
+    jump_slot,
+    page_has_code,
+    page_of,
+    tb_flush,
+)
 from pytcg.exec.layout import (
     FILL_LOG,
     FORM_SIZE,
@@ -43,6 +52,7 @@ from pytcg_native import (
     native,
     ptr,
     symbol,
+    u8,
     u32,
     u64,
     unlikely,
@@ -147,6 +157,8 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     tb.hits = FIRST_HITS
     tb.members = NULL
     tb.hash_next = NULL
+    if unlikely(ram_offset(env, linear) & 0x7FFF_FFFF_FFFF_FFFF != offset) or env.pc != linear:
+        env.aliased = 1
     guest_translate_block(env, tb, linear, offset, limit)
     return ptr(tb)
 
@@ -165,6 +177,9 @@ def tb_insert(env: ExecEnv, tb: Tb) -> None:
 @native
 def link_pages(env: ExecEnv, tb: Tb) -> None:
     """Let stores find a block by the pages it was made from."""
+    tb.made_before = env.tb_last
+    env.tb_last = ptr(tb)
+    env.tb_made += 1
     protect_page(env, tb.physical)
     page: Page = page_of(env, tb.physical)
     tb.page_next[0] = page.first
@@ -308,9 +323,20 @@ def record_missing(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     return NULL
 
 
+@native(threaded=True)
+def tb_head_hooked(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """Head of a block with hooks: it is never hot."""
+    first: ptr = enter_block(env, rec)
+    if first == NULL:
+        return NULL
+    return first
+
+
 @native(inline=True)
 def runnable(env: ExecEnv, rec: ptr) -> bool:
     """Whether a record is an instruction with its code: not a place to stop, nor a missing form."""
+    if Record(rec).code == symbol("record_hooked") or Record(rec).code == symbol("record_trapped"):
+        return compiled_form(env, Record(rec).form) != NULL and env.stop_request == 0
     if Record(rec).code == symbol("record_missing"):
         code: ptr = compiled_form(env, Record(rec).form)
         if code == NULL:
@@ -331,13 +357,26 @@ def tb_leave(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 
 
 @native
-def refund(env: ExecEnv, rec: ptr) -> None:
-    """Give back the budget of a block's instructions from ``rec`` on, which were not run."""
-    position: u64 = Record(rec).position
-    negative: i64 = -i64(HEAD + position * RECORD_SIZE)
-    head: Tb = Tb(rec + negative)
-    if head.insns > position:
-        env.budget += i64(head.insns) - i64(position)
+def set_until(env: ExecEnv, wanted: u32, pc: u64) -> None:
+    """Where to stop: kill the blocks that stopped at the place before, and those that should."""
+    if wanted == u32(env.until_set) and (wanted == 0 or pc == env.until):
+        return
+    if env.aliased != 0:
+        tb_flush(env)
+    else:
+        if env.until_set != 0:
+            kill_at(env, env.until)
+        if wanted != 0:
+            kill_at(env, pc)
+    env.until_set = u8(wanted)
+    env.until = pc
+
+
+@native
+def kill_at(env: ExecEnv, physical: u64) -> None:
+    offset: u64 = ram_offset(env, physical)
+    if offset != NOT_RAM:
+        invalidate_byte(env, offset & 0x7FFF_FFFF_FFFF_FFFF)
 
 
 # The loop --------------------------------------------------------------------------------------
@@ -351,11 +390,15 @@ def run_block(env: ExecEnv) -> None:
     if env.exit_reason != Exit.NONE:
         return
     if env.exit_request == 0 and i64(Tb(rec).insns) > env.budget:
+        if env.budget_soft != 0:
+            env.exit_reason = Exit.SLICE
+            return
         # The rest of the budget ends within the block: make one that fits, for once.
         linear: u64 = (env.code_base + env.pc) & env.linear_mask
         rec = tb_generate(env, linear, fetch_offset(env, linear), u32(env.budget))
         env.arena_used += BLOCK_BYTES
         link_pages(env, Tb(rec))
+        env.block_skip = Tb(rec).pc + Tb(rec).size
     enter(Record(rec).code, ptr(env), rec, ptr(env.ram))
 
 
@@ -365,6 +408,7 @@ def account_fault(env: ExecEnv) -> None:
 
     Without room the fetch belongs to the next run: its fault is forgotten and will come again.
     """
+    env.block_skip = env.pc
     if env.fault_record != NULL:
         refund(env, ptr(env.fault_record))
     elif env.budget <= 0:

@@ -18,4 +18,5 @@ class Exit(IntEnum):
     ERROR = 7          # a Python callback raised
     HOT = 10           # a new block, to be compiled before it runs (tier=jit)
     NOT_RAM = 9        # the guest jumped to memory that is no RAM
+    SLICE = 11         # the budget ends within the next block (env.budget_soft)
     UNTIL = 8          # the stop address was reached

@@ -34,6 +34,9 @@ DEAD = 0xFFFF_FFFF
 """Flags of a dead block: no mode has them."""
 
 _PAGE_BYTES = Page.layout.size
+_FEW = 4096
+_LARGE = 64 << 30
+"""A flush of few blocks, or of a large memory's, goes block by block."""
 _JUMP_BYTES = JUMP_CACHE_SIZE * JUMP.size
 _HASH_BYTES = TB_HASH_SIZE * 8
 _HEAD = TB.size
@@ -194,11 +197,43 @@ def fill_jump(env: ExecEnv, slot: Jump, tag: u64, tb: ptr) -> None:
 
 
 @native
+def forget_page(env: ExecEnv, offset: u64) -> None:
+    page: Page = page_of(env, offset)
+    page.first = NULL
+    page.spilling = NULL
+
+
+@native
+def forget_blocks(env: ExecEnv) -> None:
+    """Empty the hash and the pages' lists, block by block."""
+    tb: Tb = Tb(env.tb_last)
+    while tb != NULL:
+        hash_slot(env, tb.physical).record = NULL
+        forget_page(env, tb.physical)
+        if tb.physical2 != 0xFFFF_FFFF_FFFF_FFFF:
+            forget_page(env, tb.physical2)
+        tb = Tb(tb.made_before)
+
+
+@native
 def tb_flush(env: ExecEnv) -> None:
     """Drop every block; only while none is running."""
-    fill(ptr(env.hash), 0, _HASH_BYTES)
-    fill(ptr(env.pages), 0, (env.ram_size >> PAGE_BITS) * _PAGE_BYTES)
+    if env.tb_made < _FEW or env.ram_size > _LARGE:
+        forget_blocks(env)
+    else:
+        fill(ptr(env.hash), 0, _HASH_BYTES)
+        fill(ptr(env.pages), 0, (env.ram_size >> PAGE_BITS) * _PAGE_BYTES)
     jump_cache_flush(env)
-    env.arena_used = 0
+    env.arena_used = env.arena_floor
     env.tb_flushes += 1
     env.tb_count = 0
+    env.tb_last = NULL
+    env.tb_made = 0
+    env.aliased = 0
+
+
+@native
+def invalidate_byte(env: ExecEnv, offset: u64) -> None:
+    """Kill the blocks that a byte of RAM is part of."""
+    if page_has_code(env, offset):
+        invalidate_write(env, offset, u32(1))

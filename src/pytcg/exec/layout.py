@@ -23,7 +23,6 @@ TB_HASH_BITS = 18
 TB_HASH_SIZE = 1 << TB_HASH_BITS
 FORM_HASH_BITS = 14
 FORM_HASH_SIZE = 1 << FORM_HASH_BITS
-MAX_RANGES = 256
 
 RECORD_SIZE = 48
 """Bytes of a record: one instruction of threaded code."""
@@ -66,7 +65,7 @@ TB = Struct("Tb", [
     ("members", "ptr"),   # the regions made from it: a chain of `Member`s
     ("entry", "u32"), ("reserved", "u32"),  # which of its region's entries it is
     ("stamp", "u64"),     # env.map_stamp when its region's pages were last looked at
-    ("padding", "u64"),
+    ("made_before", "ptr"),  # chain of all blocks in the arena, for `tb_flush`
 ])  # fmt: skip
 
 TLB_ENTRY = Struct("TlbEntry", [
@@ -87,10 +86,12 @@ FORM_SIZE = FORM.size
 
 JUMP = Struct("Jump", [("tag", "u64"), ("tb", "ptr")])
 
+# A piece of physical memory; a table of them is sorted by address.
 RANGE = Struct("Range", [
     ("start", "u64"), ("end", "u64"),
     ("offset", "u64"),    # of what is read, in the RAM window
     ("stores", "u64"),    # of what is written, or one of the two below
+    ("perms", "u64"),     # `pytcg.softmmu.perm.Perm`
 ])  # fmt: skip
 
 STORES_DROPPED = 0xFFFF_FFFF_FFFF_FFFF  # a ROM
@@ -131,7 +132,16 @@ EXEC_ENV = Struct("ExecEnv", [
     # the counts go on.
     ("tlb_log", "ptr"), ("tlb_fills", "u64"), ("jump_log", "ptr"), ("jump_fills", "u64"),
     ("arena", "ptr"), ("arena_used", "u64"), ("arena_size", "u64"), ("arena_limit", "u64"),
+    ("arena_floor", "u64"),       # blocks below it stay: a run within a run
     ("tb_flushes", "u64"), ("tb_count", "u64"),
+    ("tb_last", "ptr"), ("tb_made", "u64"),  # chain of the blocks in the arena, its length
+    ("aliased", "u32"),           # some block was made at a linear address that is not its physical
+    ("budget_soft", "u32"),       # leave (`Exit.SLICE`) rather than cut a block to fit the budget
+    # Hooks (`exec.hooks`): lists of `Hook`s by kind; ``traps``: keep pc right at each instruction.
+    ("hooks", "ptr", 3), ("traps", "u32"), ("hook_value", "u64"),
+    ("hook_skip", "u64"),         # a pc whose hooks have been called already, or all ones
+    ("block_skip", "u64"),        # a pc amid a block, which is not entered there
+    ("access_size", "u32"), ("access_value", "u64"),  # of the last access that took the slow path
     ("range_count", "u64"), ("ranges", "ptr"), ("no_devices", "u32"),
     ("fetch", "u8", 16),          # bytes of the instruction being decoded
     ("read_mmio", "ptr"), ("write_mmio", "ptr"),
@@ -182,6 +192,18 @@ REGION = Struct("Region", [
     ("code", "ptr"), ("flushes", "u64"), ("count", "u32"), ("dead", "u32"),
     ("members", "u64", 1),  # `count` members follow
 ])  # fmt: skip
+
+
+HOOK = Struct("Hook", [
+    ("following", "ptr"), ("code", "ptr"), ("data", "ptr"),
+    ("rows", "ptr"),      # NULL, or a bit for each opcode row that it is for
+    ("first", "u64"), ("last", "u64"),  # linear addresses
+    ("flags", "u32"), ("reserved", "u32"),
+])  # fmt: skip
+
+
+class Hook(Pointer):
+    layout = HOOK
 
 
 class ExecEnv(Pointer):

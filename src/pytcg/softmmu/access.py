@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from pytcg.exec.hooks import Hooks, hooks_wanted, is_watched, watch
 from pytcg.exec.invalidate import invalidate_write, page_has_code
 from pytcg.exec.layout import (
     FILL_LOG,
@@ -26,6 +27,7 @@ from pytcg.exec.layout import (
     TlbEntry,
 )
 from pytcg.exec.logevent import LogEvent
+from pytcg.softmmu.perm import Perm
 from pytcg_native import (
     NULL,
     address_of,
@@ -83,14 +85,25 @@ def guest_unmapped(env: ExecEnv, address: u64, access: u32) -> None:
     """An access to nothing while there are no devices: raise what the guest calls that."""
 
 
+@native(extern=True)
+def guest_forbidden(env: ExecEnv, address: u64, access: u32) -> None:
+    """The same for memory that does not allow the access."""
+
+
 @native
 def find_range(env: ExecEnv, physical: u64) -> ptr:
-    """The `Range` of memory that holds a physical address; NULL where there is none."""
-    entry: Range = Range(env.ranges)
-    for _i in range(env.range_count):
-        if entry.start <= physical < entry.end:
+    """The `Range` that holds a physical address; NULL if none does."""
+    low: u64 = 0
+    high: u64 = env.range_count
+    while low < high:
+        middle: u64 = (low + high) >> 1
+        entry: Range = Range(env.ranges + middle * _RANGE_SIZE)
+        if physical < entry.start:
+            high = middle
+        elif physical - entry.start >= entry.end - entry.start:  # (the end may be 2^64, so 0)
+            low = middle + 1
+        else:
             return ptr(entry)
-        entry = Range(entry + _RANGE_SIZE)
     return NULL
 
 
@@ -102,6 +115,8 @@ def ram_offset(env: ExecEnv, physical: u64) -> u64:
     """
     entry: Range = Range(find_range(env, physical))
     if entry == NULL:
+        return NOT_RAM
+    if (entry.perms & Perm.DEVICE) != 0:
         return NOT_RAM
     offset: u64 = entry.offset + (physical - entry.start)
     return offset if entry.stores == entry.offset else offset | (1 << 63)
@@ -127,21 +142,28 @@ def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
     if unlikely((env.log & LogEvent.FILL) != 0):
         log_mmu(env, u32(LogEvent.FILL), address, access, found)
     physical: u64 = found & PAGE_MASK
-    offset: u64 = ram_offset(env, physical)
-    if offset != NOT_RAM:
-        rom: bool = (offset >> 63) != 0
-        offset = offset & 0x7FFF_FFFF_FFFF_FFFF
+    region: Range = Range(find_range(env, physical))
+    if unlikely(region == NULL):
+        if env.no_devices != 0:
+            guest_unmapped(env, address, access)
+        return physical | (address & (PAGE_SIZE - 1))
+    allowed: u64 = found & region.perms
+    if unlikely(env.no_devices != 0 and (allowed & (u64(1) << access)) == 0):
+        guest_forbidden(env, address, access)
+    if (region.perms & Perm.DEVICE) == 0:
+        offset: u64 = region.offset + (physical - region.start)
         entry: TlbEntry = tlb_entry(env, address)
         clean: bool = not page_has_code(env, offset)
-        entry.read = page if (found & 1) != 0 else NO_PAGE
-        entry.write = page if (found & 2) != 0 and clean and not rom else NO_PAGE
-        entry.execute = page if (found & 4) != 0 else NO_PAGE
+        if unlikely(env.hooks[Hooks.MEMORY] != NULL) and is_watched(env, page, u64(PAGE_SIZE)):
+            allowed = allowed & Perm.EXECUTE
+        entry.read = page if (allowed & Perm.READ) != 0 else NO_PAGE
+        plain: bool = clean and region.stores == region.offset
+        entry.write = page if (allowed & Perm.WRITE) != 0 and plain else NO_PAGE
+        entry.execute = page if (allowed & Perm.EXECUTE) != 0 else NO_PAGE
         entry.addend = offset - page
         if env.tlb_fills < FILL_LOG:
             Slot(env.tlb_log + (env.tlb_fills << 3)).record = ptr(entry)
         env.tlb_fills += 1
-    elif env.no_devices != 0:
-        guest_unmapped(env, address, access)
     return physical | (address & (PAGE_SIZE - 1))
 
 
@@ -195,10 +217,31 @@ def physical_store(env: ExecEnv, physical: u64, size: u32, value: u64) -> None:
 
 @native
 def load_slow(env: ExecEnv, address: u64, size: u32) -> u64:
+    """A load that the probe did not find: hooks, then the load."""
+    env.access_size = size
+    if unlikely(env.hooks[Hooks.MEMORY] != NULL) and hooks_wanted(env, address, size, Access.READ):
+        return load_watched(env, address, size)
+    return load_plain(env, address, size)
+
+
+@native
+def load_watched(env: ExecEnv, address: u64, size: u32) -> u64:
+    """A load with hooks, which may change what is loaded, or memory. A device is read once."""
+    device: bool = ram_offset(env, tlb_fill(env, address, Access.READ)) == NOT_RAM
+    value: u64 = 0
+    if not device:
+        value = load_plain(env, address, size)
+    if watch(env, address, size, Access.READ, value):
+        return env.hook_value
+    return load_plain(env, address, size)
+
+
+@native
+def load_plain(env: ExecEnv, address: u64, size: u32) -> u64:
     if unlikely((address & (PAGE_SIZE - 1)) + size > PAGE_SIZE):
         value: u64 = 0
         for i in range(u64(0), u64(size)):
-            value |= u64(load_u8(env, address + i)) << (i * 8)
+            value |= load_byte(env, address + i) << (i * 8)
         return value
     entry: TlbEntry = tlb_entry(env, address)
     if entry.read == address & PAGE_MASK:
@@ -207,7 +250,28 @@ def load_slow(env: ExecEnv, address: u64, size: u32) -> u64:
 
 
 @native
+def load_byte(env: ExecEnv, address: u64) -> u64:
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.read == address & PAGE_MASK):
+        return load8(ptr(env.ram), address + entry.addend)
+    return physical_load(env, tlb_fill(env, address, Access.READ), 1)
+
+
+@native
 def store_slow(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
+    """A store that the probe did not find: hooks, which may change the value, then the store."""
+    env.access_size = size
+    env.access_value = value
+    if unlikely(env.hooks[Hooks.MEMORY] != NULL) and hooks_wanted(env, address, size, Access.WRITE):
+        probe_write(env, address, u64(size))
+        watch(env, address, size, Access.WRITE, value)
+        store_plain(env, address, size, env.hook_value)
+        return
+    store_plain(env, address, size, value)
+
+
+@native
+def store_plain(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
     if unlikely((address & (PAGE_SIZE - 1)) + size > PAGE_SIZE):
         # Both pages must let us write before a byte changes.
         low: u64 = tlb_fill(env, address, Access.WRITE)
@@ -229,12 +293,7 @@ def load_u8(env: ExecEnv, address: u64) -> u8:
     entry: TlbEntry = tlb_entry(env, address)
     if likely(entry.read == address & PAGE_MASK):
         return load8(ptr(env.ram), address + entry.addend)
-    return u8(load_slow_byte(env, address))
-
-
-@native
-def load_slow_byte(env: ExecEnv, address: u64) -> u64:
-    return physical_load(env, tlb_fill(env, address, Access.READ), 1)
+    return u8(load_slow(env, address, 1))
 
 
 @native(inline=True)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytcg.exec.layout import MAX_RANGES, PAGE_SIZE, STORES_DROPPED, STORES_TO_DEVICE
+from pytcg.exec.layout import PAGE_SIZE, STORES_DROPPED, STORES_TO_DEVICE
+from pytcg.softmmu.perm import RWX
 from pytcg.softmmu.ram import RamError
 
 if TYPE_CHECKING:
@@ -141,13 +142,15 @@ class AddressMap:
         laid.add(self._fixed)
         laid.keep_out(self._reserved)
         laid.add(reversed(fills))
-        if len(found := laid.regions()) > MAX_RANGES:
-            raise RamError(f"more than {MAX_RANGES} memory regions")
-        self.regions = found
+        self.regions = laid.regions()
         self._starts = [region.physical for region in self.regions]
         self.version += 1
         for listener in self.on_change:
             listener()
+
+    def ranges(self) -> list[tuple[int, int, int, int, int]]:
+        """The regions as rows of `pytcg.exec.layout.RANGE`."""
+        return [(r.physical, r.end, r.offset, r.stores, RWX) for r in self.regions]
 
     # Access ------------------------------------------------------------------------------------
 

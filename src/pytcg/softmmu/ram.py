@@ -19,10 +19,11 @@ _HUGE = 1 << 21
 class HostBuffer:
     """Zeroed, lazily committed memory with a fixed address (for native code).
 
-    In huge pages where the host has them and it is large: the host's TLB is not.
+    In huge pages (unless not ``huge``) where the host has them and it is large: the host's TLB is
+    not. They are whole at first touch: wrong for what is made often and used briefly.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, *, huge: bool = True):
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         try:
             self._map = mmap.mmap(-1, size, flags=flags)
@@ -34,12 +35,17 @@ class HostBuffer:
         self.address = ctypes.addressof(anchor)
         self._anchor = anchor
         self.view = memoryview(self._map)
-        if size >= 2 * _HUGE:
+        self.huge = huge
+        if huge and size >= 2 * _HUGE:
             with contextlib.suppress(OSError, AttributeError):
                 self._map.madvise(mmap.MADV_HUGEPAGE)
 
 
 class RamWindow(HostBuffer):
     """All RAM and ROM of a guest, back to back; ``size`` bytes, committed as touched."""
+
+    def discard(self, offset: int, length: int) -> None:
+        """Give memory back to the host; it reads as zeroes from now on."""
+        self._map.madvise(mmap.MADV_DONTNEED, offset, length)
 
 

@@ -1,0 +1,1 @@
+"""The parts of `pytcg.Cpu`: memory, registers, hooks, snapshots, loaders."""

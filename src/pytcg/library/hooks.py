@@ -1,0 +1,264 @@
+"""Hooks of a library processor: `cpu.hooks.code(…)`, `.memory(…)`, `.fault(…)`, …
+
+The filters (addresses, mnemonics, kinds of access) are native: a function is called for what it
+asked for only. What a hook raises ends the run and surfaces from it. A hook may change registers
+(rip too), memory, mappings and hooks, and call `Cpu.stop`: that takes effect before the next
+instruction, or, from a code hook, before the one it was called for.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from pytcg.errors import HookError
+from pytcg.exec.hooks import WRITES, HookFlag
+from pytcg.exec.hooks import Hooks as Lists
+from pytcg.exec.layout import HOOK
+from pytcg.softmmu.ram import HostBuffer
+
+if TYPE_CHECKING:
+    from pytcg.cpu import Cpu
+    from pytcg.library.stop import Stop
+    from pytcg_native.types import NativeFunction
+
+
+class Skip:
+    """The one value `SKIP`."""
+
+    def __repr__(self) -> str:
+        return "SKIP"
+
+
+SKIP = Skip()
+"""What a code hook returns for the instruction to be left out: rip goes on behind it."""
+
+CodeFunction = Callable[["Cpu", int, int], Any]
+"""(cpu, address, size)"""
+MemoryFunction = Callable[["Cpu", str, int, int, int], "int | None"]
+"""(cpu, "read" or "write", address, size, value) -> another value, or None"""
+FaultFunction = Callable[["Cpu", "Stop"], Any]
+"""(cpu, what it would stop by) -> whether to go on at rip"""
+
+_ROW = struct.Struct("<QQQQQQII")  # layout.HOOK
+_LAST = (1 << 64) - 1
+
+
+class Hook:
+    """One hook; `remove` takes it away, as does the end of a ``with``."""
+
+    def __init__(self, owner: Hooks, where: Lists | None, function: Callable[..., Any],
+                 first: int = 0, last: int = _LAST, flags: int = 0):  # fmt: skip
+        self._owner: Hooks | None = owner
+        self.where = where
+        self.function = function
+        self.first = first
+        self.last = last
+        self.flags = flags
+        self.code = 0
+        self.data = 0
+        self.rows: HostBuffer | None = None
+        self.keep: object = None
+
+    def remove(self) -> None:
+        """No more calls; removing it twice does nothing."""
+        if self._owner is not None:
+            self._owner.remove(self)
+            self._owner = None
+
+    def __enter__(self) -> Hook:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+class Hooks:
+    """The hooks of one processor."""
+
+    def __init__(self, cpu: Cpu):
+        self._cpu = cpu
+        self._lists: dict[Lists, list[Hook]] = {kind: [] for kind in Lists}
+        self._faults: list[Hook] = []
+        self._interrupts: list[Hook] = []
+        self._ports: dict[str, list[Hook]] = {"in": [], "out": []}
+        self._table: HostBuffer | None = None
+        self._old: list[object] = []
+
+    # Code --------------------------------------------------------------------------------------
+
+    def code(self, function: CodeFunction | NativeFunction[Any, Any], start: int = 0,
+             end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
+        """Before each instruction at ``start`` ≤ address < ``end``: (cpu, address, size).
+
+        Returns it `SKIP`, the instruction is left out. A ``@native`` function gets (env, data,
+        address, size), all numbers, and returns 1 to skip.
+        """
+        return self._add(Lists.CODE, function, start, end, data=data)
+
+    def address(self, address: int, function: CodeFunction | NativeFunction[Any, Any], *,
+                data: int = 0) -> Hook:  # fmt: skip
+        """Before the instruction at one address."""
+        return self._add(Lists.CODE, function, address, address + 1, data=data)
+
+    def block(self, function: CodeFunction | NativeFunction[Any, Any], start: int = 0,
+              end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
+        """When a basic block is entered: (cpu, address, size)."""
+        return self._add(Lists.BLOCK, function, start, end, data=data)
+
+    def instruction(self, mnemonics: str | Iterable[str],
+                    function: CodeFunction | NativeFunction[Any, Any], start: int = 0,
+                    end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
+        """Before instructions by the manual's name: "cpuid", or several: ("in", "out")."""
+        names = [mnemonics] if isinstance(mnemonics, str) else list(mnemonics)
+        return self._add(Lists.CODE, function, start, end, data=data, rows=_rows_of(names))
+
+    # Memory ------------------------------------------------------------------------------------
+
+    def memory(self, function: MemoryFunction | NativeFunction[Any, Any], start: int = 0,
+               end: int | None = None, *, access: str = "rw", data: int = 0) -> Hook:  # fmt: skip
+        """Before data accesses that touch a range of linear addresses; ``access`` r, w or rw.
+
+        (cpu, "read" or "write", address, size, value); what it returns, unless None, is the value
+        that is read or written instead. 16-byte accesses come as two of 8. A ``@native`` function
+        gets (env, data, address, size | 0x100 for writes, value); to change the value it sets
+        ``env.hook_value`` and returns 1.
+        """
+        if not access or set(access) - set("rw"):
+            raise HookError(f"no access {access!r}: r, w and rw are there")
+        flags = HookFlag.READ * ("r" in access) | HookFlag.WRITE * ("w" in access)
+        return self._add(Lists.MEMORY, function, start, end, data=data, flags=flags)
+
+    def read(self, function: MemoryFunction, start: int = 0, end: int | None = None) -> Hook:
+        """`memory` for reads."""
+        return self.memory(function, start, end, access="r")
+
+    def write(self, function: MemoryFunction, start: int = 0, end: int | None = None) -> Hook:
+        """`memory` for writes."""
+        return self.memory(function, start, end, access="w")
+
+    # Rare events: these are Python's -------------------------------------------------------------
+
+    def fault(self, function: FaultFunction) -> Hook:
+        """Exceptions that would stop the run: (cpu, stop); true goes on at rip (by itself: retry).
+
+        The newest is asked first.
+        """
+        return self._rare(self._faults, function)
+
+    def interrupt(self, function: Callable[[Cpu, int], Any]) -> Hook:
+        """INT n, INT3, INTO and INT1 without a handler: (cpu, vector), rip is behind them."""
+        return self._rare(self._interrupts, function)
+
+    def port_in(self, function: Callable[[Cpu, int, int], int | None]) -> Hook:
+        """IN and INS: (cpu, port, size) -> what is read; None leaves it to others."""
+        return self._rare(self._ports["in"], function)
+
+    def port_out(self, function: Callable[[Cpu, int, int, int], Any]) -> Hook:
+        """OUT and OUTS: (cpu, port, size, value)."""
+        return self._rare(self._ports["out"], function)
+
+    def _rare(self, where: list[Hook], function: Callable[..., Any]) -> Hook:
+        hook = Hook(self, None, function)
+        where.append(hook)
+        self._cpu._hooks_changed(code=False)
+        return hook
+
+    # Calls from the processor ------------------------------------------------------------------
+
+    def handle_fault(self, stop: Stop) -> bool:
+        """Whether some hook wants to go on."""
+        return any(hook.function(self._cpu, stop) for hook in reversed(self._faults))
+
+    @property
+    def has_interrupts(self) -> bool:
+        return bool(self._interrupts)
+
+    def handle_interrupt(self, vector: int) -> None:
+        for hook in list(self._interrupts):
+            hook.function(self._cpu, vector)
+
+    def read_port(self, port: int, size: int) -> int | None:
+        """What the newest hook with an answer says."""
+        for hook in reversed(self._ports["in"]):
+            value = hook.function(self._cpu, port, size)
+            if value is not None:
+                return int(value) & (1 << 8 * size) - 1
+        return None
+
+    def write_port(self, port: int, size: int, value: int) -> None:
+        for hook in list(self._ports["out"]):
+            hook.function(self._cpu, port, size, value)
+
+    # The native lists --------------------------------------------------------------------------
+
+    def _add(self, where: Lists, function: Callable[..., Any], start: int, end: int | None, *,
+             data: int = 0, flags: int = 0, rows: bytes | None = None) -> Hook:  # fmt: skip
+        last = _LAST if end is None else end - 1
+        if not 0 <= start <= last <= _LAST:
+            raise HookError(f"a hook's range {start:#x} to {last + 1:#x} is empty or too large")
+        hook = Hook(self, where, function, start, last, int(flags))
+        hook.data = data
+        if rows is not None:
+            hook.rows = HostBuffer(4096)
+            hook.rows.view[: len(rows)] = rows
+        self._cpu._bind_hook(hook)
+        self._lists[where].append(hook)
+        self._publish(code=where is not Lists.MEMORY)
+        return hook
+
+    def remove(self, hook: Hook) -> None:
+        """What `Hook.remove` does."""
+        lists = [self._faults, self._interrupts, *self._ports.values(), *self._lists.values()]
+        for some in lists:
+            if hook in some:
+                some.remove(hook)
+        self._old.append(hook)  # native code may be in it
+        if hook.where is not None:
+            self._publish(code=hook.where is not Lists.MEMORY)
+
+    def _publish(self, *, code: bool) -> None:
+        """Write the lists anew: native code may be amid the old ones."""
+        count = sum(map(len, self._lists.values()))
+        self._old.append(self._table)
+        size = -(-max(count, 1) * HOOK.size // 4096) * 4096
+        table = self._table = HostBuffer(size)
+        heads, at = {}, 0
+        for kind, hooks in self._lists.items():
+            heads[kind] = table.address + at if hooks else 0
+            for number, hook in enumerate(hooks):
+                following = table.address + at + HOOK.size if number + 1 < len(hooks) else 0
+                rows = hook.rows.address if hook.rows is not None else 0
+                _ROW.pack_into(table.view, at, following, hook.code, hook.data, rows, hook.first,
+                               hook.last, hook.flags, 0)  # fmt: skip
+                at += HOOK.size
+        self._cpu._set_hooks(table, heads)
+        self._cpu._hooks_changed(code=code)
+
+    @property
+    def memory_hooks(self) -> bool:
+        return bool(self._lists[Lists.MEMORY])
+
+    def forget_old(self) -> None:
+        """Nothing runs: what was replaced may go."""
+        self._old.clear()
+
+
+def access_of(size: int) -> tuple[str, int]:
+    """What a memory hook is told: "read" or "write", and the size."""
+    return ("write", size & 0xFF) if size & WRITES else ("read", size)
+
+
+def _rows_of(names: list[str]) -> bytes:
+    """The opcode rows of mnemonics as a bitmap; HookError for a name there is not."""
+    from pytcg_x86.decode.opcodes import opcodes
+
+    bitmap = bytearray(512)
+    for name in names:
+        found = [n for n, row in enumerate(opcodes().rows) if row.mnemonic == name.upper()]
+        if not found:
+            raise HookError(f"no instruction {name!r}")
+        for number in found:
+            bitmap[number >> 3] |= 1 << (number & 7)
+    return bytes(bitmap)
