@@ -98,7 +98,7 @@ def test_a_reset_starts_over(tmp_path: Path, name: str) -> None:
         (out_byte(DEBUG_EXIT, 0), 1),
         (out_byte(DEBUG_EXIT, 0x10), 0x21),
         (out_byte(DEBUG_EXIT, 0xFF), 0xFF),
-        (out_word(PM1_CNT, 0x3400), 0),  # SLP_EN with the SLP_TYP of S5
+        (out_word(PM1_CNT, 0x2000), 0),  # SLP_EN with the SLP_TYP of S5
     ],
 )
 def test_ends_and_their_statuses(tmp_path: Path, code: bytes, status: int) -> None:

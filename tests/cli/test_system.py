@@ -68,7 +68,8 @@ def bzimage(path: Path) -> Path:
     ("line", "message"),
     [
         ("-foo", "-foo: invalid option"),
-        ("", "nothing to boot: there is no firmware yet, use -kernel"),
+        ("-bios /none/x", "could not find the firmware '/none/x'"),
+        ("-bios OVMF.no", "could not find the firmware 'OVMF.no': it is part of the package 'ovmf'"),
         ("-kernel /none", "could not open kernel file '/none': No such file or directory"),
         ("-kernel /", "could not open kernel file '/': Is a directory"),
         ("-kernel /etc/passwd", "kernel file '/etc/passwd' is not a Linux bzImage"),

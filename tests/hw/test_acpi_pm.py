@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pytcg.hw.clock import NS_PER_SECOND, FakeClock
-from pytcg.hw.core.acpi_pm import ACPI_DISABLE, ACPI_ENABLE, AcpiPm, ApmControl, Block
+from pytcg.hw.core.acpi_pm import AcpiPm, ApmControl, Block
 
 PWRBTN, TMR, WAK = 0x100, 0x001, 0x8000
+
+ACPI_ENABLE, ACPI_DISABLE = 0xF1, 0xF0
 
 
 class Bench:
@@ -125,7 +127,7 @@ def test_unused_offsets_read_zero(bench: Bench) -> None:
 
 
 def test_smi_command_port_switches_acpi_mode(bench: Bench) -> None:
-    apm = ApmControl(bench.pm)
+    apm = ApmControl(bench.pm, enable=ACPI_ENABLE, disable=ACPI_DISABLE)
     apm.write(0, ACPI_DISABLE)
     assert bench.read(Block.PM1_CNT) & 1 == 0
     apm.write(0, ACPI_ENABLE)

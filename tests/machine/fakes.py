@@ -1,4 +1,4 @@
-"""A processor and a memory that only remember what the board did to them."""
+"""A processor that only remembers what the board did to it, and memory for boards."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import threading
 from collections.abc import Callable
 
 from pytcg.exec.bus import CpuBus, ExitReason
+from pytcg.machine.layout import DEVICE_MEMORY, ram_blocks
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import RamWindow
 
 
-class FakeMemory:
-    """Guest memory as the list of stores."""
-
-    def __init__(self) -> None:
-        self.stores: dict[int, bytes] = {}
-
-    def write(self, physical: int, data: bytes) -> None:
-        self.stores[physical] = data
-
-    def read(self, physical: int, length: int) -> bytes:
-        return self.stores[physical][:length]
+def board_memory(ram_size: int) -> AddressMap:
+    """Memory as the command line's machine has it."""
+    memory = AddressMap(RamWindow(ram_size + DEVICE_MEMORY))
+    for block in ram_blocks(ram_size):
+        memory.add_ram(block.physical, block.length, block.offset)
+    return memory
 
 
 class FakeVcpu:
@@ -32,6 +30,7 @@ class FakeVcpu:
         self.regs: dict[str, int] = {}
         self.segments: dict[str, tuple[int, int, int, int]] = {}
         self.intr = False
+        self.a20 = True
         self.nmis = 0
         self.resets = 0
         self.exit = threading.Event()
@@ -51,6 +50,9 @@ class FakeVcpu:
 
     def set_intr(self, level: bool) -> None:
         self.intr = level
+
+    def set_a20(self, level: bool) -> None:
+        self.a20 = level
 
     def raise_nmi(self) -> None:
         self.nmis += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from machine.fakes import FakeMemory, FakeVcpu
+from machine.fakes import FakeVcpu, board_memory
 from pytcg.exec.bus import ExitReason
 from pytcg.machine.loop import STALE_LIMIT, HostClock, LoopAlarm, MainLoop
 from pytcg.machine.pc import Pc, PcConfig
@@ -29,7 +29,10 @@ def loop() -> Iterator[MainLoop]:
 
 def machine(loop: MainLoop, program: Callable[[FakeVcpu], ExitReason]) -> Pc:
     config = PcConfig(64 << 20, debug_exit=(0xF4, 4))
-    return Pc(config, loop.clock, loop.lock, FakeMemory(), lambda bus: FakeVcpu(bus, program))
+    memory = board_memory(config.ram_size)
+    board = Pc(config, loop.clock, loop.lock, memory, lambda bus: FakeVcpu(bus, program))
+    board.boot = lambda vcpu: None
+    return board
 
 
 def out(port: int, value: int) -> Callable[[FakeVcpu], ExitReason]:
@@ -115,7 +118,7 @@ def test_an_exception_in_a_timer_surfaces_from_run(loop: MainLoop) -> None:
 
 
 def test_power_off_exits_with_status_0(loop: MainLoop) -> None:
-    board = machine(loop, out(0x605, 5 << 2 | 1 << 5))
+    board = machine(loop, out(0x605, 1 << 5))
     assert Runner(board, loop).run() == 0
 
 

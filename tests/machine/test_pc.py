@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from machine.fakes import FakeMemory, FakeVcpu
+from machine.fakes import FakeVcpu, board_memory
 from pytcg.chardev.base import Chardev
 from pytcg.exec.bus import ExitReason
 from pytcg.hw.clock import FakeClock
@@ -15,6 +15,7 @@ from pytcg.machine.runner import Event, PowerRequest
 
 MS = 1_000_000
 APIC_EOI = 0xFEE000B0
+BIOS = bytes(0x3FFF0) + b"\xea\x5b\xe0\x00\xf0 reset here"
 
 
 class Terminal(Chardev):
@@ -37,11 +38,12 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.memory = FakeMemory()
+        self.memory = board_memory(64 << 20)
         self.com1, self.com2, self.debugcon = Terminal(), Terminal(), Terminal()
         config = PcConfig(
-            64 << 20, [self.com1, self.com2], self.debugcon, debug_exit=(0xF4, 4), epoch=0
-        )
+            64 << 20, [self.com1, self.com2], self.debugcon, debug_exit=(0xF4, 4), epoch=0,
+            bios=BIOS,
+        )  # fmt: skip
         self.board = Pc(
             config,
             self.clock,
@@ -52,6 +54,7 @@ class Bench:
         assert isinstance(self.board.vcpu, FakeVcpu)
         self.vcpu = self.board.vcpu
         self.bus = self.board.cpu_bus
+        self.board.boot = lambda vcpu: None
         self.board.start()
 
     def inb(self, port: int) -> int:
@@ -198,11 +201,65 @@ def test_debug_console_takes_bytes_and_reads_its_number(pc: Bench) -> None:
     assert pc.inb(0xE9) == 0xE9
 
 
-def test_pci_bus_is_empty_but_its_address_register_is_there(pc: Bench) -> None:
-    pc.bus.write_port(0xCF8, 4, 0x80000800)
-    assert pc.bus.read_port(0xCF8, 4) == 0x80000800
+def test_an_empty_pci_slot_reads_all_ones(pc: Bench) -> None:
+    pc.bus.write_port(0xCF8, 4, 0x8000F800)
+    assert pc.bus.read_port(0xCF8, 4) == 0x8000F800
     assert pc.bus.read_port(0xCFC, 4) == 0xFFFFFFFF
     assert pc.bus.read_port(0xCFE, 2) == 0xFFFF
+
+
+def test_a_rom_answers_at_the_reset_vector_and_below_one_mebibyte(pc: Bench) -> None:
+    pc.board.boot = None
+    pc.board.start()
+    for address in (0xFFFFFFF0, 0xFFFF0):
+        assert pc.memory.read(address, 5) == b"\xea\x5b\xe0\x00\xf0"
+    pc.memory.store(0xFFFF0, b"dropped")
+    assert pc.memory.read(0xFFFF0, 1) == b"\xea"
+    pc.bus.write_port(0xCF8, 4, 0x80000058)
+    pc.bus.write_port(0xCFD, 1, 0x30)  # PAM0: DRAM at F0000h
+    assert pc.memory.read(0xFFFF0, 1) == b"\0"
+    pc.memory.store(0xFFFF0, b"taken")
+    pc.bus.write_port(0xCFD, 1, 0x10)
+    pc.memory.store(0xFFFF0, b"x")
+    assert pc.memory.read(0xFFFF0, 5) == b"taken"
+
+
+def test_a_bios_copies_itself_into_the_dram_below(pc: Bench) -> None:
+    pc.board.boot = None
+    pc.board.start()
+    pc.bus.write_port(0xCF8, 4, 0x80000058)
+    pc.bus.write_port(0xCFD, 1, 0x20)  # reads go to the ROM, writes to DRAM
+    pc.memory.store(0xF0000, pc.memory.read(0xF0000, 0x10000))
+    pc.bus.write_port(0xCFD, 1, 0x10)
+    assert pc.memory.read(0xFFFF0, 16) == BIOS[-16:]
+
+
+def test_either_gate_moves_a20_and_the_last_word_counts(pc: Bench) -> None:
+    pc.outb(0x64, 0xDD)
+    assert not pc.vcpu.a20
+    pc.outb(0x92, 2)
+    assert pc.vcpu.a20
+    pc.outb(0x92, 0)
+    assert not pc.vcpu.a20
+    pc.outb(0x64, 0xDF)
+    assert pc.vcpu.a20
+
+
+def test_pci_interrupts_arrive_where_the_router_sends_them(pc: Bench) -> None:
+    pc.unmask_pic(10, 11)
+    pc.outb(0x4D1, 0x0C)
+    pc.bus.write_port(0xCF8, 4, 0x80000860)
+    pc.bus.write_port(0xCFC, 1, 10)
+    pc.board.pci.pirq[0].set(True)
+    assert pc.bus.acknowledge_interrupt() == 0x72
+    pc.outb(0xA0, 0x20)
+    pc.outb(0x20, 0x20)
+    pc.bus.write_port(0xCFC, 1, 11)
+    assert pc.bus.acknowledge_interrupt() == 0x73
+    pc.outb(0xA0, 0x20)
+    pc.outb(0x20, 0x20)
+    pc.bus.write_port(0xCFC, 1, 0x80)
+    assert not pc.vcpu.intr
 
 
 @pytest.mark.parametrize(
@@ -222,9 +279,9 @@ def test_every_way_to_reset_asks_for_one(pc: Bench, writes: list[tuple[int, int,
 
 
 def test_s5_powers_off(pc: Bench) -> None:
-    pc.outb(0xB2, 0x02)
+    pc.outb(0xB2, 0xF1)
     assert pc.bus.read_port(0x604, 2) & 1  # SCI_EN
-    pc.bus.write_port(0x604, 2, 5 << 10 | 1 << 13)
+    pc.bus.write_port(0x604, 2, 1 << 13)
     assert pc.board.take_request() == PowerRequest(Event.POWER_OFF)
 
 
@@ -254,9 +311,22 @@ def test_reset_clears_chips_and_boots_again(pc: Bench) -> None:
     assert len(booted) == 1
 
 
+def test_fw_cfg_tells_of_the_memory_by_port_and_by_dma(pc: Bench) -> None:
+    pc.bus.write_port(0x510, 2, 0)
+    assert bytes(pc.inb(0x511) for _ in range(5)) == b"QEMU\0"
+    pc.bus.write_port(0x510, 2, 3)
+    assert sum(pc.inb(0x511) << 8 * n for n in range(8)) == 64 << 20
+    pc.memory.write(0x1000, (3 << 16 | 0x0A).to_bytes(4, "big") + (8).to_bytes(4, "big")
+                    + (0x2000).to_bytes(8, "big"))  # fmt: skip
+    pc.bus.write_port(0x514, 4, 0)
+    pc.bus.write_port(0x518, 4, int.from_bytes((0x1000).to_bytes(4, "big"), "little"))
+    assert pc.memory.read(0x1000, 4) == b"\0\0\0\0"
+    assert pc.memory.read(0x2000, 8) == (64 << 20).to_bytes(8, "little")
+
+
 def test_firmware_leaves_tables_and_the_bios_data_area(pc: Bench) -> None:
-    assert pc.memory.stores[0xF0000].startswith(b"RSD PTR ")
-    assert pc.memory.stores[0x400].startswith(b"\xf8\x03\xf8\x02\0\0\0\0")
+    assert pc.memory.read(0xF0000, 8) == b"RSD PTR "
+    assert pc.memory.read(0x400, 8) == b"\xf8\x03\xf8\x02\0\0\0\0"
 
 
 def test_cr8_is_the_task_priority(pc: Bench) -> None:

@@ -6,13 +6,11 @@ import threading
 
 import pytest
 
-from machine.fakes import FakeVcpu
+from machine.fakes import FakeVcpu, board_memory
 from pytcg.hw.clock import FakeClock
 from pytcg.hw.pci.bar import BarType
 from pytcg.hw.pci.device import DmaError, Identity, PciDevice
 from pytcg.machine.pc import Pc, PcConfig
-from pytcg.softmmu.address_map import AddressMap
-from pytcg.softmmu.ram import RamWindow
 
 LOCAL_APIC = 0xFEE00000
 SPURIOUS, IRR = 0xF0, 0x200
@@ -41,8 +39,7 @@ class Bench:
     """A board with 4 MiB and the card in slot 4."""
 
     def __init__(self) -> None:
-        memory = AddressMap(RamWindow(4 << 20))
-        memory.add_ram(0, 4 << 20, 0)
+        memory = board_memory(4 << 20)
         self.board = Pc(PcConfig(4 << 20, epoch=0), FakeClock(), threading.RLock(), memory,
                         lambda bus: FakeVcpu(bus, FakeVcpu.wait))
         self.bus = self.board.cpu_bus

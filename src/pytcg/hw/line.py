@@ -28,6 +28,12 @@ class Line:
             for sink in self._sinks:
                 sink(level)
 
+    def drive(self, level: bool) -> None:
+        """Tell the sinks even if nothing changed, where another line has the same sink."""
+        self.level = level
+        for sink in self._sinks:
+            sink(level)
+
     def pulse(self) -> None:
         """End asserted with a fresh rising edge, for inputs that look at edges."""
         self.set(False)

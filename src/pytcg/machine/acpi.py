@@ -22,7 +22,6 @@ class FadtFlags(IntFlag):
     PROC_C1 = 1 << 2
     SLP_BUTTON = 1 << 5  # set: there is no fixed sleep button
     FIX_RTC = 1 << 6  # set: no RTC wake status in the fixed registers
-    TMR_VAL_EXT = 1 << 8
     RESET_REG_SUP = 1 << 10
 
 
@@ -121,7 +120,7 @@ def _io_register(address: int, bits: int, access: int) -> bytes:
 def fadt(hardware: Hardware, facs_address: int, dsdt_address: int) -> bytes:
     """Fixed ACPI description table (5.2.9), in its 244-byte form."""
     flags = FadtFlags.WBINVD | FadtFlags.PROC_C1 | FadtFlags.SLP_BUTTON | FadtFlags.FIX_RTC
-    flags |= FadtFlags.TMR_VAL_EXT | FadtFlags.RESET_REG_SUP
+    flags |= FadtFlags.RESET_REG_SUP
     boot = BootArch.LEGACY_DEVICES | BootArch.HAS_8042 | BootArch.VGA_NOT_PRESENT
     no_c2, no_c3 = 0xFFF, 0xFFFF  # latencies too long to be used
     body = struct.pack("<LLBBH", facs_address, dsdt_address, 0, 1, hardware.sci)

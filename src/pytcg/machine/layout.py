@@ -11,14 +11,16 @@ GIB: Final = 1 << 30
 
 # The base memory a BIOS leaves: the last KiB below 640 KiB is its extended data area.
 BASE_MEMORY_END: Final = 0x9FC00
-VGA_HOLE: Final = 0xA0000  # display memory and option ROMs: devices, not RAM
-BIOS_AREA: Final = 0xE0000  # system BIOS: RAM here, holding the ACPI tables
+VGA_HOLE: Final = 0xA0000  # display memory; from C0000h on the chipset switches ROM and RAM
+VGA_HOLE_SIZE: Final = 0x20000
+BIOS_AREA: Final = 0xE0000
 HIGH_MEMORY: Final = 0x100000
 FOUR_GIB: Final = 4 * GIB
 # QEMU's i440fx rule: RAM reaches up to 3.5 GiB, but a guest with more than that is
 # split at 3 GiB so that the part above 4 GiB starts gigabyte-aligned.
 LOW_MEMORY_LIMIT: Final = 0xE0000000
 LOW_MEMORY_SPLIT: Final = 0xC0000000
+DEVICE_MEMORY: Final = 256 * MIB  # of the RAM window, behind the RAM: ROMs, display memory
 MINIMUM: Final = 2 * MIB
 
 
@@ -51,11 +53,14 @@ def low_memory_end(ram_size: int) -> int:
 
 
 def ram_blocks(ram_size: int) -> list[RamBlock]:
-    """RAM as the address map sees it; below 4 GiB, window offset and address are the same."""
+    """RAM that is always there; below 4 GiB, window offset and address are the same.
+
+    The RAM from A0000h to FFFFFh is the chipset's to show.
+    """
     low_end = low_memory_end(ram_size)
     blocks = [
         RamBlock(0, VGA_HOLE, 0),
-        RamBlock(BIOS_AREA, low_end - BIOS_AREA, BIOS_AREA),
+        RamBlock(HIGH_MEMORY, low_end - HIGH_MEMORY, HIGH_MEMORY),
     ]
     if ram_size > low_end:
         blocks.append(RamBlock(FOUR_GIB, ram_size - low_end, low_end))

@@ -1,7 +1,8 @@
 """The `pc` board: a PC of the AT kind with local APIC, I/O APIC and ACPI, and a PCI bus.
 
 What it is made of, and its life; the wiring is in `board`, one file a concern, and every number is
-in `pc_map`. There is no BIOS: what one would leave behind, `firmware` does after each reset.
+in `pc_map`. With a BIOS in its ROM it starts as a PC does. Given something to `boot` at once, it
+does itself what a BIOS would leave behind (`firmware`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from pytcg.machine import acpi, firmware
 from pytcg.machine import pc_map as at
 from pytcg.machine.board import debug
 from pytcg.machine.board.backplane import Backplane
+from pytcg.machine.board.bios import attach_bios
+from pytcg.machine.board.chipset import Chipset
+from pytcg.machine.board.fw_cfg import make_fw_cfg
 from pytcg.machine.board.interrupts import Interrupts
 from pytcg.machine.board.pci import make_pci_bus
 from pytcg.machine.board.power import PowerControl
 from pytcg.machine.board.serial import make_serial_ports
 from pytcg.machine.board.timers import Timers
-from pytcg.machine.pci_host import GuestMemory
+from pytcg.machine.pci_host import PciSpaces
 from pytcg.machine.runner import PowerRequest, Vcpu
+from pytcg.softmmu.address_map import AddressMap
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class PcConfig:
     ram_size: int
     serials: Sequence[Chardev | None] = ()  # None: this port has no UART
     debugcon: Chardev | None = None
+    debugcon_port: int = at.DEBUG_CONSOLE
+    bios: bytes | None = None  # a multiple of 64 KiB
+    nographic: bool = False  # firmware talks to the first serial port
     debug_exit: tuple[int, int] | None = None  # first port, number of ports
     epoch: int = field(default_factory=lambda: int(time.time()))
 
@@ -46,35 +54,46 @@ class Pc:
         config: PcConfig,
         clock: Clock,
         lock: threading.RLock,
-        memory: GuestMemory,
+        memory: AddressMap,
         make_vcpu: Callable[[CpuBus], Vcpu],
     ) -> None:
         self.config = config
         self.memory = memory
-        self.boot: Callable[[Vcpu], None] = lambda vcpu: None
+        self.boot: Callable[[Vcpu], None] | None = None
         self.backplane = board = Backplane(clock, lock, memory, make_vcpu)
         self.cpu_bus = board.cpu_bus
         self.vcpu = board.vcpu
         self.interrupts = Interrupts(board)
         self.timers = Timers(board, epoch=config.epoch, ram_size=config.ram_size)
         self.power = PowerControl(board)
-        self.pci = make_pci_bus(board, self.interrupts.apic_bus)
+        if config.bios is not None:
+            attach_bios(memory, config.bios)
+        spaces = PciSpaces(board.ports, board.mmio, memory)
+        self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus)
+        self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
+        self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)
         self.serial_links = make_serial_ports(board, config.serials)
         if config.debugcon is not None:
-            debug.attach_debug_console(board, config.debugcon)
+            debug.attach_debug_console(board, config.debugcon, config.debugcon_port)
         if config.debug_exit is not None:
             debug.attach_debug_exit(board, *config.debug_exit)
 
     def start(self) -> None:
         """Power-on or reset: chips, memory contents, processor, in this order."""
         self.backplane.reset()
+        self.vcpu.reset()
+        if self.boot is not None:
+            self._play_firmware()
+            self.boot(self.vcpu)
+
+    def _play_firmware(self) -> None:
+        """Leave the machine as a BIOS does."""
+        self.chipset.set_up()
         firmware.program_interrupts(self.interrupts.pic, self.interrupts.lapic)
         uarts = [link.port for link in self.serial_links]
         data_area = firmware.bios_data_area([uart.base for uart in uarts])
         self.memory.write(firmware.BIOS_DATA_AREA, data_area)
         self.memory.write(at.ACPI_TABLES, acpi.build(at.acpi_hardware(uarts), at.ACPI_TABLES))
-        self.vcpu.reset()
-        self.boot(self.vcpu)
 
     def take_request(self) -> PowerRequest | None:
         """The event the guest asked for since the last call."""

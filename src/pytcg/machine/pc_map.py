@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from pytcg.hw.chipset import piix4_pm
 from pytcg.hw.core import acpi_pm
 from pytcg.machine import acpi
 
@@ -20,7 +21,11 @@ PIC_SLAVE: Final = 0xA0
 APM_CONTROL: Final = 0xB2
 DEBUG_CONSOLE: Final = 0xE9
 ELCR: Final = 0x4D0
-PM_BASE: Final = 0x600
+FW_CFG_SELECTOR: Final = 0x510
+FW_CFG_DATA: Final = 0x511
+FW_CFG_DMA: Final = 0x514
+PM_BASE: Final = 0x600  # where firmware puts it
+GPE0: Final = 0xAFE0
 PCI_ADDRESS: Final = 0xCF8
 RESET_CONTROL: Final = 0xCF9
 PCI_DATA: Final = 0xCFC
@@ -41,7 +46,13 @@ IRQ_SCI: Final = 9
 IRQ_MOUSE: Final = 12
 TIMER_PIN: Final = 2  # of the I/O APIC; the MADT's override says so
 
-SLEEP_SOFT_OFF: Final = 5  # SLP_TYP that \_S5 names
+HOST_BRIDGE: Final = 0  # slots
+PIIX: Final = 1
+ACPI_ENABLE: Final = 0xF1  # commands for APM_CONTROL
+ACPI_DISABLE: Final = 0xF0
+SLEEP_SOFT_OFF: Final = 0  # SLP_TYP that \_S5 names
+SLEEP_TO_RAM: Final = 1
+SLEEP_TO_DISK: Final = 2
 RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
 
 
@@ -52,13 +63,13 @@ def acpi_hardware(serial_ports: Sequence[acpi.SerialPort]) -> acpi.Hardware:
         ioapic=IO_APIC,
         sci=IRQ_SCI,
         smi_command=APM_CONTROL,
-        acpi_enable=acpi_pm.ACPI_ENABLE,
-        acpi_disable=acpi_pm.ACPI_DISABLE,
+        acpi_enable=ACPI_ENABLE,
+        acpi_disable=ACPI_DISABLE,
         pm1_event=PM_BASE + acpi_pm.Block.PM1_STS,
         pm1_control=PM_BASE + acpi_pm.Block.PM1_CNT,
         pm_timer=PM_BASE + acpi_pm.Block.PM_TMR,
-        gpe0=PM_BASE + acpi_pm.Block.GPE0_STS,
-        gpe0_length=acpi_pm.GPE0_LENGTH,
+        gpe0=GPE0,
+        gpe0_length=piix4_pm.GPE_LENGTH,
         reset_port=RESET_CONTROL,
         reset_value=RESET_SYSTEM,
         soft_off=SLEEP_SOFT_OFF,

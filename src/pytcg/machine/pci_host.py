@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from pytcg.hw.core.apic_bus import DeliveryMode, Destination, Trigger
 from pytcg.hw.pci.bar import Bar
 from pytcg.hw.pci.bus import DmaError
 from pytcg.machine.bus import MmioBus, PortBus
+from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError
 
 MESSAGES: Final = 0xFEE00000  # SDM vol. 3, 11.11: a write here is an interrupt
@@ -19,18 +20,10 @@ LEVEL: Final = 1 << 15
 Send = Callable[[Destination, DeliveryMode, int, Trigger], None]
 
 
-class GuestMemory(Protocol):
-    """RAM by physical address; RamError where there is none."""
-
-    def read(self, physical: int, length: int) -> bytes: ...
-
-    def write(self, physical: int, data: bytes) -> None: ...
-
-
 class PciSpaces:
     """BarSpace and DmaMemory of a board."""
 
-    def __init__(self, ports: PortBus, mmio: MmioBus, memory: GuestMemory) -> None:
+    def __init__(self, ports: PortBus, mmio: MmioBus, memory: AddressMap) -> None:
         self._ports = ports
         self._mmio = mmio
         self._memory = memory
@@ -55,7 +48,7 @@ class PciSpaces:
     def dma_write(self, address: int, data: bytes) -> None:
         """Store to RAM; DmaError."""
         try:
-            self._memory.write(address, data)
+            self._memory.store(address, data)
         except RamError as error:
             raise DmaError(str(error)) from error
 

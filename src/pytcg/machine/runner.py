@@ -47,6 +47,10 @@ class Vcpu(Protocol):
         """The INTR pin; thread-safe; wakes a halted processor."""
         ...
 
+    def set_a20(self, level: bool) -> None:
+        """The A20M# pin: False masks bit 20 of physical addresses."""
+        ...
+
     def raise_nmi(self) -> None:
         """An edge on the NMI pin; thread-safe."""
         ...

@@ -161,6 +161,13 @@ class AddressMap:
             return self.regions[index]
         return None
 
+    def find_fixed(self, physical: int) -> Region | None:
+        """The fixed region there, whatever shadows it."""
+        for region in self._fixed:
+            if region.physical <= physical < region.end:
+                return region
+        return None
+
     def _pieces(self, physical: int, length: int) -> list[Region]:
         """The parts of a physical range; RamError outside RAM."""
         pieces = []

@@ -10,6 +10,7 @@ from functools import partial
 
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
+from pytcg.cli import guest
 from pytcg.cli.system.option_values import Options
 from pytcg.cli.system.options import serial_ports
 from pytcg.engines import EngineError, make_vcpu
@@ -22,9 +23,14 @@ from pytcg.machine.bus import Claimed
 from pytcg.machine.linux import LinuxBoot, LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
+from pytcg.machine.roms import DEFAULT_BIOS, RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
 from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError, RamWindow
+
+KNOWN_ERRORS = (
+    LoadError, RomError, ChardevError, Claimed, EngineError, MachineError, GuestError,
+)  # fmt: skip
 
 
 class StartError(Exception):
@@ -36,24 +42,27 @@ def build_and_run(options: Options) -> int:
     with ExitStack() as stack:
         try:
             return _run(options, stack)
-        except (LoadError, ChardevError, Claimed, EngineError, MachineError, GuestError) as error:
+        except KNOWN_ERRORS as error:
             raise StartError(str(error)) from error
 
 
 def _run(options: Options, stack: ExitStack) -> int:
-    assert options.kernel is not None  # the parser has seen to it
     _check_memory(options.memory)
-    guest = LinuxBoot.open(options.kernel, options.initrd, options.append or "", options.memory)
+    kernel, bios = _open_kernel(options), _open_bios(options)
     log = stack.enter_context(_open_log(options))
     loop = MainLoop()
     stack.callback(loop.close)
     serials = [_open(spec, f"serial{n}", stack) for n, spec in enumerate(serial_ports(options))]
     debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
     memory = _make_memory(options.memory)
-    config = PcConfig(options.memory, serials, debugcon or None, options.debug_exit)
+    config = PcConfig(
+        options.memory, serials, debugcon or None, options.debugcon_port, bios,
+        nographic=options.nographic, debug_exit=options.debug_exit,
+    )  # fmt: skip
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
-    board.boot = partial(boot_linux, guest, memory, options.memory)
+    if kernel is not None:
+        board.boot = partial(boot_linux, kernel, memory, options.memory)
     context = Context(loop.asyncio, loop.lock, loop.stop)
     for link in board.serial_links:
         link.chardev.start(context, link.uart)
@@ -64,6 +73,20 @@ def _run(options: Options, stack: ExitStack) -> int:
         stack.close()  # the terminal first
         print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
     return status
+
+
+def _open_kernel(options: Options) -> LinuxBoot | None:
+    if options.kernel is None:
+        return None
+    return LinuxBoot.open(options.kernel, options.initrd, options.append or "", options.memory)
+
+
+def _open_bios(options: Options) -> bytes | None:
+    """The firmware. A kernel starts without, so there it may be missing if nobody named it."""
+    finder = RomFinder(options.rom_folders, guest.cache_folder())
+    if options.kernel is not None and options.bios is None and finder.find(DEFAULT_BIOS) is None:
+        return None
+    return finder.read_bios(options.bios)
 
 
 def _check_memory(size: int) -> None:
@@ -77,7 +100,7 @@ def _check_memory(size: int) -> None:
 
 def _make_memory(size: int) -> AddressMap:
     try:
-        memory = AddressMap(RamWindow(size))
+        memory = AddressMap(RamWindow(size + layout.DEVICE_MEMORY))
     except RamError as error:
         raise StartError(f"cannot set up guest memory: {error}") from error
     for block in layout.ram_blocks(size):

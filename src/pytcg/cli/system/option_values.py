@@ -43,8 +43,11 @@ class Options:
     cpu: str = "max"
     tier: str = "auto"
     name: str = ""
+    bios: str | None = None
+    rom_folders: list[str] = field(default_factory=list)
     serial: list[str] = field(default_factory=list)
     debugcon: str | None = None
+    debugcon_port: int = 0xE9
     debug_exit: tuple[int, int] | None = None  # port and number of ports
     nographic: bool = False
     defaults: bool = True
@@ -189,6 +192,30 @@ def set_device(options: Options, text: str) -> None:
     if not 1 <= count <= 4 or not 0 <= port <= 0x10000 - count:
         raise OptionError(f"-device {text}: no such ports")
     options.debug_exit = (port, count)
+
+
+def set_bios(options: Options, text: str) -> None:
+    options.bios = text
+
+
+def set_rom_folder(options: Options, text: str) -> None:
+    options.rom_folders.append(text)
+
+
+GLOBALS: Final = {"isa-debugcon.iobase": "debugcon_port"}
+
+
+def set_global(options: Options, text: str) -> None:
+    values = properties(text, "")
+    if set(values) == {"driver", "property", "value"}:
+        values = {f"{values['driver']}.{values['property']}": values["value"]}
+    for name, value in values.items():
+        if name not in GLOBALS:
+            raise OptionError(f"-global {text}: there is no property '{name}' to set")
+        port = _number(f"-global {name}", value)
+        if not 0 <= port < 0x10000:
+            raise OptionError(f"-global {text}: no such port")
+        setattr(options, GLOBALS[name], port)
 
 
 def set_log(options: Options, text: str) -> None:

@@ -16,9 +16,11 @@ from pytcg.cli.system.option_values import (
     must_be_none,
     set_accel,
     set_append,
+    set_bios,
     set_cpu,
     set_debugcon,
     set_device,
+    set_global,
     set_initrd,
     set_kernel,
     set_log,
@@ -29,6 +31,7 @@ from pytcg.cli.system.option_values import (
     set_no_reboot,
     set_nodefaults,
     set_nographic,
+    set_rom_folder,
     set_serial,
     set_smp,
 )
@@ -67,11 +70,14 @@ OPTIONS: Final = (
     ),
     Option("name", "STRING", set_name, "name of the guest"),
     Option("device", "DRIVER[,property=value...]", set_device, "add a device (-device help)"),
+    Option("bios", "FILE", set_bios, "the firmware, bios-256k.bin if not given"),
+    Option("L", "FOLDER", set_rom_folder, "look for firmware there first"),
     Option("kernel", "BZIMAGE", set_kernel, "boot this Linux kernel"),
     Option("append", "CMDLINE", set_append, "its command line"),
     Option("initrd", "FILE", set_initrd, "its initial ramdisk"),
     Option("serial", "CHARDEV", set_serial, "connect the next serial port (up to four)"),
-    Option("debugcon", "CHARDEV", set_debugcon, "connect the debug console at port 0xe9"),
+    Option("debugcon", "CHARDEV", set_debugcon, "connect the debug console (port 0xe9)"),
+    Option("global", "DRIVER.PROPERTY=VALUE", set_global, "set a property: isa-debugcon.iobase"),
     Option("nographic", "", set_nographic, "first serial port on the terminal, Ctrl-A h helps"),
     Option("display", "none", must_be_none("display", "display"), "there is none"),
     Option("vga", "none", must_be_none("vga", "display"), "there is none"),
@@ -131,7 +137,6 @@ def _check(options: Options) -> None:
         for name in ("initrd", "append"):
             if getattr(options, name) is not None:
                 raise OptionError(f"-{name} only allowed with -kernel option")
-        raise OptionError("nothing to boot: there is no firmware yet, use -kernel")
 
 
 def serial_ports(options: Options) -> list[str]:

@@ -1,8 +1,9 @@
 """ACPI fixed hardware: PM1a event and control blocks, PM timer, GPE0 and the SMI command port.
 
 Register layout: the ACPI specification, 4.8.3 ("ACPI Register Model"), at the offsets that Intel's
-ICH9 gives the blocks inside PMBASE (datasheet 13.8.3). There is no SMM: with SCI_EN clear, events
-are recorded and raise nothing.
+PIIX4 and ICH9 give the blocks inside PMBASE (ICH9 datasheet 13.8.3). GPE0 is part of that window on
+an ICH9 and has ports of its own on a PIIX4 board. There is no SMM: with SCI_EN clear, events are
+recorded and raise nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 
 PM_TIMER_HZ = 3_579_545
-ACPI_ENABLE = 0x02
-ACPI_DISABLE = 0x03
 
 
 class Block(IntEnum):
@@ -31,9 +30,8 @@ class Block(IntEnum):
     GPE0_EN = 0x28
 
 
-GPE0_LENGTH = 16
+ICH9_GPE0_LENGTH = 16
 """GPE0_BLK_LEN: eight bytes of status, eight of enables."""
-WINDOW = 0x80
 
 
 @register_bits
@@ -77,8 +75,15 @@ class AcpiPm:
         on_sleep: Callable[[int], None],
         *,
         timer_bits: int = 24,
+        gpe_length: int = ICH9_GPE0_LENGTH,
+        gpe_in_window: bool = True,
     ) -> None:
-        """on_sleep(SLP_TYP) is called when SLP_EN is written; timer_bits is 24 or 32."""
+        """on_sleep(SLP_TYP) is called when SLP_EN is written; timer_bits is 24 or 32.
+
+        gpe_length: bytes of status and enables together.
+        """
+        self._gpe_half = gpe_length // 2
+        self._gpe_in_window = gpe_in_window
         self._clock = clock
         self._on_sleep = on_sleep
         self._timer = Deadline(clock, self._sync)
@@ -133,6 +138,21 @@ class AcpiPm:
         if sleep is not None:
             self._on_sleep(sleep)
 
+    def read_gpe(self, reg: int, size: int = 1) -> int:
+        """GPE0: status bytes, then enables."""
+        block = self.gpe_status | self.gpe_enable << 8 * self._gpe_half
+        return block >> 8 * reg & (1 << 8 * size) - 1
+
+    def write_gpe(self, reg: int, value: int, size: int = 1) -> None:
+        """Ones clear status bits; enables are stored."""
+        for offset in range(reg, reg + size):
+            byte = value >> 8 * (offset - reg) & 0xFF
+            if offset < self._gpe_half:
+                self.gpe_status &= ~(byte << 8 * offset)
+            elif offset < 2 * self._gpe_half:
+                self.gpe_enable = _put(self.gpe_enable, offset - self._gpe_half, byte)
+        self._sync()
+
     def state(self) -> State:
         return save(self, 1, self._FIELDS)
 
@@ -153,11 +173,13 @@ class AcpiPm:
 
     def _image(self) -> int:
         """The whole window as one little-endian number."""
-        return (
+        fixed = (
             self.status << 8 * Block.PM1_STS | self.enable << 8 * Block.PM1_EN
             | self.control << 8 * Block.PM1_CNT | self.timer_value() << 8 * Block.PM_TMR
-            | self.gpe_status << 8 * Block.GPE0_STS | self.gpe_enable << 8 * Block.GPE0_EN
         )  # fmt: skip
+        if not self._gpe_in_window:
+            return fixed
+        return fixed | self.read_gpe(0, 2 * self._gpe_half) << 8 * Block.GPE0_STS
 
     def _write_byte(self, reg: int, value: int) -> bool:
         """Store one byte; True when it had SLP_EN set."""
@@ -169,10 +191,8 @@ class AcpiPm:
             self.control = _put(self.control, reg - Block.PM1_CNT, value) & CONTROL_KEPT
             # SLP_EN is write-only; the byte that holds it holds all of SLP_TYP.
             return reg == Block.PM1_CNT + 1 and bool(value << 8 & Pm1Cnt.SLP_EN)
-        elif Block.GPE0_STS <= reg < Block.GPE0_EN:
-            self.gpe_status &= ~(value << 8 * (reg - Block.GPE0_STS))
-        elif Block.GPE0_EN <= reg < Block.GPE0_STS + GPE0_LENGTH:
-            self.gpe_enable = _put(self.gpe_enable, reg - Block.GPE0_EN, value)
+        elif self._gpe_in_window and reg >= Block.GPE0_STS:
+            self.write_gpe(reg - Block.GPE0_STS, value)
         return False
 
     def _collect(self) -> None:
@@ -200,8 +220,10 @@ def _put(word: int, index: int, byte: int) -> int:
 class ApmControl:
     """Ports B2h (command) and B3h (status): commands that firmware's SMI handler would answer."""
 
-    def __init__(self, pm: AcpiPm) -> None:
+    def __init__(self, pm: AcpiPm, *, enable: int, disable: int) -> None:
+        """The commands that switch ACPI mode on and off, as the FADT names them."""
         self._pm = pm
+        self._enable, self._disable = enable, disable
         self.command = self.status = 0
 
     def reset(self) -> None:
@@ -215,8 +237,8 @@ class ApmControl:
             self.status = value & 0xFF
             return
         self.command = value & 0xFF
-        if self.command in (ACPI_ENABLE, ACPI_DISABLE):
-            self._pm.set_acpi_mode(enabled=self.command == ACPI_ENABLE)
+        if self.command in (self._enable, self._disable):
+            self._pm.set_acpi_mode(enabled=self.command == self._enable)
 
     def state(self) -> State:
         return save(self, 1, ("command", "status"))

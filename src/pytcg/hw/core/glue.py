@@ -71,7 +71,10 @@ class PortA(IntFlag):
 
 
 class SystemControlPortA:
-    """Port 92h: the fast A20 gate and CPU reset of the PS/2."""
+    """Port 92h: the fast A20 gate and CPU reset of the PS/2.
+
+    The last word about A20 counts, be it this port's or the keyboard controller's.
+    """
 
     def __init__(self, on_reset: Callable[[], None], *, a20: bool = True) -> None:
         self.a20 = Line(level=a20)
@@ -89,7 +92,7 @@ class SystemControlPortA:
     def write(self, reg: int, value: int) -> None:
         rising = value & ~self.latch
         self.latch = value & (PortA.FAST_RESET | PortA.A20)
-        self._sync()
+        self.a20.drive(bool(self.latch & PortA.A20))
         if rising & PortA.FAST_RESET:
             self._on_reset()
 

@@ -212,6 +212,7 @@ class I8042:
 
     def _write_output_port(self, value: int) -> None:
         self.output_port = OutputPort(value & ~(OutputPort.OBF | OutputPort.AUX_OBF) & 0xFF)
+        self.a20.drive(bool(value & OutputPort.A20))
         if not value & OutputPort.NOT_RESET:
             self._on_reset()
 

@@ -13,9 +13,9 @@ from pytcg.hw.line import Line
 from pytcg.hw.state import Chip
 from pytcg.machine.bus import MmioBus, PortBus, PortHandlers
 from pytcg.machine.cpu_bus import PcCpuBus
-from pytcg.machine.pci_host import GuestMemory
 from pytcg.machine.runner import Event, PowerRequest, Vcpu
 from pytcg.machine.wires import OrGate
+from pytcg.softmmu.address_map import AddressMap
 
 C = TypeVar("C", bound=Chip)
 ISA_IRQS = 16
@@ -24,7 +24,7 @@ ISA_IRQS = 16
 class Backplane:
     """The processor in its socket, the buses, and the lines that parts share."""
 
-    def __init__(self, clock: Clock, lock: threading.RLock, memory: GuestMemory,
+    def __init__(self, clock: Clock, lock: threading.RLock, memory: AddressMap,
                  make_vcpu: Callable[[CpuBus], Vcpu]) -> None:
         self.clock = clock
         self.memory = memory

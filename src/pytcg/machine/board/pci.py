@@ -12,9 +12,8 @@ from pytcg.machine.bus import PortHandlers
 from pytcg.machine.pci_host import PciSpaces, deliver_message
 
 
-def make_pci_bus(board: Backplane, apic_bus: ApicBus) -> PciBus:
+def make_pci_bus(board: Backplane, spaces: PciSpaces, apic_bus: ApicBus) -> PciBus:
     """Bus 0, with its windows in the board's address spaces."""
-    spaces = PciSpaces(board.ports, board.mmio, board.memory)
     bus = PciBus(spaces, spaces, partial(deliver_message, apic_bus.deliver))
     access = board.add(ConfigMechanism1(bus))
     address = PortHandlers(access.read_address, access.write_address)
