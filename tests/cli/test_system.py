@@ -69,7 +69,7 @@ def bzimage(path: Path) -> Path:
     [
         ("-foo", "-foo: invalid option"),
         ("-bios /none/x", "could not find the firmware '/none/x'"),
-        ("-bios OVMF.no", "could not find the firmware 'OVMF.no': it is part of the package 'ovmf'"),
+        ("-bios OVMF.x", "could not find the firmware 'OVMF.x': it is part of the package 'ovmf'"),
         ("-kernel /none", "could not open kernel file '/none': No such file or directory"),
         ("-kernel /", "could not open kernel file '/': Is a directory"),
         ("-kernel /etc/passwd", "kernel file '/etc/passwd' is not a Linux bzImage"),

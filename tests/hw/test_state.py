@@ -126,7 +126,8 @@ CASES = {
     "LocalApic": Case(make_apic, use_apic, ["intr"]),
     "IoApic": Case(lambda clock: IoApic(nothing), use_ioapic),
     "AcpiPm": Case(lambda clock: AcpiPm(clock, nothing), use_pm, ["sci"]),
-    "ApmControl": Case(lambda clock: ApmControl(AcpiPm(clock, nothing), enable=2, disable=3), writes((0, 9), (1, 8))),
+    "ApmControl": Case(lambda clock: ApmControl(AcpiPm(clock, nothing), enable=2, disable=3),
+                       writes((0, 9), (1, 8))),
     "I8042": Case(lambda clock: I8042(nothing), use_kbc, ["irq1", "a20"]),
     "Ps2Keyboard": Case(lambda clock: Ps2Keyboard(), use_keyboard),
     "SystemControlPortB": Case(
