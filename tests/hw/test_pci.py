@@ -266,3 +266,31 @@ def test_a_slot_holds_one_device(board: Board, card: Card) -> None:
     assert other.devfn == 0
     board.bus.unplug(other)
     assert 0 not in board.bus.devices
+
+
+class WithRom(PciDevice):
+    """A card with an expansion ROM and nothing else."""
+
+    identity = Identity(0x1234, 0x1111, class_code=0x030000)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_rom(b"\x55\xaa" + bytes(range(256)) * 16)
+
+
+def test_an_expansion_rom_answers_while_memory_and_its_own_bit_are_on(board: Board) -> None:
+    card = WithRom()
+    board.bus.plug(card, 7)
+    card.write_config(0x30, 4, 0xFFFFFFFF)
+    assert card.read_config(0x30, 4) == 0xFFFFE001
+    card.write_config(0x30, 4, 0xFEB00001)
+    assert not board.windows
+    command(card, Command.MEMORY)
+    rom = board.windows[-1]
+    assert (rom.base, rom.size) == (0xFEB00000, 0x2000)
+    assert rom.read(0, 2) == 0xAA55
+    assert rom.read(0x1800, 4) == 0xFFFFFFFF
+    rom.write(0, 2, 0)
+    assert rom.read(0, 2) == 0xAA55
+    card.write_config(0x30, 4, 0xFEB00000)
+    assert not board.windows

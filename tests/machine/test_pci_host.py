@@ -8,7 +8,7 @@ import pytest
 
 from machine.fakes import FakeVcpu, board_memory
 from pytcg.hw.clock import FakeClock
-from pytcg.hw.pci.bar import BarType
+from pytcg.hw.pci.bar import Backing, BarType
 from pytcg.hw.pci.device import DmaError, Identity, PciDevice
 from pytcg.machine.pc import Pc, PcConfig
 
@@ -100,3 +100,43 @@ def test_dma_reaches_ram_and_nothing_else(bench: Bench) -> None:
     assert bench.card.dma_read(0x100000, 4) == b"data"
     with pytest.raises(DmaError):
         bench.card.dma_read(0x400000, 4)
+
+
+class FrameBuffer(PciDevice):
+    """16 KiB of memory that the guest maps where it likes."""
+
+    identity = Identity(0x1234, 0x1111, class_code=0x030000)
+
+    def __init__(self, backing: Backing) -> None:
+        super().__init__()
+        self.add_memory_bar(0, BarType.MEMORY | BarType.PREFETCH, backing)
+
+
+def test_a_window_onto_memory_is_memory_where_nothing_else_is(bench: Bench) -> None:
+    memory = bench.board.memory
+    offset = memory.allocate(0x4000)
+    view = memory.view(offset, 0x4000)
+    bench.board.pci.plug(FrameBuffer(Backing(view, offset)), 5)
+
+    def place(base: int) -> None:
+        bench.bus.write_port(0xCF8, 4, 0x80002810)
+        bench.bus.write_port(0xCFC, 4, base)
+
+    bench.bus.write_port(0xCF8, 4, 0x80002804)
+    bench.bus.write_port(0xCFC, 2, 2)
+    place(0xE0000000)
+    memory.store(0xE0000000, b"pixel")
+    assert bytes(view[:5]) == b"pixel"
+    place(0xE0004000)
+    assert memory.find(0xE0000000) is None
+    assert memory.read(0xE0004000, 5) == b"pixel"
+    place(0xFEBFC000)
+    assert memory.read(0xFEBFC000, 5) == b"pixel"
+    place(0xFEC00000)
+    assert memory.find(0xFEC00000) is None, "the I/O APIC's page"
+    assert memory.find(0xFEC01000) is not None
+    place(0x00100000)
+    memory.write(0x100000, b"RAM")
+    assert bytes(view[:3]) == b"pix"
+    place(0xFFFFFFFF)
+    assert memory.find(0xFFFFC000) is None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from pytcg.exec.layout import STORES_DROPPED
 from pytcg.hw.core.apic_bus import DeliveryMode, Destination, Trigger
 from pytcg.hw.pci.bar import Bar
 from pytcg.hw.pci.bus import DmaError
 from pytcg.machine.bus import MmioBus, PortBus
-from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.address_map import AddressMap, Region
 from pytcg.softmmu.ram import RamError
 
 MESSAGES: Final = 0xFEE00000  # SDM vol. 3, 11.11: a write here is an interrupt
@@ -31,11 +32,20 @@ class PciSpaces:
     def map_bar(self, bar: Bar) -> None:
         """Let a window answer where its register says."""
         assert bar.base is not None
+        if bar.backing is not None:
+            offset, stores = bar.backing.offset, STORES_DROPPED
+            if bar.backing.writable:
+                stores = offset
+            self._memory.fill(bar, [Region(bar.base, bar.size, offset, stores)])
+            return
         bus = self._ports if bar.is_io else self._mmio
         bus.map_window(bar, bar.base, bar.size, bar.read, bar.write)
 
     def unmap_bar(self, bar: Bar) -> None:
         """Take a window away."""
+        if bar.backing is not None:
+            self._memory.fill(bar, [])
+            return
         (self._ports if bar.is_io else self._mmio).unmap_window(bar)
 
     def dma_read(self, address: int, length: int) -> bytes:

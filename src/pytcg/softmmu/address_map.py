@@ -96,6 +96,10 @@ class AddressMap:
             raise RamError(f"the RAM window has no room for {length:#x} bytes more")
         return offset
 
+    def view(self, offset: int, length: int) -> memoryview:
+        """Bytes of the window, such as those that were allocated."""
+        return self.window.view[offset : offset + length]
+
     def _add(self, new: Region) -> None:
         self._check(new)
         for old in self._fixed:

@@ -78,4 +78,4 @@ class Piix4Pm(PciDevice):
     def _place(self, window: Bar, base: Reg, enable: Reg, host: Host) -> None:
         register = self.config.get(base, 4) & 0xFFFF
         wanted = window.place(register) if self.config.bytes[enable] & ENABLE else None
-        self._move(window, wanted, host)
+        window.move(wanted, host)

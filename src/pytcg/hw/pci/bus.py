@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from pytcg.hw.line import Line
-from pytcg.hw.pci.bar import Bar
+from pytcg.hw.pci.bar import BarSpace
 from pytcg.hw.pci.config import SIZE, Reg
 from pytcg.hw.pci.device import DmaError, PciDevice
 from pytcg.hw.pci.msi import Deliver
@@ -17,14 +17,6 @@ ADDRESS_WRITABLE: Final = 0x80FFFFFC
 ENABLE: Final = 0x80000000
 SLOTS: Final = 32
 PIRQS: Final = 4
-
-
-class BarSpace(Protocol):
-    """The address spaces in which windows appear."""
-
-    def map_bar(self, bar: Bar) -> None: ...
-
-    def unmap_bar(self, bar: Bar) -> None: ...
 
 
 class DmaMemory(Protocol):

@@ -16,7 +16,8 @@ A device is a subclass with an `Identity`; its constructor says what else it has
 
 * `add_bar(index, size, type, read, write)`: a window; `read(offset, size)` and
   `write(offset, size, value)` are called with 1, 2, 4 or 8 bytes while the window is enabled,
-  wherever software moved it.
+  wherever software moved it. `add_memory_bar(index, type, backing)`: one that shows memory.
+* `add_rom(image)`: an expansion ROM.
 * `add_msi()`, `add_msix(bar, vectors, …)`: messages. `notify(vector)` sends one and says whether
   messages are on; `set_intx(level)` drives the pin, which is quiet while they are on.
 * `dma_read(address, length)`, `dma_write(address, data)`: guest memory as a bus master. `DmaError`
@@ -29,12 +30,15 @@ A device is a subclass with an `Identity`; its constructor says what else it has
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
-from pytcg.hw.pci.bar import Bar, BarType, Read, Write
+from pytcg.hw.pci.bar import Backing, Bar, BarType, Read, Write, memory_bar, rom_bar
 from pytcg.hw.pci.config import Command, ConfigSpace, Reg, Status
 from pytcg.hw.pci.msi import Msi, MsiX
 from pytcg.hw.state import State, StateError, load, save
+
+MIN_ROM: Final = 2048
+ROM_ENABLE: Final = 1
 
 
 class DmaError(Exception):
@@ -91,6 +95,7 @@ class PciDevice:
     def __init__(self) -> None:
         self.config = ConfigSpace()
         self.bars: list[Bar] = []
+        self.rom: Bar | None = None
         self.msi: Msi | None = None
         self.msix: MsiX | None = None
         self.host: Host | None = None
@@ -119,12 +124,25 @@ class PciDevice:
 
     def add_bar(self, index: int, size: int, type: int, read: Read, write: Write) -> Bar:
         """A window behind base address register ``index``."""
-        bar = Bar(index, size, type, read, write)
-        flags = type & 0x0F
-        writable = -size & ((1 << bar.width * 8) - 1)
-        self.config.define(Reg.BASE_ADDRESS + 4 * index, bar.width, flags, writable=writable)
+        return self._add(Bar(index, size, type, read, write))
+
+    def add_memory_bar(self, index: int, type: int, backing: Backing) -> Bar:
+        """A window onto memory, whose size is a power of two of whole pages."""
+        return self._add(memory_bar(index, type, backing))
+
+    def _add(self, bar: Bar) -> Bar:
+        flags = bar.type & 0x0F
+        writable = -bar.size & ((1 << bar.width * 8) - 1)
+        self.config.define(Reg.BASE_ADDRESS + 4 * bar.index, bar.width, flags, writable=writable)
         self.bars.append(bar)
         return bar
+
+    def add_rom(self, image: bytes) -> Bar:
+        """An expansion ROM (PCI 3.0, 6.2.5.2), as large as its image needs."""
+        size = max(MIN_ROM, 1 << (len(image) - 1).bit_length())
+        self.rom = rom_bar(image, size)
+        self.config.define(Reg.EXPANSION_ROM, 4, writable=-size & 0xFFFFFFFF | ROM_ENABLE)
+        return self.rom
 
     def add_msi(self) -> Msi:
         """One message."""
@@ -197,7 +215,9 @@ class PciDevice:
         if self.host is None:
             return
         for bar in self.bars:
-            self._move(bar, self._wanted(bar), self.host)
+            bar.move(self._wanted(bar), self.host)
+        if self.rom is not None:
+            self.rom.move(self._wanted_rom(self.rom), self.host)
         quiet = self.messages or self._commanded(Command.INTX_DISABLE)
         self.host.set_pin(self, self.intx and not quiet)
 
@@ -206,15 +226,10 @@ class PciDevice:
             return None
         return bar.place(self.config.get(Reg.BASE_ADDRESS + 4 * bar.index, bar.width))
 
-    @staticmethod
-    def _move(bar: Bar, base: int | None, host: Host) -> None:
-        if base == bar.base:
-            return
-        if bar.base is not None:
-            host.unmap_bar(bar)
-        bar.base = base
-        if base is not None:
-            host.map_bar(bar)
+    def _wanted_rom(self, rom: Bar) -> int | None:
+        register = self.config.get(Reg.EXPANSION_ROM, 4)
+        shown = register & ROM_ENABLE and self._commanded(Command.MEMORY)
+        return rom.place(register) if shown else None
 
     # --- bus mastering -------------------------------------------------------------------------
 

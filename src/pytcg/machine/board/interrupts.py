@@ -45,6 +45,8 @@ class Interrupts:
         ports.attach(self.pic.master, at.ELCR, count=1, first=2)
         ports.attach(self.pic.slave, at.ELCR + 1, count=1, first=2)
         mmio.attach(MmioRegion(at.IO_APIC, at.APIC_PAGE, self._read_ioapic, self._write_ioapic))
+        for page in (at.IO_APIC, at.LOCAL_APIC):
+            board.memory.reserve(page, at.APIC_PAGE)
         mmio.attach(MmioRegion(at.LOCAL_APIC, at.APIC_PAGE, self._read_lapic, self._write_lapic))
 
     def _drive_irq(self, irq: int, level: bool) -> None:
