@@ -336,6 +336,15 @@ class _Emitter:
     def _op_ftosi_round(self, op: Op) -> None:
         self._to_int(op, "")
 
+    def _op_fround(self, op: Op) -> None:
+        kind = "ss" if op.args[0].type is Type.F32 else "sd"
+        self.out(op, self._rounded(kind, _ty(op.args[0].type), self.val(op.args[0]), op))
+
+    def _rounded(self, kind: str, type_: str, value: str, op: Op) -> str:
+        """ROUNDSS and its like, as assembly for the reason that `_to_int` gives."""
+        text = f"round{kind} $${op.attrs['mode']}, $1, $0"
+        return f'call {type_} asm sideeffect "{text}", "=x,x"({type_} {value})'
+
     # Vectors -----------------------------------------------------------------------------------
 
     def _lanes(self, value: Value, vector: str) -> str:
@@ -362,6 +371,18 @@ class _Emitter:
         elif op.name == "vinsert":
             element, index = (self.typed(a) for a in op.args[1:])
             result = self.temp(f"insertelement {vector} {args[0]}, {element}, {index}")
+        elif op.name == "vshuffle":
+            order = op.attrs["order"]
+            assert isinstance(order, tuple)
+            mask = ", ".join(f"i32 {i}" for i in order)
+            pair = f"{vector} {args[0]}, {vector} {args[1]}"
+            result = self.temp(f"shufflevector {pair}, <{count} x i32> <{mask}>")
+        elif op.name == "vpshufb":
+            both = (f"{vector} {a}" for a in args)
+            result = self.temp(self.intrinsic("llvm.x86.ssse3.pshuf.b.128", vector, *both))
+        elif op.name == "vfround":
+            kind = "ps" if lane == 32 else "pd"
+            result = self.temp(self._rounded(kind, vector, args[0], op))
         elif op.name.startswith(("vpack", "vunpack")):
             result, vector = self._shuffle(op, vector, args, lane, count)
         else:
@@ -388,12 +409,17 @@ class _Emitter:
 
     def _lane_widened(self, name: str, vector: str, args: list[str], lane: int,
                       count: int) -> str:  # fmt: skip
-        """vmulhu, vmulhs, vavg: computed in lanes of twice the width."""
-        extend = "sext" if name == "vmulhs" else "zext"
+        """vmulhu, vmulhs, vmulhrs, vavg: computed in lanes of twice the width."""
+        extend = "sext" if name in ("vmulhs", "vmulhrs") else "zext"
         wide = f"<{count} x i{lane * 2}>"
         a, b = (self.temp(f"{extend} {vector} {x} to {wide}") for x in args)
         if name == "vavg":
             total = self.temp(f"add {wide} {a}, {b}")
+            total = self.temp(f"add {wide} {total}, {_splat(count, lane * 2, 1)}")
+            shift = 1
+        elif name == "vmulhrs":
+            total = self.temp(f"mul {wide} {a}, {b}")
+            total = self.temp(f"lshr {wide} {total}, {_splat(count, lane * 2, lane - 2)}")
             total = self.temp(f"add {wide} {total}, {_splat(count, lane * 2, 1)}")
             shift = 1
         else:

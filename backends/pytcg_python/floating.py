@@ -293,6 +293,25 @@ class FloatUnit:
         mantissa, exponent = self._parts(a, f)
         return self._round(sign != 0, abs(mantissa), exponent, g)
 
+    def round(self, a: int, w: int, mode: int) -> int:
+        """To a whole number; mode: bits 0-1 the rounding, 2 take MXCSR's, 3 no precision flag."""
+        f = FORMATS[w]
+        a = self._daz(a, f)
+        nan = self._nan(f, a)
+        if nan is not None:
+            return nan
+        exponent = self._parts(a, f)[1]
+        if a & f.infinity == f.infinity or exponent >= 0:
+            return a
+        mantissa, sign = abs(self._parts(a, f)[0]), bool(a & f.sign)
+        before = self.mxcsr
+        if not mode & 4:
+            self.mxcsr = self.mxcsr & ~Mxcsr.RC | (mode & 3) << 13
+        whole, inexact = self._shifted(sign, mantissa, -exponent)
+        result = self._round(sign, whole, 0, f)
+        self.mxcsr = before | (Mxcsr.PE if inexact and not mode & 8 else 0)
+        return result
+
     def from_int(self, value: int, bits: int, w: int) -> int:
         """A signed integer of ``bits`` bits."""
         half = 1 << (bits - 1)
@@ -327,6 +346,9 @@ class FloatUnit:
     def lanes(self, meaning: Callable[[int, int, int], int], a: int, b: int, lane: int) -> int:
         pairs = zip(split(lane, a), split(lane, b), strict=True)
         return join(lane, [meaning(x, y, lane) for x, y in pairs])
+
+    def round_lanes(self, a: int, lane: int, mode: int) -> int:
+        return join(lane, [self.round(x, lane, mode) for x in split(lane, a)])
 
     def sqrt_lanes(self, a: int, lane: int) -> int:
         return join(lane, [self.sqrt(x, lane) for x in split(lane, a)])

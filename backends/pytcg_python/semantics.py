@@ -29,6 +29,8 @@ FLOATING: dict[str, str] = {
     "vfmul": "fp.lanes(fp.mul, a, b, L)",
     "vfdiv": "fp.lanes(fp.div, a, b, L)",
     "vfsqrt": "fp.sqrt_lanes(a, L)",
+    "fround": "fp.round(a, W, K)",
+    "vfround": "fp.round_lanes(a, L, K)",
     "getmxcsr": "fp.mxcsr",
 }
 

@@ -58,6 +58,15 @@ def variants(name: str) -> list[tuple[list[Type], dict[str, object]]]:
         return [([Type.I128, *([INT_OF_BITS[n]] if name == "vinsert" else []), Type.I64],
                  {"lane": n, **({"type": INT_OF_BITS[n]} if name == "vlane" else {})})
                 for n in (8, 16, 32, 64)]  # fmt: skip
+    if name == "vshuffle":
+        orders = {8: (31, 0, *range(14)), 16: (1, 3, 5, 7, 9, 11, 13, 15), 32: (4, 0, 5, 1),
+                  64: (1, 2)}  # fmt: skip
+        return [([Type.I128, Type.I128], {"lane": n, "order": o}) for n, o in orders.items()]
+    if "mode" in row.attrs:
+        shapes = ([(t, {}) for t in FLOATS] if name == "fround" else
+                  [(Type.I128, {"lane": n}) for n in (32, 64)])  # fmt: skip
+        return [([t], {**attrs, "mode": mode}) for t, attrs in shapes
+                for mode in (*range(5), *range(8, 13))]  # fmt: skip
     if "lane" in row.attrs:
         types = [Type.I128 if a == "V" else Type(a) for a in row.args]
         return [(types, {"lane": lane}) for lane in lanes(name)]
@@ -69,6 +78,8 @@ def lanes(name: str) -> tuple[int, ...]:
         return (32, 64)
     if name.startswith("vpack"):
         return (16, 32)
+    if name in ("vmulhrs", "vpshufb"):
+        return (16,) if name == "vmulhrs" else (8,)
     if name in ("vmulhu", "vmulhs", "vavg"):
         return (8, 16, 32)
     return (8, 16, 32, 64)

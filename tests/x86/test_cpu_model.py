@@ -79,4 +79,4 @@ def test_tsc_frequency_is_told_exactly_enough(hz: int) -> None:
 
 
 def test_base_has_no_features() -> None:
-    assert CpuModel.parse("base").feature_words() == [0, 0, 0, 0]
+    assert CpuModel.parse("base").feature_words() == [0] * len(Word)

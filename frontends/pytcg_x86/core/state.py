@@ -67,7 +67,7 @@ ENV = Struct("Env", [
     ("cc_kind", "u32"), ("cc_a", "u64"), ("cc_b", "u64"),
     ("monitor_address", "u64"),
     ("host", "ptr", 12),               # callbacks into Python, by `Host`
-    ("cpuid_features", "u64", 4),      # feature bits decode and control registers depend on
+    ("cpuid_features", "u64", 6),      # feature bits decode and control registers depend on
 ], base=EXEC_ENV, align=64)  # fmt: skip
 ENV.alias("rip", "pc")
 

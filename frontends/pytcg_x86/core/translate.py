@@ -354,6 +354,14 @@ class Translator:
                 self.call(exceptions.raise_error, self.env, self.const(vector, 32),
                           self.const(error, 32))  # fmt: skip
 
+    def require(self, feature: str) -> None:
+        """#UD unless CPUID tells of ``feature``; for what the decoder's rows can't say."""
+        from pytcg_x86.core.state import Vector
+        from pytcg_x86.system.cpumodel import FEATURES
+
+        word, bit = FEATURES[feature]
+        self.raise_if((self.ld_env("cpuid_features", word) & (1 << bit)).eq(0), Vector.UD)
+
     def check_masked(self) -> None:
         """After a float operation, before its result is written: unmasked exceptions fault."""
         from pytcg_x86.vector import mxcsr

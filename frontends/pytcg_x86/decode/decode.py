@@ -53,6 +53,7 @@ from pytcg_x86.decode.opcodes import (
 
 _TABLES = opcodes()
 ROOTS, NODES, OPERANDS, ATTRS = (_TABLES.roots, _TABLES.node_table, _TABLES.operands, _TABLES.attrs)
+FEATURES, WITHOUT = _TABLES.features, _TABLES.without
 
 _XMM = ENV.offset("xmm")
 _MMX = ENV.offset("fp_mantissa")
@@ -83,6 +84,25 @@ def find_row(env: Env, opcode_map: u32, opcode: u32, modrm: u32, mandatory: u32)
             child = u32((env.mode & Mode.CODE64) != 0)
         node = NODES[(node & 0xFF_FFFF) + child]
     return node & 0xFF_FFFF
+
+
+@native(inline=True)
+def has_feature(env: Env, number: u32) -> bool:
+    """Whether CPUID tells of a feature, by its number in `FEATURES`."""
+    index: u64 = u64(number) - 1
+    return (env.cpuid_features[index >> 6] >> (index & 63) & 1) != 0
+
+
+@native
+def present_row(env: Env, row: u32) -> u32:
+    """``row`` if the processor has it, else the one that its encoding means without it."""
+    first: u32 = FEATURES[row * 2]
+    if first == 0 or has_feature(env, first):
+        return row
+    second: u32 = FEATURES[row * 2 + 1]
+    if second != 0 and has_feature(env, second):
+        return row
+    return WITHOUT[row]
 
 
 @native
@@ -283,7 +303,7 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
         rec.shift = RELATIVE
     if lock and ((attrs & LOCK) == 0 or not memory):
         row = INVALID
-    row = blocked_row(env, row)
+    row = blocked_row(env, present_row(env, row))
     if (attrs & HAS_J) != 0:
         target: u64 = pc + at + rec.imm
         if osize == SIZE16:

@@ -21,7 +21,8 @@ FAMILIES = (
     "integer.misc", "system.farcontrol", "system.iret", "system.segload", "system.selectors",
     "system.controlregs", "system.privileged", "system.syscall", "system.msr", "system.cpuid",
     "system.io", "system.fxsave", "vector.sse_move", "vector.sse_int", "vector.sse_float",
-    "vector.sse_convert", "vector.mmx", "x87.instructions",
+    "vector.sse_convert", "vector.mmx",
+    "vector.ssse3", "vector.sse_horizontal", "x87.instructions",
 )  # fmt: skip
 
 
@@ -115,6 +116,17 @@ def _row_attrs(row: Row) -> int:
     return bits
 
 
+def _feature_numbers(row: Row) -> tuple[int, int]:
+    from pytcg_x86.system.cpumodel import FEATURES
+
+    unknown = set(row.features) - FEATURES.keys()
+    if unknown or len(row.features) > 2:
+        raise TableError(f"{row}: features {row.features}")
+    numbers = [1 + (FEATURES[name][0] << 6 | FEATURES[name][1]) for name in row.features]
+    first, second = [*numbers, 0, 0][:2]
+    return first, second
+
+
 def _row_order(row: Row) -> tuple[object, ...]:
     fixed = (-1 if number is None else number for number in (row.reg, row.rm))
     return (row.opcode, row.plus, row.prefix or "", row.mod or "", *fixed, row.mnemonic,
@@ -138,6 +150,21 @@ class Opcodes:
         flat = [word for w in words for word in (*w, *[0] * (4 - len(w)))]
         self.operands = Table("x86_operands", "u16", flat)
         self.attrs = Table("x86_attrs", "u32", [_row_attrs(row) for row in self.rows])
+        # Two features a row, any of which it needs (0: none, else 1 + word * 64 + bit); and the
+        # row that counts without them.
+        features = [number for row in self.rows for number in _feature_numbers(row)]
+        self.features = Table("x86_features", "u16", features)
+        self.without = Table("x86_without", "u16", [self._without(row) for row in self.rows])
+
+    def _without(self, row: Row) -> int:
+        """The row without a prefix that ``row``'s prefix makes another one, or 0."""
+        if not row.features or row.prefix is None:
+            return 0
+        for number, other in enumerate(self.rows):
+            if (other.opcode == row.opcode and other.prefix is None
+                    and other.operands == row.operands):  # fmt: skip
+                return number
+        return 0
 
     def _map(self, escape: tuple[int, ...]) -> list[int]:
         cells: list[list[int]] = [[] for _ in range(256)]

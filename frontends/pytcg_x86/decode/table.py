@@ -30,6 +30,9 @@ instruction is looked up), branch (lowers its own exits), d64 (operand size 64 b
 code), f64 (always 64 there), i64 (invalid in 64-bit code), o64 (only there), cpl0 (privileged),
 prot (#UD in real and virtual-8086 mode), rep (REP prefixes mean something), fpu, mmx, sse (what
 its #NM/#UD depend on), nosize (the operand size changes nothing: one form).
+
+*Features*: ``?ssse3``, the CPUID feature without which the row is not there; ``?sse|mmxext`` if
+either will do. Then the row with the same opcode and no prefix counts (BSR for LZCNT), else #UD.
 """
 
 from __future__ import annotations
@@ -58,6 +61,7 @@ class Row:
     mnemonic: str
     operands: tuple[str, ...]
     attrs: frozenset[str]
+    features: tuple[str, ...] = ()  # any of them
 
     def __str__(self) -> str:
         return f"{'.'.join(f'{b:02x}' for b in self.opcode)} {self.mnemonic}"
@@ -82,8 +86,11 @@ def _parse(line: str) -> Row:
     opcode, mnemonic, *rest = line.split()
     match = _OPCODE.match(opcode)
     operands: tuple[str, ...] = ()
-    if rest and rest[0] not in ATTRIBUTES:
+    if rest and rest[0] not in ATTRIBUTES and rest[0][0] != "?":
         operands = tuple(rest.pop(0).split(","))
+    wanted = [token for token in rest if token[0] == "?"]
+    features = tuple(wanted[0][1:].split("|")) if wanted else ()
+    rest = [token for token in rest if token[0] != "?"]
     unknown = set(rest) - set(ATTRIBUTES)
     if match is None or unknown:
         raise TableError(f"{line}: {'opcode' if match is None else unknown}")
@@ -91,6 +98,7 @@ def _parse(line: str) -> Row:
     return Row(
         tuple(bytes.fromhex(match["bytes"].replace(".", ""))), match["prefix"], number["reg"],
         match["mod"], number["rm"], bool(match["plus"]), mnemonic, operands, frozenset(rest),
+        features,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Addition and subtraction: ADD ADC SUB SBB CMP INC DEC NEG XADD."""
+"""Addition and subtraction: ADD ADC SUB SBB CMP INC DEC NEG XADD ADCX ADOX."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ f6/3        NEG   Eb      lock
 f7/3        NEG   Ev      lock
 0f.c0       XADD  Eb,Gb   lock
 0f.c1       XADD  Ev,Gv   lock
+66:0f.38.f6 ADCX  Gy,Ey   ?adx
+f3:0f.38.f6 ADOX  Gy,Ey   ?adx
 """)
 
 
@@ -127,3 +129,26 @@ def xadd(t: Translator, dst: Operand, src: Operand) -> None:
         t.write(src, old)
         write_back(result)
     t.flags.add(result, old, addend)
+
+
+def _chain(t: Translator, dst: Value, src: Value, carry: Value) -> tuple[Value, Value]:
+    """dst + src + carry, and the carry out of it."""
+    partial, extra = dst + src, carry.zext(dst.type)
+    out = t.b.op("or", t.b.op("addc", dst, src), t.b.op("addc", partial, extra))
+    return partial + extra, out
+
+
+@lower("ADCX")
+def adcx(t: Translator, dst: Value, src: Value) -> Value:
+    """ADCX: DEST := DEST + SRC + CF; only CF changes (SDM vol. 2A)."""
+    result, carry = _chain(t, dst, src, t.flags.cf())
+    t.flags.put(cf=carry)
+    return result
+
+
+@lower("ADOX")
+def adox(t: Translator, dst: Value, src: Value) -> Value:
+    """ADOX: DEST := DEST + SRC + OF; only OF changes (SDM vol. 2A)."""
+    result, carry = _chain(t, dst, src, t.flags.of())
+    t.flags.put(of=carry)
+    return result

@@ -14,15 +14,17 @@ UNDEFINED: dict[str, str] = {}
 rows("""
 90          NOP               nosize
 f3:90       PAUSE             nosize
-0f.19       NOP     Ev        nosize
-0f.1a       NOP     Ev        nosize
-0f.1b       NOP     Ev        nosize
-0f.1c       NOP     Ev        nosize
-0f.1d       NOP     Ev        nosize
-0f.1e       NOP     Ev        nosize
-0f.1f       NOP     Ev        nosize
-9e          SAHF              nosize
-9f          LAHF              nosize
+0f.19       NOP     Ev        nosize ?cmov
+0f.1a       NOP     Ev        nosize ?cmov
+0f.1b       NOP     Ev        nosize ?cmov
+0f.1c       NOP     Ev        nosize ?cmov
+0f.1d       NOP     Ev        nosize ?cmov
+0f.1e       NOP     Ev        nosize ?cmov
+0f.1f       NOP     Ev        nosize ?cmov
+9e          SAHF              i64 nosize
+9f          LAHF              i64 nosize
+9e          SAHF              o64 nosize ?lahf-lm
+9f          LAHF              o64 nosize ?lahf-lm
 f5          CMC               nosize
 f8          CLC               nosize
 f9          STC               nosize

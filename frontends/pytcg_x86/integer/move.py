@@ -40,15 +40,15 @@ c7/0        MOV     Ev,Iz
 8d/m        LEA     Gv,M
 d7          XLAT    Xb
 0f.c8+      BSWAP   Zv
-np:0f.38.f0/m  MOVBE  Gv,Mv
-np:0f.38.f1/m  MOVBE  Mv,Gv
-66:0f.38.f0/m  MOVBE  Gv,Mv
-66:0f.38.f1/m  MOVBE  Mv,Gv
+np:0f.38.f0/m  MOVBE  Gv,Mv ?movbe
+np:0f.38.f1/m  MOVBE  Mv,Gv ?movbe
+66:0f.38.f0/m  MOVBE  Gv,Mv ?movbe
+66:0f.38.f1/m  MOVBE  Mv,Gv ?movbe
 98          CBW
 99          CWD
 0f.b0       CMPXCHG Eb,Gb         lock
 0f.b1       CMPXCHG Ev,Gv         lock
-0f.c7/1/m   CMPXCHG8B My          lock
+0f.c7/1/m   CMPXCHG8B My          lock ?cx8
 """)
 
 
@@ -154,6 +154,7 @@ def cmpxchg8b(t: Translator, dst: Operand) -> None:
     half = dst.bits
     wide = INT_OF_BITS[2 * half]
     if half == 64:
+        t.require("cx16")
         t.raise_if((t.offset() & 15).ne(0), Vector.GP, 0)
     expected, new = (_joined(t, half, wide, high, low) for high, low in ((2, 0), (1, 3)))
     old, write_back = t.modify_at(2 * half, t.address(2 * half, write=True))
@@ -172,7 +173,7 @@ def _joined(t: Translator, half: int, wide: Type, high: int, low: int) -> Value:
 
 def _conditional(code: int, name: str) -> None:
     rows(f"""
-    0f.{0x40 + code:02x}  CMOV{name}  Gv,Ev
+    0f.{0x40 + code:02x}  CMOV{name}  Gv,Ev  ?cmov
     0f.{0x90 + code:02x}  SET{name}   Eb
     """)
     lower(f"CMOV{name}")(_cmov(code))

@@ -28,8 +28,8 @@ rows("""
 0f.01/4     SMSW         Ev
 0f.01/6     LMSW         Ew     cpl0 end nosize
 0f.06       CLTS                cpl0 end nosize
-0f.01/2/r0  XGETBV              nosize
-0f.01/2/r1  XSETBV              cpl0 end nosize
+0f.01/2/r0  XGETBV              nosize ?xsave
+0f.01/2/r1  XSETBV              cpl0 end nosize ?xsave
 """)
 
 _CR0_WRITABLE = (Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.NW | Cr0.CD

@@ -19,6 +19,8 @@ class Word(IntEnum):
     EXTENDED = 1  # leaf 7: EBX, ECX
     AMD = 2       # leaf 80000001H: EDX, ECX
     POWER = 3     # leaf 80000007H EDX, leaf 6 EAX
+    LATER = 4     # leaf 7: EDX; its subleaf 1: EAX
+    XSAVE = 5     # leaf DH subleaf 1: EAX; leaf 80000008H: EBX
 
 
 _NAMES = {
@@ -33,7 +35,8 @@ _NAMES = {
         "fsgsbase tsc-adjust sgx bmi1 hle avx2 - smep bmi2 erms invpcid rtm - - mpx - avx512f"
         " avx512dq rdseed adx smap avx512ifma - clflushopt clwb intel-pt avx512pf avx512er avx512cd"
         " sha-ni avx512bw avx512vl"
-        " - avx512vbmi umip pku ospke - - - gfni vaes vpclmulqdq - - - - - la57"
+        " - avx512vbmi umip pku ospke - - - gfni vaes vpclmulqdq - - - - - la57 - - - - - rdpid - -"
+        " cldemote - movdiri movdir64b"
     ),
     Word.AMD: (
         "- - - - - - - - - - - syscall - - - - - - - - nx - mmxext - - fxsr-opt pdpe1gb rdtscp - lm"
@@ -41,6 +44,9 @@ _NAMES = {
         " lahf-lm cmp-legacy svm extapic cr8legacy abm sse4a misalignsse 3dnowprefetch osvw"
     ),
     Word.POWER: "- - - - - - - - invtsc" + 25 * " -" + " arat",
+    Word.LATER: "- - - - fsrm - - - - - - - - - serialize" + 17 * " -" + " sha512 - - - avx-vnni",
+    Word.XSAVE: "xsaveopt xsavec xgetbv1 xsaves" + 28 * " -" + " clzero - xsaveerptr - - - - - -"
+                " wbnoinvd",
 }
 _ALIASES = {"pni": "sse3", "sse4-1": "sse4.1", "sse4-2": "sse4.2", "lahf_lm": "lahf-lm",
             "fxsr_opt": "fxsr-opt", "lzcnt": "abm", "i64": "lm", "xd": "nx"}  # fmt: skip
@@ -63,7 +69,8 @@ _QEMU64 = [
 _MAX = [
     *_QEMU64, "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "xsave", "fsgsbase", "smep",
     "erms", "invpcid", "smap", "tsc-adjust", "clflushopt", "pdpe1gb", "rdtscp", "abm",
-    "3dnowprefetch", "invtsc", "arat",
+    "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "adx",
+    "xsaveopt",
 ]  # fmt: skip
 
 IMPLEMENTED = frozenset(_MAX)
@@ -156,6 +163,11 @@ class CpuModel:
             return 0x16
         return 0xD if {"xsave", "x2apic"} & self.features else 7
 
+    @property
+    def _last_subleaf(self) -> int:
+        """The highest subleaf of leaf 7."""
+        return int(self._word(Word.LATER, 1) != 0)
+
     def _word(self, word: Word, half: int) -> int:
         return self.feature_words()[word] >> (32 * half) & 0xFFFF_FFFF
 
@@ -170,11 +182,16 @@ class CpuModel:
         if leaf == 6:
             return self._word(Word.POWER, 1), 0, 0, 0
         if leaf == 7 and subleaf == 0:
-            return 0, self._word(Word.EXTENDED, 0), self._word(Word.EXTENDED, 1), 0
+            return (self._last_subleaf, self._word(Word.EXTENDED, 0),
+                    self._word(Word.EXTENDED, 1), self._word(Word.LATER, 0))
+        if leaf == 7 and subleaf == 1:
+            return self._word(Word.LATER, 1), 0, 0, 0
         if leaf == 0xB and "x2apic" in self.features and subleaf < 2:
             return 0, 1, subleaf | (subleaf + 1) << 8, 0  # one thread in one core
         if leaf == 0xD and "xsave" in self.features and subleaf == 0:
             return 3, _XSAVE_SIZE, _XSAVE_SIZE, 0
+        if leaf == 0xD and "xsave" in self.features and subleaf == 1:
+            return self._word(Word.XSAVE, 0), 0, 0, 0
         if leaf == 0x15 and self.tsc_hz:
             most = _LAST_NUMERATOR * _CRYSTAL_HZ // self.tsc_hz
             ratio = Fraction(self.tsc_hz, _CRYSTAL_HZ).limit_denominator(most)
@@ -204,7 +221,7 @@ class CpuModel:
         if leaf == 0x8000_0007:
             return 0, 0, 0, self._word(Word.POWER, 0)
         if leaf == 0x8000_0008:
-            return _ADDRESS_BITS, 0, 0, 0
+            return _ADDRESS_BITS, self._word(Word.XSAVE, 1), 0, 0
         return 0, 0, 0, 0
 
 

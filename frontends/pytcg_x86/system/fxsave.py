@@ -33,13 +33,13 @@ from pytcg_x86.x87.memory import fp_status_word, fp_summarise
 UNDEFINED: dict[str, str] = {}
 
 rows("""
-np:0f.ae/0/m FXSAVE   M          fpu
-np:0f.ae/1/m FXRSTOR  M          fpu
-np:0f.ae/2/m LDMXCSR  Md         sse
-np:0f.ae/3/m STMXCSR  Md         sse
-np:0f.ae/4/m XSAVE    M
-np:0f.ae/5/m XRSTOR   M
-np:0f.ae/6/m XSAVEOPT M
+np:0f.ae/0/m FXSAVE   M          fpu ?fxsr
+np:0f.ae/1/m FXRSTOR  M          fpu ?fxsr
+np:0f.ae/2/m LDMXCSR  Md         sse ?sse
+np:0f.ae/3/m STMXCSR  Md         sse ?sse
+np:0f.ae/4/m XSAVE    M ?xsave
+np:0f.ae/5/m XRSTOR   M ?xsave
+np:0f.ae/6/m XSAVEOPT M ?xsaveopt
 """)
 
 X87 = 1 << 0

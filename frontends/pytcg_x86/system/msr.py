@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from pytcg_x86.core.translate import Operand, Translator
 
 rows("""
-0f.32          RDMSR          cpl0 nosize
-0f.30          WRMSR          cpl0 end nosize
-0f.31          RDTSC          nosize
-0f.01/7/r1     RDTSCP         nosize
+0f.32          RDMSR          cpl0 nosize ?msr
+0f.30          WRMSR          cpl0 end nosize ?msr
+0f.31          RDTSC          nosize ?tsc
+0f.01/7/r1     RDTSCP         nosize ?rdtscp
 0f.33          RDPMC          nosize
 0f.01/7/r0     SWAPGS         cpl0 o64 nosize
-f3:0f.ae/0/r   RDFSBASE  Ry   o64
-f3:0f.ae/1/r   RDGSBASE  Ry   o64
-f3:0f.ae/2/r   WRFSBASE  Ry   o64
-f3:0f.ae/3/r   WRGSBASE  Ry   o64
+f3:0f.ae/0/r   RDFSBASE  Ry   o64 ?fsgsbase
+f3:0f.ae/1/r   RDGSBASE  Ry   o64 ?fsgsbase
+f3:0f.ae/2/r   WRFSBASE  Ry   o64 ?fsgsbase
+f3:0f.ae/3/r   WRGSBASE  Ry   o64 ?fsgsbase
 """)
 
 

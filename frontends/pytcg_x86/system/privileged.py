@@ -39,23 +39,23 @@ rows("""
 0f.01/2/m      LGDT        M     f64 cpl0
 0f.01/3/m      LIDT        M     f64 cpl0
 0f.01/7/m      INVLPG      M     cpl0 end nosize
-66:0f.38.82/m  INVPCID     Gy,M  cpl0 end f64
+66:0f.38.82/m  INVPCID     Gy,M  cpl0 end f64 ?invpcid
 0f.08          INVD              cpl0 nosize
 0f.09          WBINVD            cpl0 nosize
-np:0f.ae/7/m   CLFLUSH     Mb    nosize
-66:0f.ae/7/m   CLFLUSHOPT  Mb    nosize
-np:0f.ae/5/r   LFENCE            nosize
-np:0f.ae/6/r   MFENCE            nosize
-np:0f.ae/7/r   SFENCE            nosize
-0f.18          PREFETCH    Eb    nosize
-0f.0d          PREFETCHW   Eb    nosize
-0f.01/1/r0     MONITOR           cpl0 nosize
-0f.01/1/r1     MWAIT             cpl0 branch nosize
+np:0f.ae/7/m   CLFLUSH     Mb    nosize ?clflush
+66:0f.ae/7/m   CLFLUSHOPT  Mb    nosize ?clflushopt
+np:0f.ae/5/r   LFENCE            nosize ?sse2
+np:0f.ae/6/r   MFENCE            nosize ?sse2
+np:0f.ae/7/r   SFENCE            nosize ?sse|mmxext
+0f.18          PREFETCH    Eb    nosize ?sse|mmxext
+0f.0d          PREFETCHW   Eb    nosize ?3dnowprefetch|lm
+0f.01/1/r0     MONITOR           cpl0 nosize ?monitor
+0f.01/1/r1     MWAIT             cpl0 branch nosize ?monitor
 f4             HLT               cpl0 branch nosize
 fa             CLI               nosize
 fb             STI               end nosize
-0f.01/1/r2     CLAC              nosize
-0f.01/1/r3     STAC              nosize
+0f.01/1/r2     CLAC              nosize ?smap
+0f.01/1/r3     STAC              nosize ?smap
 0f.aa          RSM               nosize
 """)
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from pytcg_x86.core.translate import Translator
 
 rows("""
-0f.05  SYSCALL    branch nosize
-0f.07  SYSRET     branch cpl0
-0f.34  SYSENTER   branch nosize
-0f.35  SYSEXIT    branch cpl0
+0f.05  SYSCALL    branch nosize ?syscall
+0f.07  SYSRET     branch cpl0 ?syscall
+0f.34  SYSENTER   branch nosize ?sep
+0f.35  SYSEXIT    branch cpl0 ?sep
 """)
 
 _DATA = Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED | Attr.G | Attr.DB

@@ -11,7 +11,7 @@ from pytcg_x86.x87.stack import fp_wait
 UNDEFINED: dict[str, str] = {}
 
 rows("""
-np:0f.77    EMMS      mmx
+np:0f.77    EMMS      mmx ?mmx
 """)
 
 

@@ -123,6 +123,13 @@ def chosen_lane(t: Translator, vector: Value, index: Value, bits: int) -> Value:
     return (vector >> (index * bits).zext(Type.I128)).trunc(INT_OF_BITS[bits])
 
 
+def splat(t: Translator, value: Value, bits: int) -> Value:
+    """A vector whose lanes of ``bits`` bits all are the low bits of ``value`` (i64)."""
+    low = value & ((1 << bits) - 1) if bits < 64 else value
+    wide = (low * int(f"{1:0{bits // 4}x}" * (64 // bits), 16)).zext(Type.I128)
+    return wide | wide << 64
+
+
 def join(t: Translator, lanes: list[Value]) -> Value:
     """A vector of ``lanes``, lowest first; what they don't fill is zero."""
     total = lanes[0].zext(Type.I128)

@@ -21,29 +21,29 @@ from pytcg_x86.vector.operands import (
 UNDEFINED: dict[str, str] = {}
 
 rows("""
-np:0f.2a    CVTPI2PS  Vq,Qq      sse mmx
-66:0f.2a/m  CVTPI2PD  Vx,Mq      sse
-66:0f.2a/r  CVTPI2PD  Vx,Nq      sse mmx
-f3:0f.2a    CVTSI2SS  Vd,Ey      sse
-f2:0f.2a    CVTSI2SD  Vq,Ey      sse
-np:0f.2c    CVTTPS2PI Pq,Wq      sse mmx
-66:0f.2c    CVTTPD2PI Pq,Wx      sse mmx
-f3:0f.2c    CVTTSS2SI Gy,Wd      sse
-f2:0f.2c    CVTTSD2SI Gy,Wq      sse
-np:0f.2d    CVTPS2PI  Pq,Wq      sse mmx
-66:0f.2d    CVTPD2PI  Pq,Wx      sse mmx
-f3:0f.2d    CVTSS2SI  Gy,Wd      sse
-f2:0f.2d    CVTSD2SI  Gy,Wq      sse
-np:0f.5a    CVTPS2PD  Vx,Wq      sse
-66:0f.5a    CVTPD2PS  Vx,Wx      sse
-f3:0f.5a    CVTSS2SD  Vq,Wd      sse
-f2:0f.5a    CVTSD2SS  Vd,Wq      sse
-np:0f.5b    CVTDQ2PS  Vx,Wx      sse
-66:0f.5b    CVTPS2DQ  Vx,Wx      sse
-f3:0f.5b    CVTTPS2DQ Vx,Wx      sse
-f3:0f.e6    CVTDQ2PD  Vx,Wq      sse
-66:0f.e6    CVTTPD2DQ Vx,Wx      sse
-f2:0f.e6    CVTPD2DQ  Vx,Wx      sse
+np:0f.2a    CVTPI2PS  Vq,Qq      sse mmx ?sse
+66:0f.2a/m  CVTPI2PD  Vx,Mq      sse ?sse2
+66:0f.2a/r  CVTPI2PD  Vx,Nq      sse mmx ?sse2
+f3:0f.2a    CVTSI2SS  Vd,Ey      sse ?sse
+f2:0f.2a    CVTSI2SD  Vq,Ey      sse ?sse2
+np:0f.2c    CVTTPS2PI Pq,Wq      sse mmx ?sse
+66:0f.2c    CVTTPD2PI Pq,Wx      sse mmx ?sse2
+f3:0f.2c    CVTTSS2SI Gy,Wd      sse ?sse
+f2:0f.2c    CVTTSD2SI Gy,Wq      sse ?sse2
+np:0f.2d    CVTPS2PI  Pq,Wq      sse mmx ?sse
+66:0f.2d    CVTPD2PI  Pq,Wx      sse mmx ?sse2
+f3:0f.2d    CVTSS2SI  Gy,Wd      sse ?sse
+f2:0f.2d    CVTSD2SI  Gy,Wq      sse ?sse2
+np:0f.5a    CVTPS2PD  Vx,Wq      sse ?sse2
+66:0f.5a    CVTPD2PS  Vx,Wx      sse ?sse2
+f3:0f.5a    CVTSS2SD  Vq,Wd      sse ?sse2
+f2:0f.5a    CVTSD2SS  Vd,Wq      sse ?sse2
+np:0f.5b    CVTDQ2PS  Vx,Wx      sse ?sse2
+66:0f.5b    CVTPS2DQ  Vx,Wx      sse ?sse2
+f3:0f.5b    CVTTPS2DQ Vx,Wx      sse ?sse2
+f3:0f.e6    CVTDQ2PD  Vx,Wq      sse ?sse2
+66:0f.e6    CVTTPD2DQ Vx,Wx      sse ?sse2
+f2:0f.e6    CVTPD2DQ  Vx,Wx      sse ?sse2
 """)
 
 _FLOAT = {32: Type.F32, 64: Type.F64}

@@ -32,30 +32,30 @@ UNDEFINED: dict[str, str] = {}
 for _opcode, _stem in (("51", "SQRT"), ("58", "ADD"), ("59", "MUL"), ("5c", "SUB"), ("5d", "MIN"),
                        ("5e", "DIV"), ("5f", "MAX")):  # fmt: skip
     rows(f"""
-    np:0f.{_opcode} {_stem}PS Vx,Wx sse
-    66:0f.{_opcode} {_stem}PD Vx,Wx sse
-    f3:0f.{_opcode} {_stem}SS Vd,Wd sse
-    f2:0f.{_opcode} {_stem}SD Vq,Wq sse
+    np:0f.{_opcode} {_stem}PS Vx,Wx sse ?sse
+    66:0f.{_opcode} {_stem}PD Vx,Wx sse ?sse2
+    f3:0f.{_opcode} {_stem}SS Vd,Wd sse ?sse
+    f2:0f.{_opcode} {_stem}SD Vq,Wq sse ?sse2
     """)
 for _opcode, _stem in (("54", "AND"), ("55", "ANDN"), ("56", "OR"), ("57", "XOR"),
                        ("14", "UNPCKL"), ("15", "UNPCKH")):  # fmt: skip
-    rows(f"np:0f.{_opcode} {_stem}PS Vx,Wx sse\n66:0f.{_opcode} {_stem}PD Vx,Wx sse")
+    rows(f"np:0f.{_opcode} {_stem}PS Vx,Wx sse ?sse\n66:0f.{_opcode} {_stem}PD Vx,Wx sse ?sse2")
 
 rows("""
-np:0f.52    RSQRTPS   Vx,Wx      sse
-f3:0f.52    RSQRTSS   Vd,Wd      sse
-np:0f.53    RCPPS     Vx,Wx      sse
-f3:0f.53    RCPSS     Vd,Wd      sse
-np:0f.c2    CMPPS     Vx,Wx,Ib   sse
-66:0f.c2    CMPPD     Vx,Wx,Ib   sse
-f3:0f.c2    CMPSS     Vd,Wd,Ib   sse
-f2:0f.c2    CMPSD     Vq,Wq,Ib   sse
-np:0f.c6    SHUFPS    Vx,Wx,Ib   sse
-66:0f.c6    SHUFPD    Vx,Wx,Ib   sse
-np:0f.2e    UCOMISS   Vd,Wd      sse
-66:0f.2e    UCOMISD   Vq,Wq      sse
-np:0f.2f    COMISS    Vd,Wd      sse
-66:0f.2f    COMISD    Vq,Wq      sse
+np:0f.52    RSQRTPS   Vx,Wx      sse ?sse
+f3:0f.52    RSQRTSS   Vd,Wd      sse ?sse
+np:0f.53    RCPPS     Vx,Wx      sse ?sse
+f3:0f.53    RCPSS     Vd,Wd      sse ?sse
+np:0f.c2    CMPPS     Vx,Wx,Ib   sse ?sse
+66:0f.c2    CMPPD     Vx,Wx,Ib   sse ?sse2
+f3:0f.c2    CMPSS     Vd,Wd,Ib   sse ?sse
+f2:0f.c2    CMPSD     Vq,Wq,Ib   sse ?sse2
+np:0f.c6    SHUFPS    Vx,Wx,Ib   sse ?sse
+66:0f.c6    SHUFPD    Vx,Wx,Ib   sse ?sse2
+np:0f.2e    UCOMISS   Vd,Wd      sse ?sse
+66:0f.2e    UCOMISD   Vq,Wq      sse ?sse2
+np:0f.2f    COMISS    Vd,Wd      sse ?sse
+66:0f.2f    COMISD    Vq,Wq      sse ?sse2
 """)
 
 Scalar = Callable[[Translator, Value, Value], Value]

@@ -39,34 +39,46 @@ _BOTH = {
     "fb": "PSUBQ", "fc": "PADDB", "fd": "PADDW", "fe": "PADDD",
 }  # fmt: skip
 
+_EXTENDED = {"PMINUB", "PMAXUB", "PAVGB", "PAVGW", "PMULHUW", "PMINSW", "PMAXSW", "PSADBW"}
+
+
+def _mmx_feature(mnemonic: str) -> str:
+    """Which processors have the MMX form."""
+    if mnemonic in ("PADDQ", "PSUBQ", "PMULUDQ"):
+        return "?sse2"
+    return "?sse|mmxext" if mnemonic in _EXTENDED else "?mmx"
+
+
 for _opcode, _mnemonic in _BOTH.items():
-    rows(f"np:0f.{_opcode} {_mnemonic} Pq,Qq mmx\n66:0f.{_opcode} {_mnemonic} Vx,Wx sse")
+    rows(f"np:0f.{_opcode} {_mnemonic} Pq,Qq mmx {_mmx_feature(_mnemonic)}\n"
+         f"66:0f.{_opcode} {_mnemonic} Vx,Wx sse ?sse2")  # fmt: skip
 
 # MMX's low unpacks read only 32 bits of memory, SSE's all 128.
 for _opcode, _mnemonic in (("60", "PUNPCKLBW"), ("61", "PUNPCKLWD"), ("62", "PUNPCKLDQ")):
-    rows(f"np:0f.{_opcode} {_mnemonic} Pq,Qd mmx\n66:0f.{_opcode} {_mnemonic} Vx,Wx sse")
+    rows(f"np:0f.{_opcode} {_mnemonic} Pq,Qd mmx ?mmx\n66:0f.{_opcode} {_mnemonic} Vx,Wx sse ?sse2")
 
 for _opcode, _mnemonic in (
     ("71/2", "PSRLW"), ("71/4", "PSRAW"), ("71/6", "PSLLW"), ("72/2", "PSRLD"),
     ("72/4", "PSRAD"), ("72/6", "PSLLD"), ("73/2", "PSRLQ"), ("73/6", "PSLLQ"),
 ):  # fmt: skip
-    rows(f"np:0f.{_opcode}/r {_mnemonic} Nq,Ib mmx\n66:0f.{_opcode}/r {_mnemonic} Ux,Ib sse")
+    rows(f"np:0f.{_opcode}/r {_mnemonic} Nq,Ib mmx ?mmx\n"
+         f"66:0f.{_opcode}/r {_mnemonic} Ux,Ib sse ?sse2")  # fmt: skip
 
 rows("""
-66:0f.6c    PUNPCKLQDQ Vx,Wx     sse
-66:0f.6d    PUNPCKHQDQ Vx,Wx     sse
-66:0f.73/3/r PSRLDQ   Ux,Ib      sse
-66:0f.73/7/r PSLLDQ   Ux,Ib      sse
-np:0f.70    PSHUFW    Pq,Qq,Ib   mmx
-66:0f.70    PSHUFD    Vx,Wx,Ib   sse
-f2:0f.70    PSHUFLW   Vx,Wx,Ib   sse
-f3:0f.70    PSHUFHW   Vx,Wx,Ib   sse
-np:0f.c4/m  PINSRW    Pq,Mw,Ib   mmx
-np:0f.c4/r  PINSRW    Pq,Rd,Ib   mmx
-66:0f.c4/m  PINSRW    Vx,Mw,Ib   sse
-66:0f.c4/r  PINSRW    Vx,Rd,Ib   sse
-np:0f.c5/r  PEXTRW    Gd,Nq,Ib   mmx
-66:0f.c5/r  PEXTRW    Gd,Ux,Ib   sse
+66:0f.6c    PUNPCKLQDQ Vx,Wx     sse ?sse2
+66:0f.6d    PUNPCKHQDQ Vx,Wx     sse ?sse2
+66:0f.73/3/r PSRLDQ   Ux,Ib      sse ?sse2
+66:0f.73/7/r PSLLDQ   Ux,Ib      sse ?sse2
+np:0f.70    PSHUFW    Pq,Qq,Ib   mmx ?sse|mmxext
+66:0f.70    PSHUFD    Vx,Wx,Ib   sse ?sse2
+f2:0f.70    PSHUFLW   Vx,Wx,Ib   sse ?sse2
+f3:0f.70    PSHUFHW   Vx,Wx,Ib   sse ?sse
+np:0f.c4/m  PINSRW    Pq,Mw,Ib   mmx ?sse|mmxext
+np:0f.c4/r  PINSRW    Pq,Rd,Ib   mmx ?sse|mmxext
+66:0f.c4/m  PINSRW    Vx,Mw,Ib   sse ?sse2
+66:0f.c4/r  PINSRW    Vx,Rd,Ib   sse ?sse2
+np:0f.c5/r  PEXTRW    Gd,Nq,Ib   mmx ?sse|mmxext
+66:0f.c5/r  PEXTRW    Gd,Ux,Ib   sse ?sse2
 """)
 
 _ONE_OP = {

@@ -15,56 +15,56 @@ from pytcg_x86.vector.operands import join, lane, mmx_state, read_vector, write_
 UNDEFINED: dict[str, str] = {}
 
 rows("""
-np:0f.28    MOVAPS    Vx,Wx      sse
-np:0f.29    MOVAPS    Wx,Vx      sse
-66:0f.28    MOVAPD    Vx,Wx      sse
-66:0f.29    MOVAPD    Wx,Vx      sse
-np:0f.10    MOVUPS    Vx,Wx      sse
-np:0f.11    MOVUPS    Wx,Vx      sse
-66:0f.10    MOVUPD    Vx,Wx      sse
-66:0f.11    MOVUPD    Wx,Vx      sse
-66:0f.6f    MOVDQA    Vx,Wx      sse
-66:0f.7f    MOVDQA    Wx,Vx      sse
-f3:0f.6f    MOVDQU    Vx,Wx      sse
-f3:0f.7f    MOVDQU    Wx,Vx      sse
-np:0f.2b/m  MOVNTPS   Mx,Vx      sse
-66:0f.2b/m  MOVNTPD   Mx,Vx      sse
-66:0f.e7/m  MOVNTDQ   Mx,Vx      sse
-np:0f.c3/m  MOVNTI    My,Gy
-np:0f.e7/m  MOVNTQ    Mq,Pq      mmx
-f3:0f.10/m  MOVSS     Vx,Md      sse
-f3:0f.10/r  MOVSS     Vd,Ud      sse
-f3:0f.11    MOVSS     Wd,Vd      sse
-f2:0f.10/m  MOVSD     Vx,Mq      sse
-f2:0f.10/r  MOVSD     Vq,Uq      sse
-f2:0f.11    MOVSD     Wq,Vq      sse
-np:0f.12/m  MOVLPS    Vq,Mq      sse
-np:0f.13/m  MOVLPS    Mq,Vq      sse
-66:0f.12/m  MOVLPD    Vq,Mq      sse
-66:0f.13/m  MOVLPD    Mq,Vq      sse
-np:0f.16/m  MOVHPS    Vx,Mq      sse
-np:0f.17/m  MOVHPS    Mq,Vx      sse
-66:0f.16/m  MOVHPD    Vx,Mq      sse
-66:0f.17/m  MOVHPD    Mq,Vx      sse
-np:0f.12/r  MOVHLPS   Vx,Ux      sse
-np:0f.16/r  MOVLHPS   Vx,Ux      sse
-np:0f.6e    MOVD      Pq,Ey      mmx
-np:0f.7e    MOVD      Ey,Pq      mmx
-66:0f.6e    MOVD      Vx,Ey      sse
-66:0f.7e    MOVD      Ey,Vx      sse
-np:0f.6f    MOVQ      Pq,Qq      mmx
-np:0f.7f    MOVQ      Qq,Pq      mmx
-f3:0f.7e    MOVQ      Vx,Wq      sse
-66:0f.d6/m  MOVQ      Mq,Vq      sse
-66:0f.d6/r  MOVQ      Ux,Vq      sse
-f2:0f.d6/r  MOVDQ2Q   Pq,Uq      sse mmx
-f3:0f.d6/r  MOVQ2DQ   Vx,Nq      sse mmx
-np:0f.50/r  MOVMSKPS  Gd,Ux      sse
-66:0f.50/r  MOVMSKPD  Gd,Ux      sse
-66:0f.d7/r  PMOVMSKB  Gd,Ux      sse
-np:0f.d7/r  PMOVMSKB  Gd,Nq      mmx
-66:0f.f7/r  MASKMOVDQU Vx,Ux     sse
-np:0f.f7/r  MASKMOVQ  Pq,Nq      mmx
+np:0f.28    MOVAPS    Vx,Wx      sse ?sse
+np:0f.29    MOVAPS    Wx,Vx      sse ?sse
+66:0f.28    MOVAPD    Vx,Wx      sse ?sse2
+66:0f.29    MOVAPD    Wx,Vx      sse ?sse2
+np:0f.10    MOVUPS    Vx,Wx      sse ?sse
+np:0f.11    MOVUPS    Wx,Vx      sse ?sse
+66:0f.10    MOVUPD    Vx,Wx      sse ?sse2
+66:0f.11    MOVUPD    Wx,Vx      sse ?sse2
+66:0f.6f    MOVDQA    Vx,Wx      sse ?sse2
+66:0f.7f    MOVDQA    Wx,Vx      sse ?sse2
+f3:0f.6f    MOVDQU    Vx,Wx      sse ?sse2
+f3:0f.7f    MOVDQU    Wx,Vx      sse ?sse2
+np:0f.2b/m  MOVNTPS   Mx,Vx      sse ?sse
+66:0f.2b/m  MOVNTPD   Mx,Vx      sse ?sse2
+66:0f.e7/m  MOVNTDQ   Mx,Vx      sse ?sse2
+np:0f.c3/m  MOVNTI    My,Gy ?sse2
+np:0f.e7/m  MOVNTQ    Mq,Pq      mmx ?sse|mmxext
+f3:0f.10/m  MOVSS     Vx,Md      sse ?sse
+f3:0f.10/r  MOVSS     Vd,Ud      sse ?sse
+f3:0f.11    MOVSS     Wd,Vd      sse ?sse
+f2:0f.10/m  MOVSD     Vx,Mq      sse ?sse2
+f2:0f.10/r  MOVSD     Vq,Uq      sse ?sse2
+f2:0f.11    MOVSD     Wq,Vq      sse ?sse2
+np:0f.12/m  MOVLPS    Vq,Mq      sse ?sse
+np:0f.13/m  MOVLPS    Mq,Vq      sse ?sse
+66:0f.12/m  MOVLPD    Vq,Mq      sse ?sse2
+66:0f.13/m  MOVLPD    Mq,Vq      sse ?sse2
+np:0f.16/m  MOVHPS    Vx,Mq      sse ?sse
+np:0f.17/m  MOVHPS    Mq,Vx      sse ?sse
+66:0f.16/m  MOVHPD    Vx,Mq      sse ?sse2
+66:0f.17/m  MOVHPD    Mq,Vx      sse ?sse2
+np:0f.12/r  MOVHLPS   Vx,Ux      sse ?sse
+np:0f.16/r  MOVLHPS   Vx,Ux      sse ?sse
+np:0f.6e    MOVD      Pq,Ey      mmx ?mmx
+np:0f.7e    MOVD      Ey,Pq      mmx ?mmx
+66:0f.6e    MOVD      Vx,Ey      sse ?sse2
+66:0f.7e    MOVD      Ey,Vx      sse ?sse2
+np:0f.6f    MOVQ      Pq,Qq      mmx ?mmx
+np:0f.7f    MOVQ      Qq,Pq      mmx ?mmx
+f3:0f.7e    MOVQ      Vx,Wq      sse ?sse2
+66:0f.d6/m  MOVQ      Mq,Vq      sse ?sse2
+66:0f.d6/r  MOVQ      Ux,Vq      sse ?sse2
+f2:0f.d6/r  MOVDQ2Q   Pq,Uq      sse mmx ?sse2
+f3:0f.d6/r  MOVQ2DQ   Vx,Nq      sse mmx ?sse2
+np:0f.50/r  MOVMSKPS  Gd,Ux      sse ?sse
+66:0f.50/r  MOVMSKPD  Gd,Ux      sse ?sse2
+66:0f.d7/r  PMOVMSKB  Gd,Ux      sse ?sse2
+np:0f.d7/r  PMOVMSKB  Gd,Nq      mmx ?sse|mmxext
+66:0f.f7/r  MASKMOVDQU Vx,Ux     sse ?sse2
+np:0f.f7/r  MASKMOVQ  Pq,Nq      mmx ?sse|mmxext
 """)
 
 
@@ -74,7 +74,8 @@ def movaps(t: Translator, dst: Operand, src: Operand) -> None:
     write_vector(t, dst, read_vector(t, src))
 
 
-@lower("MOVUPS", "MOVUPD", "MOVDQU", "MOVSS", "MOVSD", "MOVLPS", "MOVLPD", "MOVNTI", dst="raw")
+@lower("MOVUPS", "MOVUPD", "MOVDQU", "MOVSS", "MOVSD", "MOVLPS", "MOVLPD", "MOVNTI",
+       "LDDQU", dst="raw")
 def movups(t: Translator, dst: Operand, src: Operand) -> None:
     """The rows' widths say it all: wider destinations are zero-extended, narrower ones merged."""
     t.write(dst, t.read(src).zext(dst.type))

@@ -74,29 +74,29 @@ da/4/m     FISUB    Md   fpu nosize
 da/5/m     FISUBR   Md   fpu nosize
 da/6/m     FIDIV    Md   fpu nosize
 da/7/m     FIDIVR   Md   fpu nosize
-da/0/r     FCMOVB   Nq   fpu nosize
-da/1/r     FCMOVE   Nq   fpu nosize
-da/2/r     FCMOVBE  Nq   fpu nosize
-da/3/r     FCMOVU   Nq   fpu nosize
+da/0/r     FCMOVB   Nq   fpu nosize ?cmov
+da/1/r     FCMOVE   Nq   fpu nosize ?cmov
+da/2/r     FCMOVBE  Nq   fpu nosize ?cmov
+da/3/r     FCMOVU   Nq   fpu nosize ?cmov
 da/5/r1    FUCOMPP       fpu nosize
 
 db/0/m     FILD     Md   fpu nosize
-db/1/m     FISTTP   Md   fpu nosize
+db/1/m     FISTTP   Md   fpu nosize ?sse3
 db/2/m     FIST     Md   fpu nosize
 db/3/m     FISTP    Md   fpu nosize
 db/5/m     FLD80    M    fpu nosize
 db/7/m     FSTP80   M    fpu nosize
-db/0/r     FCMOVNB  Nq   fpu nosize
-db/1/r     FCMOVNE  Nq   fpu nosize
-db/2/r     FCMOVNBE Nq   fpu nosize
-db/3/r     FCMOVNU  Nq   fpu nosize
+db/0/r     FCMOVNB  Nq   fpu nosize ?cmov
+db/1/r     FCMOVNE  Nq   fpu nosize ?cmov
+db/2/r     FCMOVNBE Nq   fpu nosize ?cmov
+db/3/r     FCMOVNU  Nq   fpu nosize ?cmov
 db/4/r0    FNENI         fpu nosize
 db/4/r1    FNDISI        fpu nosize
 db/4/r2    FNCLEX        fpu nosize
 db/4/r3    FNINIT        fpu nosize
 db/4/r4    FNSETPM       fpu nosize
-db/5/r     FUCOMI   Nq   fpu nosize
-db/6/r     FCOMI    Nq   fpu nosize
+db/5/r     FUCOMI   Nq   fpu nosize ?cmov
+db/6/r     FCOMI    Nq   fpu nosize ?cmov
 
 dc/0/m     FADD     Mq   fpu nosize
 dc/1/m     FMUL     Mq   fpu nosize
@@ -116,7 +116,7 @@ dc/6/r     FDIVR_STI  Nq fpu nosize
 dc/7/r     FDIV_STI   Nq fpu nosize
 
 dd/0/m     FLD      Mq   fpu nosize
-dd/1/m     FISTTP   Mq   fpu nosize
+dd/1/m     FISTTP   Mq   fpu nosize ?sse3
 dd/2/m     FST      Mq   fpu nosize
 dd/3/m     FSTP     Mq   fpu nosize
 dd/4/m     FRSTOR   M    fpu
@@ -147,7 +147,7 @@ de/6/r     FDIVRP   Nq   fpu nosize
 de/7/r     FDIVP    Nq   fpu nosize
 
 df/0/m     FILD     Mw   fpu nosize
-df/1/m     FISTTP   Mw   fpu nosize
+df/1/m     FISTTP   Mw   fpu nosize ?sse3
 df/2/m     FIST     Mw   fpu nosize
 df/3/m     FISTP    Mw   fpu nosize
 df/4/m     FBLD     M    fpu nosize
@@ -159,8 +159,8 @@ df/1/r     FXCH     Nq   fpu nosize
 df/2/r     FSTP     Nq   fpu nosize
 df/3/r     FSTP     Nq   fpu nosize
 df/4/r0    FNSTSW   AX   fpu nosize
-df/5/r     FUCOMIP  Nq   fpu nosize
-df/6/r     FCOMIP   Nq   fpu nosize
+df/5/r     FUCOMIP  Nq   fpu nosize ?cmov
+df/6/r     FCOMIP   Nq   fpu nosize ?cmov
 
 9b         FWAIT         nosize
 """)

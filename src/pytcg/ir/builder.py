@@ -189,6 +189,6 @@ def _renamed(attr: object, locals_: dict[int, Local], blocks: dict[str, Block]) 
         return locals_[attr.id]
     if isinstance(attr, Block):
         return blocks[attr.label]
-    if isinstance(attr, tuple):
+    if isinstance(attr, tuple) and attr and not isinstance(attr[0], int):
         return tuple((case, blocks[block.label]) for case, block in attr)
     return attr

@@ -5,7 +5,7 @@ Operands are non-negative ints (bit patterns). In an expression
     a b c d are the operands         W  the first operand's width in bits
     M  the first operand's mask      H  its sign bit
     R  the result's mask             N  its width
-    L  the op's lane width
+    L  the op's lane width           O  its order      K  its mode
 
 so ``(a ^ H) - H`` reads operand a as a signed number. Ops that depend on the floating-point
 environment, memory or control flow are not pure; `pytcg_python` defines those.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pytcg.ir.blocks import Op
 from pytcg.ir.ops import BITS, Type
@@ -70,6 +70,7 @@ PURE: dict[str, str] = {
     "vmul": "lanes(L, a, b, lambda x, y: x * y)",
     "vmulhu": "lanes(L, a, b, lambda x, y: (x * y) >> L)",
     "vmulhs": "signed_lanes(L, a, b, lambda x, y: (x * y) >> L)",
+    "vmulhrs": "signed_lanes(L, a, b, lambda x, y: ((x * y >> L - 2) + 1) >> 1)",
     "vadds": "signed_lanes(L, a, b, lambda x, y: saturate(L, x + y))",
     "vaddus": "lanes(L, a, b, lambda x, y: saturate_unsigned(L, x + y))",
     "vsubs": "signed_lanes(L, a, b, lambda x, y: saturate(L, x - y))",
@@ -90,6 +91,8 @@ PURE: dict[str, str] = {
                " for x in split_signed(L, a) + split_signed(L, b)])",
     "vunpackl": "interleave(L, a, b, 0)",
     "vunpackh": "interleave(L, a, b, 64 // L)",
+    "vshuffle": "join(L, [(split(L, a) + split(L, b))[i] for i in O])",
+    "vpshufb": "join(8, [0 if i & 0x80 else split(8, a)[i & 15] for i in split(8, b)])",
     "vlane": "(a >> b * L) & R",
     "vinsert": "a & ~((1 << L) - 1 << c * L) | b << c * L",
     "vmsb": "sum(x >> L - 1 << i for i, x in enumerate(split(L, a)))",
@@ -149,7 +152,7 @@ NAMES: dict[str, object] = {
     f.__name__: f for f in (quotient, remainder, split, split_signed, join, lanes, signed_lanes,
                             saturate, saturate_unsigned, interleave)
 }  # fmt: skip
-_VARIABLE = re.compile(r"\b[abcdMWHRNL]\b")
+_VARIABLE = re.compile(r"\b[abcdMWHRNLOK]\b")
 
 
 def expression(template: str, op: Op, operands: list[str]) -> str:
@@ -159,7 +162,8 @@ def expression(template: str, op: Op, operands: list[str]) -> str:
     values = dict(zip("abcd", operands, strict=False))
     values |= {"M": f"{(1 << width) - 1:#x}", "W": str(width), "H": f"{(1 << width) >> 1:#x}",
                "R": f"{(1 << result) - 1:#x}", "N": str(result),
-               "L": str(op.attrs.get("lane", 0))}  # fmt: skip
+               "L": str(op.attrs.get("lane", 0)), "O": str(op.attrs.get("order", ())),
+               "K": str(op.attrs.get("mode", 0))}  # fmt: skip
     return _VARIABLE.sub(lambda match: values[match[0]], template)
 
 
@@ -167,14 +171,16 @@ def expression(template: str, op: Op, operands: list[str]) -> str:
 def _evaluator(name: str) -> Callable[..., int]:
     # The table's own expressions, never input.
     function: Callable[..., int] = eval(
-        f"lambda a, b, c, M, W, H, R, N, L: {PURE[name]}", dict(NAMES)
+        f"lambda a, b, c, M, W, H, R, N, L, O, K: {PURE[name]}", dict(NAMES)
     )
     return function
 
 
-def evaluate(name: str, args: list[int], type_: Type, result: Type, lane: int = 0) -> int:
+def evaluate(name: str, args: list[int], type_: Type, result: Type,
+             attrs: Mapping[str, object] = {}) -> int:  # fmt: skip
     """The value of a pure op on constants; ``type_`` is the first operand's type."""
     width = BITS[type_]
     a, b, c = [*args, 0, 0][:3]
     return _evaluator(name)(a, b, c, (1 << width) - 1, width, (1 << width) >> 1,
-                            (1 << BITS[result]) - 1, BITS[result], lane)  # fmt: skip
+                            (1 << BITS[result]) - 1, BITS[result], attrs.get("lane", 0),
+                            attrs.get("order", ()), attrs.get("mode", 0))  # fmt: skip

@@ -106,6 +106,8 @@ _ROWS = [
     _row("vadd", "V V -> V", "lane"), _row("vsub", "V V -> V", "lane"),
     _row("vmul", "V V -> V", "lane"), _row("vmulhu", "V V -> V", "lane"),
     _row("vmulhs", "V V -> V", "lane"),
+    # The product's high part of lane + 1 bits, rounded.
+    _row("vmulhrs", "V V -> V", "lane"),
     _row("vadds", "V V -> V", "lane"), _row("vaddus", "V V -> V", "lane"),
     _row("vsubs", "V V -> V", "lane"), _row("vsubus", "V V -> V", "lane"),
     _row("vmins", "V V -> V", "lane"), _row("vmaxs", "V V -> V", "lane"),
@@ -117,12 +119,17 @@ _ROWS = [
     _row("vashr", "V i64 -> V", "lane"),
     _row("vpackss", "V V -> V", "lane"), _row("vpackus", "V V -> V", "lane"),
     _row("vunpackl", "V V -> V", "lane"), _row("vunpackh", "V V -> V", "lane"),
+    # Lanes of a and b joined, in a fixed order; bytes of a as b says, none where b's sign is set.
+    _row("vshuffle", "V V -> V", "lane", "order"),
+    _row("vpshufb", "V V -> V", "lane"),
     _row("vmsb", "V -> i32", "lane"),
     # One lane by its number, and a vector with one lane replaced.
     _row("vlane", "V i64 -> *", "lane", "type"), _row("vinsert", "V T i64 -> V", "lane"),
     _row("vfadd", "V V -> V", "lane"), _row("vfsub", "V V -> V", "lane"),
     _row("vfmul", "V V -> V", "lane"), _row("vfdiv", "V V -> V", "lane"),
     _row("vfsqrt", "V -> V", "lane"),
+    # To a whole number: ROUNDPS's ``mode`` (SDM vol. 2B, table 4-18).
+    _row("fround", "F -> F", "mode"), _row("vfround", "V -> V", "lane", "mode"),
     # The host: time stamp, and the SSE control and status word.
     _row("cycles", "-> i64"), _row("getmxcsr", "-> i32"), _row("setmxcsr", "i32 -> void"),
     # Terminals: each ends a block.
@@ -153,5 +160,6 @@ SIDE_EFFECTS = {
 STICKY = {
     "fadd", "fsub", "fmul", "fdiv", "fsqrt", "feq", "flt", "fle", "funord", "fext", "ftrunc",
     "sitof", "ftosi", "ftosi_round", "vfadd", "vfsub", "vfmul", "vfdiv", "vfsqrt",
+    "fround", "vfround",
 }  # fmt: skip
 UNREMOVABLE = TERMINALS | SIDE_EFFECTS | STICKY

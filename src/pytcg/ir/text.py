@@ -52,6 +52,8 @@ def _value(value: Value) -> str:
 def _attribute(attr: object) -> str:
     if isinstance(attr, Type):
         return attr.value
+    if isinstance(attr, tuple) and attr and isinstance(attr[0], int):
+        return ",".join(map(str, attr))
     if isinstance(attr, tuple):
         return ",".join(f"{case:#x}:{block!r}" for case, block in attr)
     return repr(attr) if isinstance(attr, (Block, Local, bool, int, type(None))) else str(attr)
@@ -156,8 +158,10 @@ class _Parser:
     def _attr(self, key: str, text: str) -> object:
         if key == "type":
             return self.type(text)
-        if key == "lane":
+        if key in ("lane", "mode"):
             return int(text)
+        if key == "order":
+            return tuple(map(int, text.split(",")))
         if key == "likely":
             return {"True": True, "False": False}.get(text)
         if key == "cases":

@@ -50,9 +50,7 @@ def _evaluated(op: Op, constants: list[int]) -> Value | None:
         return None
     if op.out.type in FLOATS:
         return None
-    lane = op.attrs.get("lane", 0)
-    assert isinstance(lane, int)
-    number = evaluate(op.name, constants, op.args[0].type, op.out.type, lane)
+    number = evaluate(op.name, constants, op.args[0].type, op.out.type, op.attrs)
     return Value(op.out.builder, op.out.type, -1, number)
 
 
