@@ -195,6 +195,15 @@ class _Emitter:
     def _op_mulhs(self, op: Op) -> None:
         self._wide_multiply(op, "sext")
 
+    def _op_udivw(self, op: Op) -> None:
+        """As assembly: LLVM would call a library for a dividend of twice a register's width."""
+        high, low, divisor = (self.typed(a) for a in op.args)
+        ty = _ty(op.args[0].type)
+        suffix = {16: "w", 32: "l", 64: "q"}[op.args[0].bits]
+        pair = self.temp(f'call {{{ty}, {ty}}} asm sideeffect "div{suffix} $4", '
+                         f'"={{ax}},={{dx}},{{ax}},{{dx}},r,~{{flags}}"({low}, {high}, {divisor})')
+        self.out(op, f"extractvalue {{{ty}, {ty}}} {pair}, 0")
+
     def _overflow(self, op: Op) -> None:
         a, b = op.args
         ty = _ty(a.type)

@@ -99,6 +99,8 @@ def first_types(name: str) -> list[Type]:
     if "T" in letters:
         if name in ("bswap",):
             return INTS[2:]
+        if name == "udivw":
+            return [Type.I16, Type.I32, Type.I64]
         if name.startswith(("sdiv", "srem", "udiv", "urem")):
             return [t for t in WIDE if t not in NO_NATIVE_DIVISION]
         return WIDE if name in ("neg", "mulhu", "mulhs", "addo", "subo") else INTS
@@ -160,6 +162,8 @@ def excluded(name: str, case: Case, args: list[int]) -> bool:
     if name in ("udiv", "urem", "sdiv", "srem"):
         bits = BITS[case.types[0]]
         return args[1] == 0 or (args[0] == 1 << (bits - 1) and args[1] == (1 << bits) - 1)
+    if name == "udivw":
+        return args[0] >= args[2]
     return False
 
 

@@ -25,10 +25,11 @@ def test_threaded_engine_does_what_the_host_does(mnemonic: str) -> None:
     assert not wrong, "\n".join(wrong[:5])
 
 
+@pytest.mark.parametrize("engine", ["python", "jit"])
 @pytest.mark.parametrize("mnemonic", _MNEMONICS)
-def test_python_engine_does_what_the_host_does(mnemonic: str) -> None:
+def test_other_engines_do_what_the_host_does(mnemonic: str, engine: str) -> None:
     every = list(cases(LONG, mnemonic, seed=2, repeat=1))
-    few = random.Random(mnemonic).sample(every, min(3, len(every)))  # it takes its time
+    few = random.Random(mnemonic).sample(every, min(3, len(every)))  # they take their time
     wrong = [line for case in few
-             for line in differences(case, on_host(case), on_engine(case, "python"))]  # fmt: skip
+             for line in differences(case, on_host(case), on_engine(case, engine))]  # fmt: skip
     assert not wrong, "\n".join(wrong[:5])

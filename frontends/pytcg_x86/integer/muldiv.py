@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pytcg.ir.blocks import Value
-from pytcg.ir.ops import INT_OF_BITS, Type
-from pytcg_native import clz, likely, native, u64
+from pytcg.ir.ops import Type
 from pytcg_x86.core.state import ENV, Vector
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower, rows
@@ -83,42 +82,6 @@ def imul3(t: Translator, src: Value, factor: Value) -> Value:
     return _signed_product(t, src, factor)
 
 
-@native
-def divide_wide(high: u64, low: u64, divisor: u64) -> u64:
-    """The 64-bit quotient of high:low / divisor, where high < divisor.
-
-    Schoolbook division in base 2**32: the divisor is shifted until its top bit is set, then two
-    quotient digits are estimated from its upper half and corrected (Knuth vol. 2, 4.3.1 D).
-    """
-    if likely(high == 0):
-        return low // divisor
-    shift: u64 = clz(divisor)
-    divisor = divisor << shift
-    upper: u64 = high << shift
-    if shift != 0:
-        upper |= low >> (64 - shift)
-    low = low << shift
-    digit: u64 = quotient_digit(upper, low >> 32, divisor)
-    # The partial remainder is smaller than the divisor, so wrapping arithmetic finds it.
-    rest: u64 = ((upper << 32) | (low >> 32)) - digit * divisor
-    return (digit << 32) | quotient_digit(rest, low & 0xFFFF_FFFF, divisor)
-
-
-@native
-def quotient_digit(upper: u64, next_digit: u64, divisor: u64) -> u64:
-    """One base 2**32 digit of (upper:next_digit) / divisor, whose top bit is set."""
-    top: u64 = divisor >> 32
-    bottom: u64 = divisor & 0xFFFF_FFFF
-    digit: u64 = upper // top
-    rest: u64 = upper - digit * top
-    while (digit >> 32) != 0 or digit * bottom > ((rest << 32) | next_digit):
-        digit -= 1
-        rest += top
-        if (rest >> 32) != 0:
-            break
-    return digit
-
-
 def _no_quotient(t: Translator, condition: Value) -> None:
     t.raise_if(condition, Vector.DE)
 
@@ -130,53 +93,55 @@ def div(t: Translator, src: Value) -> None:
     lower_half, upper = t.read(low), t.read(high)
     # Covers division by zero too: no upper half is below 0.
     _no_quotient(t, upper.ult(src) ^ 1)
-    if src.bits == 64:
-        quotient = t.call(divide_wide, upper, lower_half, src)
-        assert quotient is not None
-        remainder = lower_half - quotient * src
-    else:
-        double = INT_OF_BITS[2 * src.bits]
-        dividend = (upper.zext(double) << src.bits) | lower_half.zext(double)
-        quotient = t.b.op("udiv", dividend, src.zext(double)).trunc(src.type)
-        remainder = lower_half - quotient * src
+    _divided(t, src, lower_half, _wide_quotient(t, upper, lower_half, src))
+
+
+def _wide_quotient(t: Translator, upper: Value, lower_half: Value, divisor: Value) -> Value:
+    """upper:lower / divisor, where upper < divisor."""
+    if divisor.bits > 8:
+        return t.b.op("udivw", upper, lower_half, divisor)
+    dividend = (upper.zext(Type.I16) << 8) | lower_half.zext(Type.I16)
+    return t.b.op("udiv", dividend, divisor.zext(Type.I16)).trunc(Type.I8)
+
+
+def _divided(t: Translator, src: Value, lower_half: Value, quotient: Value) -> None:
+    """Write the quotient, and the remainder that follows from it."""
+    low, high = _pair(t, src.bits)
+    remainder = lower_half - quotient * src
     t.write(low, quotient)
     t.write(high, remainder)
-
-
-def _magnitude(t: Translator, value: Value) -> Value:
-    """The absolute value, as an unsigned number of the same width."""
-    return t.b.select(value.slt(0), -value, value)
-
-
-def _unsigned_quotient(t: Translator, upper: Value, lower_half: Value, divisor: Value) -> Value:
-    """|rDX:rAX| / |SRC| as i64; #DE if even that does not fit the operand size."""
-    if divisor.bits < 64:
-        dividend = (upper.sext(Type.I64) << divisor.bits) | lower_half.zext(Type.I64)
-        _no_quotient(t, divisor.eq(0))
-        magnitude = _magnitude(t, divisor).zext(Type.I64)
-        return t.b.op("udiv", _magnitude(t, dividend), magnitude)
-    negative = upper.slt(0)
-    low = t.b.select(negative, -lower_half, lower_half)
-    carry = lower_half.eq(0).zext(Type.I64)
-    high = t.b.select(negative, ~upper + carry, upper)
-    magnitude = _magnitude(t, divisor)
-    _no_quotient(t, high.ult(magnitude) ^ 1)
-    quotient = t.call(divide_wide, high, low, magnitude)
-    assert quotient is not None
-    return quotient
 
 
 @lower("IDIV", dst="r")
 def idiv(t: Translator, src: Value) -> None:
-    """IDIV: as DIV, signed, rounding towards 0; the remainder has the dividend's sign."""
+    """IDIV: as DIV, signed, rounding towards 0; the remainder has the dividend's sign.
+
+    Compilers divide what they have sign-extended: a division of one register's width, which
+    overflows by a divisor of 0 or -1 only.
+    """
     low, high = _pair(t, src.bits)
     lower_half, upper = t.read(low), t.read(high)
-    magnitude = _unsigned_quotient(t, upper, lower_half, src)
-    negative = upper.slt(0) ^ src.slt(0)
+    quotient = t.b.local(src.type, "quotient")
+    plain = upper.eq(lower_half.ashr(src.bits - 1)) & (src + 1).ugt(1)
+    with t.when(plain, likely=True):
+        t.b.set(quotient, t.b.op("sdiv", lower_half, src))
+    with t.when(plain ^ 1, likely=False):
+        t.b.set(quotient, _signed_wide_quotient(t, upper, lower_half, src))
+    _divided(t, src, lower_half, t.b.get(quotient))
+
+
+def _signed_wide_quotient(t: Translator, upper: Value, lower_half: Value,
+                          divisor: Value) -> Value:  # fmt: skip
+    """upper:lower / divisor by the magnitudes of both; #DE if it does not fit."""
+    negative = upper.slt(0)
+    low = t.b.select(negative, -lower_half, lower_half)
+    carry = lower_half.eq(0).zext(upper.type)
+    high = t.b.select(negative, ~upper + carry, upper)
+    magnitude = t.b.select(divisor.slt(0), -divisor, divisor)
+    _no_quotient(t, high.ult(magnitude) ^ 1)
+    quotient = _wide_quotient(t, high, low, magnitude)
+    negative = negative ^ divisor.slt(0)
     # -2**(n-1) has a representation, +2**(n-1) has not.
-    limit = negative.zext(Type.I64) + ((1 << (src.bits - 1)) - 1)
-    _no_quotient(t, magnitude.ugt(limit))
-    quotient = t.b.select(negative, -magnitude, magnitude).trunc(src.type)
-    remainder = lower_half - quotient * src
-    t.write(low, quotient)
-    t.write(high, remainder)
+    limit = negative.zext(divisor.type) + ((1 << (divisor.bits - 1)) - 1)
+    _no_quotient(t, quotient.ugt(limit))
+    return t.b.select(negative, -quotient, quotient)

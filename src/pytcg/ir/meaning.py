@@ -28,6 +28,7 @@ PURE: dict[str, str] = {
     "urem": "a % b",
     "sdiv": "quotient((a ^ H) - H, (b ^ H) - H) & M",
     "srem": "remainder((a ^ H) - H, (b ^ H) - H) & M",
+    "udivw": "(a << W | b) // c",
     "mulhu": "(a * b) >> W",
     "mulhs": "((((a ^ H) - H) * ((b ^ H) - H)) >> W) & M",
     "and": "a & b",

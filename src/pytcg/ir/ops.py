@@ -62,6 +62,8 @@ _ROWS = [
     _row("udiv", "T T -> T"), _row("urem", "T T -> T"),
     _row("sdiv", "T T -> T"), _row("srem", "T T -> T"),
     _row("mulhu", "T T -> T"), _row("mulhs", "T T -> T"),
+    # The quotient of (high, low, divisor), where high < divisor; of 16, 32 or 64 bits.
+    _row("udivw", "T T T -> T"),
     _row("and", "T T -> T"), _row("or", "T T -> T"), _row("xor", "T T -> T"),
     # Shift and rotate counts are taken modulo the width.
     _row("shl", "T T -> T"), _row("lshr", "T T -> T"), _row("ashr", "T T -> T"),

@@ -8,7 +8,7 @@ from pytcg.ir.meaning import PURE, evaluate
 from pytcg.ir.ops import BITS, COMMUTATIVE, FLOATS, Type
 from pytcg.opt.rewrite import replace_operands, replace_values
 
-_DIVISIONS = {"udiv", "urem", "sdiv", "srem"}
+_DIVISIONS = {"udiv", "urem", "sdiv", "srem", "udivw"}
 _RIGHT_ZERO_KEEPS = {"add", "sub", "or", "xor", "shl", "lshr", "ashr", "rotl", "rotr", "ptradd"}
 _SAME_IS_ZERO = {"sub", "xor", "ne", "ult", "ugt", "slt", "sgt", "subb", "subo"}
 _SAME_IS_ONE = {"eq", "ule", "uge", "sle", "sge"}
@@ -46,7 +46,7 @@ def fold(op: Op) -> Value | None:
 
 def _evaluated(op: Op, constants: list[int]) -> Value | None:
     assert op.out is not None
-    if op.name in _DIVISIONS and (constants[1] == 0 or _overflows(op, constants)):
+    if op.name in _DIVISIONS and (constants[-1] == 0 or _overflows(op, constants)):
         return None
     if op.out.type in FLOATS:
         return None
@@ -56,6 +56,8 @@ def _evaluated(op: Op, constants: list[int]) -> Value | None:
 
 def _overflows(op: Op, constants: list[int]) -> bool:
     bits = op.args[0].bits
+    if op.name == "udivw":
+        return constants[0] >= constants[2]
     return op.name[0] == "s" and constants == [1 << (bits - 1), (1 << bits) - 1]
 
 
