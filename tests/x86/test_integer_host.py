@@ -10,8 +10,8 @@ import random
 import pytest
 
 from x86 import hostcpu
-from x86.integer_cases import cases, family_rows
-from x86.outcome import LONG, differences, on_engine, on_host
+from x86.integer_cases import Case, cases, family_rows
+from x86.outcome import LONG, Outcome, differences, on_engine, on_host
 
 pytestmark = pytest.mark.skipif(not hostcpu.available(), reason="the host is no x86-64 Linux")
 
@@ -31,5 +31,10 @@ def test_other_engines_do_what_the_host_does(mnemonic: str, engine: str) -> None
     every = list(cases(LONG, mnemonic, seed=2, repeat=1))
     few = random.Random(mnemonic).sample(every, min(3, len(every)))  # they take their time
     wrong = [line for case in few
-             for line in differences(case, on_host(case), on_engine(case, engine))]  # fmt: skip
+             for line in differences(case, on_host(case), _run(case, engine))]  # fmt: skip
     assert not wrong, "\n".join(wrong[:5])
+
+
+def _run(case: Case, engine: str) -> Outcome:
+    """A region is left to threaded code where the budget is too small for it."""
+    return on_engine(case, engine, whole=engine == "jit" and not case.faults)

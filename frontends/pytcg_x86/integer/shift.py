@@ -49,7 +49,7 @@ def _count(t: Translator, operand: Operand, bits: int) -> Value:
 @contextmanager
 def _flags_if(t: Translator, count: Value) -> Iterator[None]:
     """Commit the flags set in the body, unless the count is 0."""
-    if count.const is not None:
+    if count.const:
         yield
         return
     with t.when(count.ne(0)):
