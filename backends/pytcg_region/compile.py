@@ -22,7 +22,8 @@ def region_name(key: str) -> str:
 
 def build_region(request: Request, name: str) -> tuple[Function, list[int]]:
     """IR of a region, and the numbers of the blocks it can be entered at; NotInRegion."""
-    compiler = RegionCompiler(program(), name, request.blocks, spans=request.spans)
+    compiler = RegionCompiler(program(), name, request.blocks, spans=request.spans,
+                              user=request.user)  # fmt: skip
     function = compiler.build()
     return function, [block.number for block in compiler.entries]
 

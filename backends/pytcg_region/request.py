@@ -20,6 +20,7 @@ from pytcg.exec.layout import (
 )
 from pytcg.exec.regions import Ending
 from pytcg_x86.core.form import row_of
+from pytcg_x86.core.state import Mode
 from pytcg_x86.region.compiler import PLAIN_KEY, GuestBlock, Insn
 
 _HEAD = struct.Struct("<QQIIII")
@@ -38,8 +39,9 @@ class Request:
     """Blocks to be compiled as a region; ``blocks[0]`` is the seed."""
 
     def __init__(self, data: bytes | memoryview):
-        self.flushes, _, _, self.count, self.insns, pages = _HEAD.unpack_from(data, 0)
+        self.flushes, _, mode, self.count, self.insns, pages = _HEAD.unpack_from(data, 0)
         self.spans = pages > 1
+        self.user = bool(mode & Mode.USER)
         runs = _HEAD.size + self.count * _BLOCK.size + self.insns * _RECORD.size
         self._body = bytes(data[_HEAD.size : runs])
         self._runs = list(_RUN.iter_unpack(data[runs : runs + self.count * _RUN.size]))
@@ -80,7 +82,7 @@ class Request:
     def key(self, *identity: str) -> str:
         """Digest of all that the code depends on."""
         digest = hashlib.blake2b(digest_size=20)
-        for part in (*identity, f"{self.count} {self.spans}"):
+        for part in (*identity, f"{self.count} {self.spans} {self.user}"):
             digest.update(part.encode() + b"\0")
         digest.update(self._body)
         return digest.hexdigest()

@@ -342,7 +342,8 @@ class _FunctionCompiler(Expressions):
             unwind = self.unwind_block if raises else None
             result = self.b.inline(self.program.compile(callee), args, unwind)
         else:
-            result = self.b.call(callee.name, ir_type(signature.result), *args)
+            result = self.b.call(callee.name, ir_type(signature.result), *args,
+                                 cold=callee.cold)  # fmt: skip
             if signature.noreturn:
                 self.b.br(self.unwind_block)
             elif raises and not catch:

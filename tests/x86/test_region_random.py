@@ -41,6 +41,8 @@ class Writer:
         """A memory operand; some lie over the end of a page, some are reached by an index."""
         offset = self.rng.choice((self.rng.randrange(0, 256), 0xFF8 + self.rng.randrange(16)))
         index = self.rng.choice(("", "", f" + {self.rng.choice((1, 2, 4, 8))}*r13"))
+        if self.rng.random() < 0.2:  # no base
+            return f"{WORDS[size]} ptr [{index.removeprefix(' + ') or 'r13'} + {DATA + offset}]"
         return f"{WORDS[size]} ptr [rbx{index} + {offset}]"
 
     def simple(self) -> str:

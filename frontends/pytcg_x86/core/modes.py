@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pytcg.exec.invalidate import jump_cache_flush
 from pytcg.exec.layout import TLB_ENTRY, TLB_SIZE
-from pytcg_native import native, u32, u64
+from pytcg.softmmu.access import forget_pages
+from pytcg_native import native, ptr, u32, u64, unlikely
 from pytcg_x86.core.state import Attr, Cr0, Cr4, Efer, Env, Flag, MmuIndex, Mode, Seg
 
 TLB_BYTES = TLB_SIZE * TLB_ENTRY.size
@@ -24,7 +25,11 @@ def select_tlb(env: Env, cpl: u32) -> None:
         index = MmuIndex.USER
     elif (env.cr4 & Cr4.SMAP) != 0 and (env.eflags & Flag.AC) == 0:
         index = MmuIndex.KERNEL
-    env.tlb = env.tlbs + index * TLB_BYTES
+    tlb: ptr = env.tlbs + index * TLB_BYTES
+    if unlikely(cpl != 3 and tlb != env.kept_tlb):
+        forget_pages(env)  # supervisor code keeps its pages together, with SMAP or without
+        env.kept_tlb = tlb
+    env.tlb = tlb
 
 
 @native

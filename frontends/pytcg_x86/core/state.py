@@ -64,6 +64,7 @@ ENV = Struct("Env", [
     ("fp_opcode", "u16"), ("fp_cs", "u16"), ("fp_ds", "u16"),
     ("fp_ip", "u64"), ("fp_dp", "u64"),
     # Flags on the way out of a region: what they are the flags of, see `flags_settle`.
+    ("kept_tlb", "ptr"),  # the supervisor's TLB that its kept pages are of
     ("cc_kind", "u32"), ("cc_a", "u64"), ("cc_b", "u64"),
     ("monitor_address", "u64"),
     ("host", "ptr", 12),               # callbacks into Python, by `Host`

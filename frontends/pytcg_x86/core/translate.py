@@ -311,7 +311,7 @@ class Translator:
         if callee.inline:
             return self.b.inline(self.program.compile(callee), list(args),
                                  self.unwind if raises else None)  # fmt: skip
-        result = self.b.call(callee.name, ir_type(signature.result), *args)
+        result = self.b.call(callee.name, ir_type(signature.result), *args, cold=callee.cold)
         if signature.noreturn:
             self.b.br(self.unwind)
             self.b.place(self.b.new_block("dead"))

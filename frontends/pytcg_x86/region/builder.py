@@ -297,12 +297,21 @@ class StateBuilder(Builder):
         self.known = {n: v for n, v in first.items() if n not in FLAG_NUMBERS}
         self.set(self.kind, self.const(0, Type.I32))
 
+    def load_operation(self) -> None:
+        """At an entry: the region before may have left an operation for the flags."""
+        for name, local, type_ in self._operation():
+            self.set(local, self.emit("ld", self.state_place(ENV.offset(name)), type=type_))
+
+    def _operation(self) -> list[tuple[str, Local, Type]]:
+        a, b = self.cc
+        return [("cc_kind", self.kind, Type.I32), ("cc_a", a, Type.I64), ("cc_b", b, Type.I64)]
+
     def store_flags(self) -> None:
         """Store a merged state, all of it, to env."""
         for part in FLAG_PARTS.values():
             self.emit_effect("st", self.get(self.locals[part.number]),
                              self.state_place(part.offset))  # fmt: skip
-        for name, local in zip(("cc_kind", "cc_a", "cc_b"), (self.kind, *self.cc), strict=True):
+        for name, local, _ in self._operation():
             self.emit_effect("st", self.get(local), self.state_place(ENV.offset(name)))
 
     def settle_stored_flags(self) -> None:

@@ -59,6 +59,9 @@ MAX_RETURNS = 4
 PLAIN_KEY = ((1 << KEY_SECOND) - 1) & ~(1 << KEY_DEAD)
 """The bits of a form's key without what block improvement made of it."""
 _RSP, _ABSOLUTE = ENV.offset("gpr", 4), -1
+_PLACES = [ENV.offset("gpr", i) for i in range(16)] + [_ABSOLUTE]
+"""What a kept page is accessed by: a base register, or none."""
+assert 2 * 2 * len(_PLACES) <= KEPT_PAGES
 _PREDICATES = {1: "ult", 2: "eq", 3: "ule", 6: "slt", 7: "sle"}
 """Condition codes (without their lowest bit) as comparisons."""
 _KEEPING_CARRY = {Operation.ADD: Operation.INC, Operation.SUB: Operation.DEC}
@@ -91,7 +94,7 @@ class GuestBlock:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page kept in env (`KeptPage`): the one accessed last in some way."""
+    """A page kept in env (`KeptPage`): the one accessed last by what an address is made of."""
 
     number: int
     writable: bool
@@ -232,7 +235,8 @@ class RegionTranslator(Translator):
         if "stack" in row_of(self.insn.key).attrs:
             return _RSP
         if self.cx.ea in ("base", "sib"):
-            return self.insn.fields["base"]
+            base = self.insn.fields["base"]
+            return base if base in _PLACES else _ABSOLUTE
         return _ABSOLUTE if self.cx.ea == "disp" else None
 
     def make_flags(self) -> Flags:
@@ -371,8 +375,10 @@ _FIELD_TYPES = {"imm": Type.I64, "disp": Type.I64, "pc": Type.I64, "a": Type.I16
 class RegionCompiler:
     """Builds the function of one region."""
 
-    def __init__(self, program: Program, name: str, blocks: list[GuestBlock], *, spans: bool):
+    def __init__(self, program: Program, name: str, blocks: list[GuestBlock], *, spans: bool,
+                 user: bool):  # fmt: skip
         self.program = program
+        self.user = user
         params = [("env", Type.PTR), ("rec", Type.PTR), ("ram", Type.PTR)]
         self.function = Function(name, params, Type.VOID, threaded=True, region=True)
         self.b = StateBuilder(self.function)
@@ -383,7 +389,6 @@ class RegionCompiler:
         self.exits: list[Exit] = []
         self.dispatcher: tuple[Block, Local] | None = None
         self.lost: Block | None = None
-        self.pages: dict[tuple[int, bool], Page] = {}
         self.env, self.rec, self.ram = self.function.params
         self.heads = {block.number: self.b.new_block(f"g{block.number}_") for block in blocks}
         self.flags_in: dict[int, FlagState] = {}
@@ -497,20 +502,17 @@ class RegionCompiler:
             quiet = b.const(1, Type.I1)
         b.brif(quiet, go, slow, likely=True)
         b.place(slow)
+        b.settle_stored_flags()
         b.emit_effect("tail", b.symbol("tb_head"), self.env, self.rec, self.ram)
         b.place(go)
         b.set(self.budget, budget)
         b.set(self.begun, budget)
         entered = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_entries"))
         b.st(entered + 1, self.env, EXEC_ENV.offset("region_entries"))
-        for number in sorted(b.used):
+        for number in sorted(b.used | FLAG_NUMBERS):
             part = PARTS[number]
             b.set(b.locals[number], b.emit("ld", b.state_place(part.offset), type=part.type))
-        for page in self.pages.values():
-            b.st(b.const(0, Type.I64), self.env, _kept(page, "limit"))
-        b.set(b.kind, b.const(0, Type.I32))
-        for local in b.cc:
-            b.set(local, b.const(0, Type.I64))
+        b.load_operation()
         pc = b.ld(Type.I64, self.rec, TB.offset("pc"))
         targets = [b.new_block("arrive") for _ in self.entries]
         if len(targets) == 1:
@@ -691,13 +693,13 @@ class RegionCompiler:
             b.br(leaves[leave.bails])
         for bails, block in leaves.items():
             b.place(block)
-            self._leave(b.get(address), b.get(refund), "tb_resume" if bails else "tb_lookup")
+            self._leave(b.get(address), b.get(refund), "tb_resume" if bails else "region_leave")
 
     def _leave(self, pc: Value, refund: Value, code: str) -> None:
         """Store what the region changes, and go on at ``pc`` by the threaded function ``code``."""
         b = self.b
-        if b.dirty & FLAG_NUMBERS:
-            b.store_flags()
+        b.store_flags()
+        if code == "tb_resume":
             settle, settled = b.new_block("settle"), b.new_block("settled")
             b.brif(b.get(b.kind).eq(0), settled, settle)
             b.place(settle)
@@ -722,10 +724,9 @@ class RegionCompiler:
 
     def probe(self, t: RegionTranslator, linear: Value, bits: int, *, write: bool) -> Value:
         """Offset from the RAM window of an access; leaves where it is no plain one."""
-        page = None if t.place is None else self._page(t.place, write=write)
-        if page is not None:
-            return self._remembered(t, page, linear, bits)
-        return self._tlb_probe(t, linear, bits, write=write)
+        if t.place is None:
+            return self._tlb_probe(t, linear, bits, write=write)
+        return self._remembered(t, self._page(t.place, write=write), linear, bits)
 
     def _tlb_probe(self, t: RegionTranslator, linear: Value, bits: int, *, write: bool) -> Value:
         b, size = self.b, bits // 8
@@ -769,12 +770,11 @@ class RegionCompiler:
         b.known = known
         return b.get(where)
 
-    def _page(self, place: int, *, write: bool) -> Page | None:
-        """What remembers the page of accesses by ``place``, while there is room for more."""
-        key = place, write or place == _RSP
-        if key not in self.pages and len(self.pages) < KEPT_PAGES:
-            self.pages[key] = Page(len(self.pages), key[1])
-        return self.pages.get(key)
+    def _page(self, place: int, *, write: bool) -> Page:
+        """What keeps the page of accesses by ``place``; code of other regions shares it."""
+        writable = write or place == _RSP
+        row = 2 * _PLACES.index(place) + writable
+        return Page(row + 2 * len(_PLACES) * self.user, writable)
 
     def inlined(self, callee: NativeFunction[Any, Any]) -> Function:
         """The body of an inline native, with its parameters where they are used."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from pytcg_native import i64, native, u8, u32, u64
+from pytcg.exec.dispatch import tb_find
+from pytcg.exec.invalidate import enters_region, jump_slot
+from pytcg.exec.layout import Jump, Tb
+from pytcg_native import i64, likely, native, ptr, u8, u32, u64
 from pytcg_x86.core.state import Env
 
 KIND_SIZE = 4
@@ -20,6 +23,19 @@ class Operation(IntEnum):
     ADD = 3
     SUB = 4
     LOGIC = 5   # of the result a
+
+
+@native(threaded=True)
+def region_leave(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Go on at env.pc. Another region takes the flags as they are, all others settled."""
+    slot: Jump = jump_slot(env, env.pc)
+    tb: Tb = Tb(slot.tb)
+    if likely(slot.tag == env.pc ^ env.jump_salt) and likely(tb.cs_base == env.code_base):
+        if not enters_region(tb):
+            flags_settle(env)
+        return ptr(tb)
+    flags_settle(env)
+    return tb_find(env)
 
 
 @native(cold=True)

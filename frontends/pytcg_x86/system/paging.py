@@ -24,7 +24,7 @@ from pytcg.exec.layout import (
     Slot,
     TlbEntry,
 )
-from pytcg.softmmu.access import NO_PAGE, Access, physical_load, physical_store
+from pytcg.softmmu.access import NO_PAGE, Access, forget_pages, physical_load, physical_store
 from pytcg_native import fill, native, pointer_difference, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_page_fault
 from pytcg_x86.core.modes import TLB_BYTES
@@ -267,6 +267,7 @@ def clear_entry(entry: TlbEntry) -> None:
 def tlb_flush(env: Env) -> None:
     """Forget all translations, and what the jump cache made of them."""
     env.map_stamp += 1
+    forget_pages(env)
     if env.tlb_fills > FILL_LOG:
         fill(ptr(env.tlbs), 0xFF, MMU_MODES * TLB_BYTES)
     else:
@@ -283,6 +284,7 @@ def tlb_flush(env: Env) -> None:
 def tlb_flush_page(env: Env, address: u64) -> None:
     """Forget one page (INVLPG). All of a TLB if the page may have been part of a large one."""
     env.map_stamp += 1
+    forget_pages(env)
     slot: u64 = ((address >> PAGE_BITS) & (TLB_SIZE - 1)) * _ENTRY_BYTES
     for index in range(u64(0), u64(MMU_MODES)):
         if (address & env.large_mask[index]) == env.large_base[index]:

@@ -41,7 +41,15 @@ from pytcg.exec.layout import (
     TlbEntry,
 )
 from pytcg.exec.regions import FIRST_HITS, count_entry, region_install
-from pytcg.softmmu.access import NO_PAGE, NOT_RAM, Access, ram_offset, tlb_entry, tlb_fill
+from pytcg.softmmu.access import (
+    NO_PAGE,
+    NOT_RAM,
+    Access,
+    forget_pages,
+    ram_offset,
+    tlb_entry,
+    tlb_fill,
+)
 from pytcg_native import (
     NULL,
     address_of,
@@ -196,6 +204,7 @@ def protect_page(env: ExecEnv, offset: u64) -> None:
     """Make stores to a page that gets its first block take the slow path, by every alias."""
     if page_has_code(env, offset):
         return
+    forget_pages(env)
     page: u64 = offset & PAGE_MASK
     if env.tlb_fills <= FILL_LOG:
         for i in range(env.tlb_fills):

@@ -97,6 +97,12 @@ def region_kill(env: ExecEnv, tb: Tb) -> None:
         member = Member(member.following)
 
 
+@native(inline=True)
+def enters_region(tb: Tb) -> bool:
+    """Whether a block's code is that of a region."""
+    return tb.members != NULL and tb.code != symbol("tb_head") and tb.code != symbol("tb_stale")
+
+
 @native
 def region_remove(env: ExecEnv, region: Region) -> None:
     """Give a region's entries their own heads back."""

@@ -101,10 +101,10 @@ STORES_TO_DEVICE = 0xFFFF_FFFF_FFFF_FFFE  # flash memory: what is written is a c
 # before. `first` is not NULL as long as there is any of either.
 PAGE = Struct("Page", [("first", "ptr"), ("spilling", "ptr")])
 
-# A page that a region has accessed in some way. ``limit`` is how far into it an access may begin: 0
-# as long as there is none, else so far that 16 bytes don't reach the next page.
+# A page that regions have accessed in some way, and may again. ``limit`` is how far into it an
+# access may begin: 0 as long as there is none, else so far that 16 bytes don't reach the next page.
 KEPT_PAGE = Struct("KeptPage", [("address", "u64"), ("limit", "u64"), ("offset", "u64")])
-KEPT_PAGES = 8
+KEPT_PAGES = 96
 
 EXEC_ENV = Struct("ExecEnv", [
     ("pc", "u64"),                # current only outside threaded code
@@ -153,7 +153,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("ready_ring", "ptr"), ("ready_head", "u32"), ("ready_tail", "u32"),
     ("regions_live", "u32"), ("regions_late", "u32"),
     ("region_entries", "u64"), ("region_insns", "u64"),  # times entered, instructions run
-    ("kept_pages", "u64", 3 * KEPT_PAGES),  # of the region that is running (`KeptPage`)
+    ("kept_pages", "u64", 3 * KEPT_PAGES),  # `KeptPage`s; which is which the front-end knows
     ("map_stamp", "u64"),         # changes whenever an address may mean another page
     ("seeds", "ptr"),             # hashes of blocks whose region is kept on disk, or NULL
     ("jit_at_once", "u32"),       # compile every block before it runs first

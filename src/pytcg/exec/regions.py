@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from pytcg.exec.invalidate import DEAD, hash_slot, jump_slot, page_of
+from pytcg.exec.invalidate import DEAD, enters_region, hash_slot, jump_slot, page_of
 from pytcg.exec.layout import (
     BRANCH,
     MEMBER_SIZE,
@@ -296,7 +296,7 @@ def describe_block(env: ExecEnv, request: RequestHead, seed: Tb, block: RequestB
         request.pages = 2
     block.insns = tb.insns
     block.ending = block_ending(tb)
-    block.entry = u32(tb.members != NULL and tb.code != symbol("tb_head"))
+    block.entry = u32(enters_region(tb))
     block.reserved = 0
     block.taken = 0
     block.fall = 0

@@ -124,11 +124,15 @@ class Builder:
     def symbol(self, name: str) -> Value:
         return self.op("symbol", name=name)
 
-    def call(self, callee: str, type_: Type, *args: Value) -> Value | None:
+    def call(self, callee: str, type_: Type, *args: Value, cold: bool = False) -> Value | None:
+        """``cold`` as the callee's `Function` says."""
+        attrs: dict[str, object] = {"callee": callee, "type": type_}
+        if cold:
+            attrs["cold"] = True
         if type_ is Type.VOID:
-            self.effect("call", *args, callee=callee, type=type_)
+            self.effect("call", *args, **attrs)
             return None
-        return self.op("call", *args, callee=callee, type=type_)
+        return self.op("call", *args, **attrs)
 
     def br(self, target: Block) -> None:
         self.effect("br", target=target)

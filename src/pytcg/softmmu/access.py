@@ -14,6 +14,7 @@ from pytcg.exec.hooks import Hooks, hooks_wanted, is_watched, watch
 from pytcg.exec.invalidate import invalidate_write, page_has_code
 from pytcg.exec.layout import (
     FILL_LOG,
+    KEPT_PAGES,
     PAGE_BITS,
     PAGE_MASK,
     PAGE_SIZE,
@@ -33,6 +34,7 @@ from pytcg_native import (
     address_of,
     attempt,
     call_host,
+    fill,
     likely,
     load8,
     load16,
@@ -469,6 +471,12 @@ def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
     page.offset = where & PAGE_MASK
     page.limit = PAGE_SIZE - 15
     return where
+
+
+@native
+def forget_pages(env: ExecEnv) -> None:
+    """What was allowed may be so no longer: whoever takes an entry from a TLB calls this."""
+    fill(address_of(env.kept_pages[0]), 0, KEPT_PAGES * _KEPT_SIZE)
 
 
 # Sizes known at run time -----------------------------------------------------------------------
