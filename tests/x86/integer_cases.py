@@ -171,7 +171,9 @@ class Maker(Encoder):
             self.point(number, self.place())
         if self.rng.random() < 0.5:  # overlap
             self.point(RDI, self.regs[RSI] + self.rng.randrange(-20, 21))
-        self.point(RCX, self.rng.choice((0, 1, 2, 7, self.rng.randrange(130))))
+        # With ECX 0 makers differ: Intel's clear the upper halves of RCX, RSI and RDI, AMD's don't.
+        none = 1 if self.mode == 64 and self.address_bits == 32 else 0
+        self.point(RCX, self.rng.choice((none, 1, 2, 7, self.rng.randrange(none, 130))))
         if self.rng.random() < 0.5:  # runs of equal elements
             middle = self.layout.size // 2
             self.data[:] = bytes([self.regs[RAX] & 0xFF]) * middle + self.data[middle:]

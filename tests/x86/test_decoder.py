@@ -23,7 +23,7 @@ FENCES = {"LFENCE", "MFENCE", "SFENCE"}  # so does it any ModRM.rm here
 PREDICATED = {"CMPPS", "CMPPD", "CMPSS", "CMPSD"}
 
 # What capstone knows and this decoder has no rows for: later instruction sets.
-LATER = {"avx", "avx2", "avx512", "sse41", "sse42", "sse4a", "aes", "sha", "bmi",
+LATER = {"avx", "avx2", "avx512", "sse4a", "aes", "sha", "bmi",
          "bmi2", "fma", "fma4", "f16c", "xop", "tbm", "rtm", "hle", "cet", "vm", "3dnow",
          "pclmul", "sgx", "mpx", "cdi", "dqi", "bwi", "vlx", "ndd", "pfi", "novlx"}  # fmt: skip
 LATER_NAMES = {"monitor", "mwait", "rdrand", "rdseed", "crc32", "getsec", "pconfig", "monitorx",

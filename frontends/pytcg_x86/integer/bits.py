@@ -29,8 +29,8 @@ rows("""
 f3:0f.b8       POPCNT  Gv,Ev ?popcnt
 f3:0f.bc       TZCNT   Gv,Ev
 f3:0f.bd       LZCNT   Gv,Ev ?abm
-f2:0f.38.f0    CRC32   Gy,Eb
-f2:0f.38.f1    CRC32   Gy,Ev
+f2:0f.38.f0    CRC32   Gy,Eb ?sse4.2
+f2:0f.38.f1    CRC32   Gy,Ev ?sse4.2
 """)
 
 

@@ -6,6 +6,7 @@ from pytcg.ir.blocks import Value
 from pytcg_x86.core.translate import Translator
 from pytcg_x86.decode.table import rows
 from pytcg_x86.vector.operands import packed, xm_check
+from pytcg_x86.vector.sse_lanes import bit_mask
 from pytcg_x86.vector.ssse3 import even_and_odd
 
 UNDEFINED: dict[str, str] = {}
@@ -17,6 +18,8 @@ f2:0f.7c    HADDPS    Vx,Wx      sse ?sse3
 f2:0f.7d    HSUBPS    Vx,Wx      sse ?sse3
 66:0f.d0    ADDSUBPD  Vx,Wx      sse ?sse3
 f2:0f.d0    ADDSUBPS  Vx,Wx      sse ?sse3
+66:0f.3a.40 DPPS      Vx,Wx,Ib   sse ?sse4.1
+66:0f.3a.41 DPPD      Vx,Wx,Ib   sse ?sse4.1
 """)
 
 
@@ -51,6 +54,31 @@ def _alternating(mnemonic: str, bits: int) -> None:
         xm_check(t)
         return result
 
+
+def _dot_product(mnemonic: str, bits: int) -> None:
+    """The sum of chosen products in chosen lanes, 0 in the others (SDM vol. 2A, DPPS).
+
+    Every lane adds its own sums first, as on hardware, which shows where two are NaNs.
+    """
+    count = 128 // bits
+
+    @packed(mnemonic)
+    def meaning(t: Translator, a: Value, b: Value, control: Value) -> Value:
+        chosen = bit_mask(t, control >> 4, bits)
+        total = t.b.op("vfmul", a & chosen, b & chosen, lane=bits)
+        step = 1
+        while step < count:
+            xm_check(t)
+            order = tuple(i ^ step for i in range(count))
+            other = t.b.op("vshuffle", total, total, lane=bits, order=order)
+            total = t.b.op("vfadd", total, other, lane=bits)
+            step *= 2
+        xm_check(t)
+        return total & bit_mask(t, control, bits)
+
+
+_dot_product("DPPS", 32)
+_dot_product("DPPD", 64)
 
 for _suffix, _bits in (("S", 32), ("D", 64)):
     _horizontal(f"HADDP{_suffix}", "vfadd", _bits)

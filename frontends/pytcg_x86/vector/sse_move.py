@@ -68,7 +68,8 @@ np:0f.f7/r  MASKMOVQ  Pq,Nq      mmx ?sse|mmxext
 """)
 
 
-@lower("MOVAPS", "MOVAPD", "MOVDQA", "MOVNTPS", "MOVNTPD", "MOVNTDQ", dst="raw")
+@lower("MOVAPS", "MOVAPD", "MOVDQA", "MOVNTPS", "MOVNTPD", "MOVNTDQ",
+       "MOVNTDQA", dst="raw")
 def movaps(t: Translator, dst: Operand, src: Operand) -> None:
     """Whole vectors; memory must be aligned (SDM vol. 2B, MOVAPS)."""
     write_vector(t, dst, read_vector(t, src))
