@@ -12,11 +12,12 @@ from pytcg.errors import BusyError, CpuError, MapError
 from pytcg.exec.exits import Exit
 from pytcg.exec.hooks import NO_PC
 from pytcg.library.bus import Callbacks, LibraryBus, NoBus
-from pytcg.library.hooks import SKIP, Hook, Hooks, access_of
+from pytcg.library.hooks import SKIP, Hook, Hooks, RawCallback, access_of
 from pytcg.library.memory import MemoryMap, MmioHandler, Region
 from pytcg.library.registers import Registers
 from pytcg.library.stop import Stop
 from pytcg.log import Log
+from pytcg.softmmu.access import MODIFIES
 from pytcg.softmmu.perm import RWX, Perm
 from pytcg.softmmu.ram import HostBuffer, RamError, RamWindow
 
@@ -86,7 +87,8 @@ class Cpu:
         self.memory.grow = self._grow
         self.memory.on_change.append(self._memory_changed)
         self._instructions = 0
-        self._cpu = X86Cpu(made, self.memory, LibraryBus(self), parsed)
+        self.bus = LibraryBus(self)
+        self._cpu = X86Cpu(made, self.memory, self.bus, parsed)
         attach_regions(self._cpu, engine)
         view = self._cpu.buffers["env"].view
         self._words = view.cast("Q")
@@ -128,7 +130,7 @@ class Cpu:
                 size = _LONG if mode == "long" and name == "cs" else _BIG
                 cpu.set_segment(name, 8 if name == "cs" else 16, 0, 0xFFFF_FFFF, rights | size)
         regs = cpu.regs
-        regs["rip"] = 0
+        regs["rip"] = regs["rdx"] = 0  # RESET leaves the processor's signature in rDX
         regs["cr4"] = 0x600  # OSFXSR and OSXMMEXCPT: SSE works
         regs["cr0"] = 0x30 if mode == "real" else 0x31
         regs["efer"] = 0x500 if mode == "long" else 0
@@ -158,6 +160,7 @@ class Cpu:
         """rip was written: in a hook that is where to go on."""
         if self._owner_thread:
             self._jump = pc
+            self._cpu.poke(stop=True)
 
     def save_context(self) -> Context:
         """All registers, for `restore_context`."""
@@ -172,6 +175,48 @@ class Cpu:
         self._cpu.buffers["env"].view[self._context] = context.data[8:]
         self.regs["rip"] = int.from_bytes(context.data[:8], "little")
         self._registers_changed()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody has asked for the end of the run under way."""
+        return bool(self._stopping)
+
+    @property
+    def jumping(self) -> bool:
+        """Whether a hook has set rip."""
+        return self._jump is not None
+
+    def stop_all_exceptions(self) -> None:
+        """Let every exception and INT stop the run, even if the guest has a handler for it."""
+        self._cpu.state.set("stop_exceptions", 2)
+
+    def forget_code(self) -> None:
+        """Drop all translated code, which is made anew as it is needed."""
+        self._flush = True
+        self._registers_changed()
+
+    def block_at(self, address: int) -> tuple[int, int, int]:
+        """(address, instructions, bytes) of the translated block at an offset in CS.
+
+        CpuError if there is no code.
+        """
+        from pytcg.exec.layout import TB
+        from pytcg_x86.core.registers import StateView
+
+        with self._owned():
+            self._settle()
+            state, pc = self._cpu.state, self._words[self._pc]
+            self._words[self._pc] = address
+            found = self._cpu.engine.call("tb_find", self._cpu.address)
+            self._words[self._pc] = pc
+            failed = state.get("exception_pending") or state.get("exit_reason") == Exit.NOT_RAM
+            state.set("exception_pending", 0)
+            state.set("exit_reason", 0)
+            if failed:
+                raise CpuError(f"no code at {address:#x}")
+            arena = self._cpu.buffers["arena"]
+            tb = StateView(TB, arena.view[found - arena.address :])
+            return address, tb.get("insns"), tb.get("size")
 
     # Memory ------------------------------------------------------------------------------------
 
@@ -272,7 +317,7 @@ class Cpu:
 
     def _set_traps(self) -> None:
         """Whether the state must be right at each instruction, as it may call Python."""
-        wanted = int(self.hooks.memory_hooks or any(r.handler for r in self.memory.regions))
+        wanted = int(self.hooks.need_pc or any(r.handler for r in self.memory.regions))
         if self._cpu.state.get("traps") != wanted:
             self._cpu.state.set("traps", wanted)
             self._flush = self._dirty = True
@@ -309,6 +354,10 @@ class Cpu:
             hook.code = native_hook(self._cpu.engine, function, memory=memory)
             hook.flags |= HookFlag.NATIVE
             return
+        if isinstance(function, RawCallback):
+            kinds = ["u64", "u32", "i64"] if memory else ["u64", "u32"]
+            hook.code, hook.keep = self._cpu.engine.callback("u64", kinds, function.call)
+            return
         if not callable(function):
             raise CpuError(f"a hook is a function, not {function!r}")
         made = self._memory_callback(function) if memory else self._code_callback(function)
@@ -319,12 +368,9 @@ class Cpu:
         def call(address: int, size: int) -> int:
             try:
                 result = function(self, address, size)
-                if self._jump is not None:
-                    self._leave_for_jump()
                 return 1 if result is SKIP else 0
             except BaseException as error:  # surfaces from run
-                self._cpu.error = self._cpu.error or error
-                self._cpu.poke(stop=True)
+                self.raise_in_run(error)
                 return 0
 
         return call
@@ -336,20 +382,19 @@ class Cpu:
             try:
                 kind, size = access_of(size)
                 result = function(self, kind, address, size, value)
-                if self._jump is not None:
-                    self._leave_for_jump()
                 if result is None:
                     return 0
                 words[at] = int(result) & (1 << 64) - 1
                 return 1
             except BaseException as error:
-                self._cpu.error = self._cpu.error or error
-                self._cpu.poke(stop=True)
+                self.raise_in_run(error)
                 return 0
 
         return call
 
-    def _leave_for_jump(self) -> None:
+    def raise_in_run(self, error: BaseException) -> None:
+        """End the run with an exception: what a callback raised."""
+        self._cpu.error = self._cpu.error or error
         self._cpu.poke(stop=True)
 
     def _set_hooks(self, table: HostBuffer, heads: dict[Lists, int]) -> None:
@@ -531,17 +576,27 @@ class Cpu:
         stop.vector = vector = state.get("exception_vector")
         if state.get("exception_has_error"):
             stop.error_code = state.get("exception_error")
-        if vector == 14:
+        if vector == 14 and stop.error_code is not None:
             error = state.get("exception_error")
             stop.address = state.get("exception_address")
+            stop.unmapped = bool(state.get("unmapped"))
             stop.access = "fetch" if error & 16 else "write" if error & 2 else "read"
-            stop.size = None if error & 16 else state.get("access_size")
+            size = state.get("access_size")
+            stop.size = None if error & 16 else size & 0xFF
+            stop.modifies = bool(error & 2 and size & MODIFIES)
             stop.value = state.get("access_value") if error & 2 else None
-        length = self._interrupt_length(rip) if self.hooks.has_interrupts else 0
-        if length and vector != 14:
+            if stop.modifies:
+                stop.value = 0
+        length = self.interrupt_length(rip) if self.hooks.has_interrupts else 0
+        handled = False
+        if length and stop.error_code is None:
             self._words[self._pc] = rip + length
-            self.hooks.handle_interrupt(vector)
-        elif not self.hooks.handle_fault(stop):
+            handled = self.hooks.handle_interrupt(vector)
+            if not handled:
+                self._words[self._pc] = rip
+        if not handled and stop.access == "fetch" and rip == self._until:
+            return self._stop("until")  # which need not be memory
+        if not handled and not self.hooks.handle_fault(stop):
             return stop
         if self._jump is not None:
             self._apply_jump()
@@ -550,7 +605,7 @@ class Cpu:
         self._cpu.begin_run()
         return None
 
-    def _interrupt_length(self, rip: int) -> int:
+    def interrupt_length(self, rip: int) -> int:
         """The length of the INT, INT3, INTO or INT1 at rip; 0 if it is none."""
         code, _ = self._describe(rip)
         at = 0

@@ -253,7 +253,12 @@ def gate_word(env: Env, vector: u32) -> u64:
 
 @native
 def has_handler(env: Env, vector: u32) -> bool:
-    """Library mode: whether the guest has set up anything for this vector."""
+    """Library mode: whether the guest has set up anything for this vector.
+
+    With ``stop_exceptions`` 2 that does not count.
+    """
+    if env.stop_exceptions == 2:
+        return False
     error: u32 = env.exception_error
     has_error: u32 = env.exception_has_error
     address: u64 = env.exception_address

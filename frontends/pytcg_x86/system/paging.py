@@ -61,6 +61,7 @@ def mmu_index(env: Env) -> u32:
 def page_fault(env: Env, address: u64, access: u32, error: u32) -> NoReturn:
     """#PF with the bits that the access itself decides added to ``error``."""
     bits: u32 = error
+    env.unmapped = 0
     if access == Access.WRITE:
         bits |= _ERROR_W
     if mmu_index(env) == MmuIndex.USER:
@@ -206,7 +207,8 @@ def guest_translate(env: Env, address: u64, access: u32) -> u64:
     """Physical page of a linear address | the permissions to keep (see `softmmu.access`)."""
     found: u64 = (address & PAGE_MASK) | (_READ | _WRITE | _EXECUTE)
     if (env.efer & Efer.LMA) != 0:
-        if not is_canonical(address):
+        # To the library's "stop at everything" an address is an address, as it is to Unicorn.
+        if not is_canonical(address) and env.stop_exceptions != 2:
             raise_error(env, Vector.GP, 0)
         # Long mode without paging is the library's, for code without page tables.
         if (env.cr0 & Cr0.PG) != 0:

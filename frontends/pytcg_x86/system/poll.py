@@ -41,6 +41,7 @@ def guest_poll(env: Env) -> None:
 def guest_unmapped(env: Env, address: u64, access: u32) -> None:
     """Library use: memory that is not mapped is a page that is not present."""
     error: u32 = u32(access == Access.WRITE) << 1 | u32(access == Access.EXECUTE) << 4
+    env.unmapped = 1
     raise_page_fault(env, address, error)
 
 
@@ -48,6 +49,7 @@ def guest_unmapped(env: Env, address: u64, access: u32) -> None:
 def guest_forbidden(env: Env, address: u64, access: u32) -> None:
     """Library use: a page that is there, but not for this."""
     error: u32 = u32(access == Access.WRITE) << 1 | u32(access == Access.EXECUTE) << 4
+    env.unmapped = 1
     raise_page_fault(env, address, error | 1)
 
 

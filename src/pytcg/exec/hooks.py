@@ -131,12 +131,19 @@ def call_hook(env: ExecEnv, hook: Hook, address: u64, size: u32) -> u64:
 
 
 @native
+def block_bytes(tb: Tb) -> u32:
+    """The bytes of a block's instructions: one that ends at a place to stop counts one more."""
+    last: Record = Record(tb + (HEAD + u64(tb.records - 1) * RECORD_SIZE))
+    return u32(tb.size - 1) if last.code == symbol("tb_until") else u32(tb.size)
+
+
+@native
 def call_hooks(env: ExecEnv, rec: Record) -> u64:
     """Call the hooks of an instruction that is about to run; not 0 if one of them skips it."""
     linear: u64 = (env.code_base + rec.pc) & env.linear_mask
     if rec.position == 0 and env.block_skip != rec.pc:
         negative: i64 = -i64(HEAD)
-        size: u32 = Tb(rec + negative).size
+        size: u32 = block_bytes(Tb(rec + negative))
         hook: Hook = hook_list(env, Hooks.BLOCK)
         while hook != NULL:
             if linear >= hook.first and linear <= hook.last:

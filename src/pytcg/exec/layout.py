@@ -141,6 +141,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("hooks", "ptr", 3), ("traps", "u32"), ("hook_value", "u64"),
     ("hook_skip", "u64"),         # a pc whose hooks have been called already, or all ones
     ("block_skip", "u64"),        # a pc amid a block, which is not entered there
+    ("unmapped", "u32"),           # the last page fault was memory that is not there, or forbidden
     ("access_size", "u32"), ("access_value", "u64"),  # of the last access that took the slow path
     ("range_count", "u64"), ("ranges", "ptr"), ("no_devices", "u32"),
     ("fetch", "u8", 16),          # bytes of the instruction being decoded

@@ -34,6 +34,17 @@ class Skip:
 SKIP = Skip()
 """What a code hook returns for the instruction to be left out: rip goes on behind it."""
 
+class RawCallback:
+    """A function that is called with the native numbers alone, and raises nothing.
+
+    (address, size) or (address, size | `WRITES`, value, signed); 1 skips, or takes
+    ``env.hook_value``.
+    """
+
+    def __init__(self, call: Callable[..., int]):
+        self.call = call
+
+
 CodeFunction = Callable[["Cpu", int, int], Any]
 """(cpu, address, size)"""
 MemoryFunction = Callable[["Cpu", str, int, int, int], "int | None"]
@@ -48,7 +59,7 @@ _LAST = (1 << 64) - 1
 class Hook:
     """One hook; `remove` takes it away, as does the end of a ``with``."""
 
-    def __init__(self, owner: Hooks, where: Lists | None, function: Callable[..., Any],
+    def __init__(self, owner: Hooks, where: Lists | None, function: Any,
                  first: int = 0, last: int = _LAST, flags: int = 0):  # fmt: skip
         self._owner: Hooks | None = owner
         self.where = where
@@ -88,7 +99,7 @@ class Hooks:
 
     # Code --------------------------------------------------------------------------------------
 
-    def code(self, function: CodeFunction | NativeFunction[Any, Any], start: int = 0,
+    def code(self, function: CodeFunction | RawCallback | NativeFunction[Any, Any], start: int = 0,
              end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
         """Before each instruction at ``start`` ≤ address < ``end``: (cpu, address, size).
 
@@ -102,7 +113,7 @@ class Hooks:
         """Before the instruction at one address."""
         return self._add(Lists.CODE, function, address, address + 1, data=data)
 
-    def block(self, function: CodeFunction | NativeFunction[Any, Any], start: int = 0,
+    def block(self, function: CodeFunction | RawCallback | NativeFunction[Any, Any], start: int = 0,
               end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
         """When a basic block is entered: (cpu, address, size)."""
         return self._add(Lists.BLOCK, function, start, end, data=data)
@@ -116,8 +127,9 @@ class Hooks:
 
     # Memory ------------------------------------------------------------------------------------
 
-    def memory(self, function: MemoryFunction | NativeFunction[Any, Any], start: int = 0,
-               end: int | None = None, *, access: str = "rw", data: int = 0) -> Hook:  # fmt: skip
+    def memory(self, function: MemoryFunction | RawCallback | NativeFunction[Any, Any],
+               start: int = 0, end: int | None = None, *, access: str = "rw",
+               data: int = 0) -> Hook:  # fmt: skip
         """Before data accesses that touch a range of linear addresses; ``access`` r, w or rw.
 
         (cpu, "read" or "write", address, size, value); what it returns, unless None, is the value
@@ -148,7 +160,10 @@ class Hooks:
         return self._rare(self._faults, function)
 
     def interrupt(self, function: Callable[[Cpu, int], Any]) -> Hook:
-        """INT n, INT3, INTO and INT1 without a handler: (cpu, vector), rip is behind them."""
+        """INT n, INT3, INTO and INT1 without a handler: (cpu, vector), rip is behind them.
+
+        One that returns False leaves it to the others; if none takes it, it is a fault.
+        """
         return self._rare(self._interrupts, function)
 
     def port_in(self, function: Callable[[Cpu, int, int], int | None]) -> Hook:
@@ -175,9 +190,10 @@ class Hooks:
     def has_interrupts(self) -> bool:
         return bool(self._interrupts)
 
-    def handle_interrupt(self, vector: int) -> None:
-        for hook in list(self._interrupts):
-            hook.function(self._cpu, vector)
+    def handle_interrupt(self, vector: int) -> bool:
+        """Whether some hook did not say False to it."""
+        answers = [hook.function(self._cpu, vector) for hook in list(self._interrupts)]
+        return any(answer is not False for answer in answers)
 
     def read_port(self, port: int, size: int) -> int | None:
         """What the newest hook with an answer says."""
@@ -193,7 +209,7 @@ class Hooks:
 
     # The native lists --------------------------------------------------------------------------
 
-    def _add(self, where: Lists, function: Callable[..., Any], start: int, end: int | None, *,
+    def _add(self, where: Lists, function: Any, start: int, end: int | None, *,
              data: int = 0, flags: int = 0, rows: bytes | None = None) -> Hook:  # fmt: skip
         last = _LAST if end is None else end - 1
         if not 0 <= start <= last <= _LAST:
@@ -237,8 +253,9 @@ class Hooks:
         self._cpu._hooks_changed(code=code)
 
     @property
-    def memory_hooks(self) -> bool:
-        return bool(self._lists[Lists.MEMORY])
+    def need_pc(self) -> bool:
+        """Whether some hook is called amid an instruction."""
+        return bool(self._lists[Lists.MEMORY] or self._ports["in"] or self._ports["out"])
 
     def forget_old(self) -> None:
         """Nothing runs: what was replaced may go."""

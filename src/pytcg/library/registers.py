@@ -84,13 +84,23 @@ class Registers(StateRegisters):
             number = int(name[3:])
             return self._state.get("ymm_high", number) << 128 | self._state.get("xmm", number)
         if name == "ftw":
-            return sum(self._state.get("fp_tag", n) * 3 << 2 * n for n in range(8))
+            return sum(self._tag(n) << 2 * n for n in range(8))
         if name == "cr8":
             return 0
         try:
             return super().__getitem__(name)
         except KeyError:
             raise RegisterError(f"no register {name!r}") from None
+
+    def _tag(self, number: int) -> int:
+        """A physical x87 register's tag (SDM vol. 1, 8.1.7): valid, zero, special, empty."""
+        get = self._state.get
+        if get("fp_tag", number):
+            return 3
+        exponent, mantissa = get("fp_exponent", number) & 0x7FFF, get("fp_mantissa", number)
+        if exponent == 0 and mantissa == 0:
+            return 1
+        return 0 if mantissa >> 63 and exponent not in (0, 0x7FFF) else 2
 
     def __setitem__(self, name: str, value: int) -> None:
         if name not in _PLAIN:

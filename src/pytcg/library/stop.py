@@ -33,6 +33,10 @@ class Stop:
     access: str | None = None
     size: int | None = None
     value: int | None = None
+    modifies: bool = False
+    """A page fault of an instruction that would have read first, then written (``value`` is 0)."""
+    unmapped: bool = False
+    """A page fault because memory is not mapped, or mapped without the permission."""
     describe: Callable[[int], tuple[bytes, int]] | None = field(default=None, compare=False)
     """Gives the code at an address and its width in bits."""
 

@@ -66,6 +66,8 @@ class Access(IntEnum):
 
 
 NO_PAGE = 0xFFFF_FFFF_FFFF_FFFF
+MODIFIES = 1 << 8
+"""In env.access_size: the access is the load of a read-modify-write, which needs write access."""
 NOT_RAM = 0xFFFF_FFFF_FFFF_FFFF
 _KEPT_SIZE = KeptPage.layout.size
 _RANGE_SIZE = Range.layout.size
@@ -372,6 +374,8 @@ def store_u128(env: ExecEnv, address: u64, value: u128) -> None:
     if likely(entry.write == (address + 15) & PAGE_MASK):
         store128(ptr(env.ram), address + entry.addend, value)
     else:
+        env.access_size = 8
+        env.access_value = u64(value)
         probe_write(env, address, 16)
         store_slow(env, address, 8, u64(value))
         store_slow(env, address + 8, 8, u64(value >> 64))
@@ -383,6 +387,7 @@ def store_u128(env: ExecEnv, address: u64, value: u128) -> None:
 @native
 def modify_slow(env: ExecEnv, address: u64, size: u64) -> u64:
     """See `modify_u8`: what a probe did not find in the TLB, or crosses a page."""
+    env.access_size = u32(size) | MODIFIES
     probe_write(env, address, size)
     entry: TlbEntry = tlb_entry(env, address)
     if entry.write == (address + (size - 1)) & PAGE_MASK:
