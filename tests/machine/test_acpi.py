@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pytcg.machine import acpi, aml
+from pytcg.machine.acpi import aml, dsdt, link, tables
+from pytcg.machine.acpi.hardware import Hardware, ParallelPort, SerialPort
 
-HARDWARE = acpi.Hardware(
+HARDWARE = Hardware(
     lapic=0xFEE00000,
     ioapic=0xFEC00000,
     sci=9,
@@ -25,15 +26,18 @@ HARDWARE = acpi.Hardware(
     gpe0_length=16,
     reset_port=0xCF9,
     reset_value=6,
-    soft_off=5,
-    serial_ports=[acpi.SerialPort(0x3F8, 4), acpi.SerialPort(0x2F8, 3)],
+    sleep_types={3: 1, 4: 2, 5: 0},
+    serial_ports=[SerialPort(0x3F8, 4), SerialPort(0x2F8, 3)],
+    parallel_ports=[ParallelPort(0x378, 7)],
+    hpet=0xFED00000,
+    mouse=True,
 )
 BASE = 0xF0000
 
 
 @pytest.fixture
 def image() -> bytes:
-    return acpi.build(HARDWARE, BASE)
+    return link.build(HARDWARE).place(BASE)
 
 
 def table_at(image: bytes, address: int) -> bytes:
@@ -56,19 +60,19 @@ def test_every_table_sums_to_zero_and_both_roots_list_the_same(image: bytes) -> 
     rsdt = table_at(image, struct.unpack_from("<L", image, 16)[0])
     xsdt = table_at(image, struct.unpack_from("<Q", image, 24)[0])
     assert pointers(rsdt, "L") == pointers(xsdt, "Q")
-    tables = [table_at(image, address) for address in pointers(xsdt, "Q")]
-    assert [table[:4] for table in tables] == [b"FACP", b"APIC"]
-    dsdt = table_at(image, struct.unpack_from("<L", tables[0], 40)[0])
-    assert dsdt[:4] == b"DSDT"
-    for table in (rsdt, xsdt, dsdt, *tables):
+    found = [table_at(image, address) for address in pointers(xsdt, "Q")]
+    assert [table[:4] for table in found] == [b"FACP", b"APIC", b"HPET"]
+    description = table_at(image, struct.unpack_from("<L", found[0], 40)[0])
+    assert description[:4] == b"DSDT"
+    for table in (rsdt, xsdt, description, *found):
         assert sum(table) & 0xFF == 0, table[:4]
 
 
 def test_facs_is_aligned_to_64_bytes() -> None:
-    image = acpi.build(HARDWARE, BASE)
+    image = link.build(HARDWARE).place(BASE)
     offset = image.index(b"FACS")
     assert offset % 64 == 0
-    assert struct.unpack_from("<L", image, offset + 4)[0] == 64 == len(acpi.facs())
+    assert struct.unpack_from("<L", image, offset + 4)[0] == 64 == len(tables.facs())
 
 
 @pytest.mark.parametrize(
@@ -94,13 +98,13 @@ def test_facs_is_aligned_to_64_bytes() -> None:
     ],
 )
 def test_fadt_field(offset: int, layout: str, value: int) -> None:
-    fadt = acpi.fadt(HARDWARE, 0xF0040, 0xF0080)
+    fadt = tables.fadt(HARDWARE)
     assert len(fadt) == 244
     assert struct.unpack_from(layout, fadt, offset)[0] == value
 
 
 def test_madt_routes_the_timer_to_pin_2() -> None:
-    madt = acpi.madt(HARDWARE)
+    madt = tables.madt(HARDWARE)
     assert struct.pack("<BBBBLH", 2, 10, 0, 0, 2, 0) in madt
 
 
@@ -108,12 +112,23 @@ def test_madt_routes_the_timer_to_pin_2() -> None:
 def test_iasl_reads_the_dsdt_and_compiles_it_back(tmp_path: Path) -> None:
     """ACPICA, whose interpreter Linux contains, as the judge of our AML."""
     table = tmp_path / "dsdt.aml"
-    table.write_bytes(acpi.dsdt(HARDWARE))
+    table.write_bytes(dsdt.dsdt(HARDWARE))
     command = ["iasl", "-d", table.name]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     source = (tmp_path / "dsdt.dsl").read_text()
-    assert "Name (\\_S5, Package (0x04)" in source
+    for text in (
+        "Name (\\_S5, Package (0x04)",
+        "Name (\\_S3, Package (0x04)",
+        "Device (PCI0)",
+        "Interrupt (ResourceConsumer, Level, ActiveHigh, Shared",
+        "WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode",
+        "CreateDWordField (Arg0, 0x05, PRRI)",
+        "OperationRegion (P40C, PCI_Config, 0x60, 0x04)",
+        "If ((Arg0 & 0x80))",
+    ):
+        assert text in source
     assert source.count('EisaId ("PNP0501"') == 2
+    assert source.count('EisaId ("PNP0C0F"') == 5
     result = subprocess.run(
         ["iasl", "-oa", "-p", "again", "dsdt.dsl"], cwd=tmp_path, capture_output=True, text=True
     )
@@ -121,10 +136,46 @@ def test_iasl_reads_the_dsdt_and_compiles_it_back(tmp_path: Path) -> None:
     assert (tmp_path / "again.aml").read_bytes()[36:] == table.read_bytes()[36:]
 
 
-def test_s5_names_the_sleep_type() -> None:
-    assert b"\x08\\_S5_\x12" in acpi.dsdt(HARDWARE)
-    soft_off = aml.package(aml.integer(5), aml.integer(5), aml.integer(0), aml.integer(0))
-    assert soft_off in acpi.dsdt(HARDWARE)
+def test_sleep_states_name_their_types() -> None:
+    values = aml.package(aml.integer(2), aml.integer(2), aml.ZERO, aml.ZERO)
+    assert aml.name("\\_S4", values) in dsdt.dsdt(HARDWARE)
+
+
+def run_loader(image: link.Image, places: dict[str, int]) -> dict[str, bytearray]:
+    """What firmware does with the script, its allocations given."""
+    files: dict[str, bytearray] = {}
+    contents = {link.RSDP_FILE: image.rsdp, link.TABLES_FILE: image.tables}
+    script = image.script()
+    for at in range(0, len(script), link.ENTRY_SIZE):
+        entry = script[at : at + link.ENTRY_SIZE]
+        kind = struct.unpack_from("<L", entry)[0]
+        file = entry[4:60].rstrip(b"\0").decode()
+        if kind == link.Command.ALLOCATE:
+            alignment, zone = struct.unpack_from("<LB", entry, 60)
+            assert places[file] % alignment == 0 and zone in (1, 2)
+            files[file] = bytearray(contents[file])
+        elif kind == link.Command.ADD_POINTER:
+            source = entry[60:116].rstrip(b"\0").decode()
+            offset, size = struct.unpack_from("<LB", entry, 116)
+            field = slice(offset, offset + size)
+            value = int.from_bytes(files[file][field], "little") + places[source]
+            files[file][field] = value.to_bytes(size, "little")
+        else:
+            assert kind == link.Command.ADD_CHECKSUM
+            offset, start, length = struct.unpack_from("<LLL", entry, 60)
+            files[file][offset] = -sum(files[file][start : start + length]) & 0xFF
+    return files
+
+
+def test_the_loaders_script_makes_the_same_tables() -> None:
+    files = run_loader(link.build(HARDWARE), {link.RSDP_FILE: BASE, link.TABLES_FILE: BASE + 64})
+    rsdp = files[link.RSDP_FILE].ljust(64, b"\0")
+    assert bytes(rsdp + files[link.TABLES_FILE]) == link.build(HARDWARE).place(BASE)
+
+
+def test_paths_are_encoded_as_names_of_parts() -> None:
+    assert aml.segment("\\_SB.PCI0.ISA") == b"\\/\x03_SB_PCI0ISA_"
+    assert aml.segment("PCI0.ISA") == b".PCI0ISA_"
 
 
 @pytest.mark.parametrize("size", [0, 0x3E, 0x3F, 0x40, 0xFFC, 0xFFD, 0x1000, 0xFFFF0])

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pytcg.chardev.base import Chardev
 from pytcg.exec.bus import CpuBus
 from pytcg.hw.clock import Clock
-from pytcg.machine import acpi, firmware
+from pytcg.machine import firmware
 from pytcg.machine import pc_map as at
+from pytcg.machine.acpi import link
 from pytcg.machine.board import debug
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.board.bios import attach_bios
@@ -77,6 +78,7 @@ class Pc:
             debug.attach_debug_console(board, config.debugcon, config.debugcon_port)
         if config.debug_exit is not None:
             debug.attach_debug_exit(board, *config.debug_exit)
+        self.fw_cfg.before_reset(self._tell_firmware)
 
     def start(self) -> None:
         """Power-on or reset: chips, memory contents, processor, in this order."""
@@ -93,7 +95,18 @@ class Pc:
         uarts = [link.port for link in self.serial_links]
         data_area = firmware.bios_data_area([uart.base for uart in uarts])
         self.memory.write(firmware.BIOS_DATA_AREA, data_area)
-        self.memory.write(at.ACPI_TABLES, acpi.build(at.acpi_hardware(uarts), at.ACPI_TABLES))
+        self.memory.write(at.ACPI_TABLES, self._acpi_tables().place(at.ACPI_TABLES))
+
+    def _acpi_tables(self) -> link.Image:
+        uarts = [serial.port for serial in self.serial_links]
+        return link.build(at.acpi_hardware(self.config.ram_size, uarts))
+
+    def _tell_firmware(self) -> None:
+        """Tables that the firmware puts into memory itself."""
+        image = self._acpi_tables()
+        self.fw_cfg.add_file(link.RSDP_FILE, bytes(image.rsdp))
+        self.fw_cfg.add_file(link.TABLES_FILE, bytes(image.tables))
+        self.fw_cfg.add_file(link.LOADER_FILE, image.script())
 
     def take_request(self) -> PowerRequest | None:
         """The event the guest asked for since the last call."""

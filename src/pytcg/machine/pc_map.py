@@ -7,7 +7,8 @@ from typing import Final
 
 from pytcg.hw.chipset import piix4_pm
 from pytcg.hw.core import acpi_pm
-from pytcg.machine import acpi
+from pytcg.machine.acpi.hardware import Hardware, ParallelPort, SerialPort
+from pytcg.machine.layout import low_memory_end
 
 PIC_MASTER: Final = 0x20
 PIT: Final = 0x40
@@ -30,12 +31,13 @@ PCI_ADDRESS: Final = 0xCF8
 RESET_CONTROL: Final = 0xCF9
 PCI_DATA: Final = 0xCFC
 COM_PORTS: Final = (
-    acpi.SerialPort(0x3F8, 4), acpi.SerialPort(0x2F8, 3),
-    acpi.SerialPort(0x3E8, 4), acpi.SerialPort(0x2E8, 3),
+    SerialPort(0x3F8, 4), SerialPort(0x2F8, 3),
+    SerialPort(0x3E8, 4), SerialPort(0x2E8, 3),
 )  # fmt: skip
 
 IO_APIC: Final = 0xFEC00000
 LOCAL_APIC: Final = 0xFEE00000
+PCI_MEMORY_END: Final = IO_APIC  # windows lie below
 APIC_PAGE: Final = 0x1000
 ACPI_TABLES: Final = 0xF0000
 
@@ -56,9 +58,11 @@ SLEEP_TO_DISK: Final = 2
 RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
 
 
-def acpi_hardware(serial_ports: Sequence[acpi.SerialPort]) -> acpi.Hardware:
+def acpi_hardware(
+    ram_size: int, serial_ports: Sequence[SerialPort], parallel_ports: Sequence[ParallelPort] = ()
+) -> Hardware:
     """What the ACPI tables tell the operating system of all this."""
-    return acpi.Hardware(
+    return Hardware(
         lapic=LOCAL_APIC,
         ioapic=IO_APIC,
         sci=IRQ_SCI,
@@ -72,6 +76,9 @@ def acpi_hardware(serial_ports: Sequence[acpi.SerialPort]) -> acpi.Hardware:
         gpe0_length=piix4_pm.GPE_LENGTH,
         reset_port=RESET_CONTROL,
         reset_value=RESET_SYSTEM,
-        soft_off=SLEEP_SOFT_OFF,
+        sleep_types={5: SLEEP_SOFT_OFF},
         serial_ports=serial_ports,
+        parallel_ports=parallel_ports,
+        isa_slot=PIIX,
+        memory_window=(low_memory_end(ram_size), PCI_MEMORY_END - 1),
     )

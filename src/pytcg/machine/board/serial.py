@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from pytcg.chardev.base import Chardev
 from pytcg.hw.core.uart16550 import Uart16550
-from pytcg.machine import acpi
 from pytcg.machine import pc_map as at
+from pytcg.machine.acpi.hardware import SerialPort
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.wires import and_gate
 
@@ -16,7 +16,7 @@ from pytcg.machine.wires import and_gate
 class SerialLink(NamedTuple):
     """A UART and what it is connected to."""
 
-    port: acpi.SerialPort
+    port: SerialPort
     uart: Uart16550
     chardev: Chardev
 
@@ -30,7 +30,7 @@ def make_serial_ports(board: Backplane, chardevs: Sequence[Chardev | None]) -> l
     ]
 
 
-def _make_serial_port(board: Backplane, port: acpi.SerialPort, chardev: Chardev) -> SerialLink:
+def _make_serial_port(board: Backplane, port: SerialPort, chardev: Chardev) -> SerialLink:
     uart = Uart16550(
         board.clock,
         chardev.write,
