@@ -28,8 +28,10 @@ from pytcg.machine.board.pci import make_pci_bus
 from pytcg.machine.board.power import PowerControl
 from pytcg.machine.board.serial import make_serial_ports
 from pytcg.machine.board.timers import Timers
+from pytcg.machine.boot_order import BootOptions, BootOrder
 from pytcg.machine.pci_host import PciSpaces
 from pytcg.machine.runner import PowerRequest, Vcpu
+from pytcg.machine.smbios import ANCHOR_FILE, TABLES_FILE, Smbios
 from pytcg.softmmu.address_map import AddressMap
 
 
@@ -44,6 +46,8 @@ class PcConfig:
     bios: bytes | None = None  # a multiple of 64 KiB
     nographic: bool = False  # firmware talks to the first serial port
     debug_exit: tuple[int, int] | None = None  # first port, number of ports
+    boot: BootOptions = field(default_factory=BootOptions)
+    smbios: Smbios | None = None
     epoch: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -78,6 +82,7 @@ class Pc:
             debug.attach_debug_console(board, config.debugcon, config.debugcon_port)
         if config.debug_exit is not None:
             debug.attach_debug_exit(board, *config.debug_exit)
+        self.boot_order = BootOrder(config.boot)
         self.fw_cfg.before_reset(self._tell_firmware)
 
     def start(self) -> None:
@@ -103,6 +108,10 @@ class Pc:
 
     def _tell_firmware(self) -> None:
         """Tables that the firmware puts into memory itself."""
+        self.boot_order.tell(self.timers.rtc, self.fw_cfg)
+        smbios = self.config.smbios or Smbios(self.config.ram_size)
+        self.fw_cfg.add_file(ANCHOR_FILE, smbios.anchor())
+        self.fw_cfg.add_file(TABLES_FILE, smbios.tables())
         image = self._acpi_tables()
         self.fw_cfg.add_file(link.RSDP_FILE, bytes(image.rsdp))
         self.fw_cfg.add_file(link.TABLES_FILE, bytes(image.tables))

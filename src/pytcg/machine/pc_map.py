@@ -76,7 +76,7 @@ def acpi_hardware(
         gpe0_length=piix4_pm.GPE_LENGTH,
         reset_port=RESET_CONTROL,
         reset_value=RESET_SYSTEM,
-        sleep_types={5: SLEEP_SOFT_OFF},
+        sleep_types={4: SLEEP_TO_DISK, 5: SLEEP_SOFT_OFF},
         serial_ports=serial_ports,
         parallel_ports=parallel_ports,
         isa_slot=PIIX,

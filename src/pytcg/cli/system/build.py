@@ -11,6 +11,7 @@ from functools import partial
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
 from pytcg.cli import guest
+from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.option_values import Options
 from pytcg.cli.system.options import serial_ports
 from pytcg.engines import EngineError, make_vcpu
@@ -25,6 +26,7 @@ from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.roms import DEFAULT_BIOS, RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
+from pytcg.machine.smbios import Smbios, SmbiosError
 from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError, RamWindow
 
@@ -58,6 +60,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     config = PcConfig(
         options.memory, serials, debugcon or None, options.debugcon_port, bios,
         nographic=options.nographic, debug_exit=options.debug_exit,
+        boot=boot_options(options.boot), smbios=_smbios(options),
     )  # fmt: skip
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
@@ -87,6 +90,17 @@ def _open_bios(options: Options) -> bytes | None:
     if options.kernel is not None and options.bios is None and finder.find(DEFAULT_BIOS) is None:
         return None
     return finder.read_bios(options.bios)
+
+
+def _smbios(options: Options) -> Smbios:
+    tables = Smbios(options.memory)
+    try:
+        for kind, values in options.smbios:
+            tables.set(kind, values)
+        tables.tables()
+    except SmbiosError as error:
+        raise StartError(f"-smbios: {error}") from error
+    return tables
 
 
 def _check_memory(size: int) -> None:

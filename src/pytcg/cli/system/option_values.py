@@ -45,6 +45,8 @@ class Options:
     name: str = ""
     bios: str | None = None
     rom_folders: list[str] = field(default_factory=list)
+    boot: dict[str, str] = field(default_factory=dict)
+    smbios: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     serial: list[str] = field(default_factory=list)
     debugcon: str | None = None
     debugcon_port: int = 0xE9
@@ -192,14 +194,6 @@ def set_device(options: Options, text: str) -> None:
     if not 1 <= count <= 4 or not 0 <= port <= 0x10000 - count:
         raise OptionError(f"-device {text}: no such ports")
     options.debug_exit = (port, count)
-
-
-def set_bios(options: Options, text: str) -> None:
-    options.bios = text
-
-
-def set_rom_folder(options: Options, text: str) -> None:
-    options.rom_folders.append(text)
 
 
 GLOBALS: Final = {"isa-debugcon.iobase": "debugcon_port"}

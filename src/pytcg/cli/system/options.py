@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from pytcg.cli.system.firmware_options import (
+    boot_options,
+    set_bios,
+    set_boot,
+    set_rom_folder,
+    set_smbios,
+    set_uuid,
+)
 from pytcg.cli.system.option_values import (
     Information,
     OptionError,
@@ -16,7 +24,6 @@ from pytcg.cli.system.option_values import (
     must_be_none,
     set_accel,
     set_append,
-    set_bios,
     set_cpu,
     set_debugcon,
     set_device,
@@ -31,7 +38,6 @@ from pytcg.cli.system.option_values import (
     set_no_reboot,
     set_nodefaults,
     set_nographic,
-    set_rom_folder,
     set_serial,
     set_smp,
 )
@@ -72,6 +78,10 @@ OPTIONS: Final = (
     Option("device", "DRIVER[,property=value...]", set_device, "add a device (-device help)"),
     Option("bios", "FILE", set_bios, "the firmware, bios-256k.bin if not given"),
     Option("L", "FOLDER", set_rom_folder, "look for firmware there first"),
+    Option("boot", "[order=]LETTERS[,once=LETTERS][,menu=on][,splash-time=MS]...", set_boot,
+           "a floppy, c disk, d CD-ROM, n network; splash, reboot-timeout"),
+    Option("smbios", "type=N[,field=value...]", set_smbios, "fields of SMBIOS structures"),
+    Option("uuid", "UUID", set_uuid, "the machine's, for SMBIOS"),
     Option("kernel", "BZIMAGE", set_kernel, "boot this Linux kernel"),
     Option("append", "CMDLINE", set_append, "its command line"),
     Option("initrd", "FILE", set_initrd, "its initial ramdisk"),
@@ -133,6 +143,7 @@ def parse(words: Sequence[str]) -> Options:
 
 
 def _check(options: Options) -> None:
+    boot_options(options.boot)
     if options.kernel is None:
         for name in ("initrd", "append"):
             if getattr(options, name) is not None:

@@ -26,7 +26,13 @@ def make_fw_cfg(board: Backplane, memory: Memory, ram_size: int, *, nographic: b
     for key, value in WORD_ITEMS.items():
         fw_cfg.add(key, struct.pack("<H", value))
     fw_cfg.add_file("etc/e820", e820(ram_size))
+    fw_cfg.add_file("etc/system-states", system_states())
     return fw_cfg
+
+
+def system_states() -> bytes:
+    """A byte for each of S0 to S5: 80h if it is there, with its SLP_TYP for S3 and S4."""
+    return bytes([0x80, 0, 0, 0, 0x80 | at.SLEEP_TO_DISK, 0x80])
 
 
 def e820(ram_size: int) -> bytes:
