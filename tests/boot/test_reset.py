@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from boot.terminal import BOOT_SECONDS, SOURCES
+from machine.test_kernels import elf32, multiboot_header, xen_note
 
 LOAD_ADDRESS = 0x100000
 COM1, DEBUG_EXIT, PM1_CNT = 0x3F8, 0xF4, 0x604
@@ -111,3 +112,24 @@ def test_ends_and_their_statuses(tmp_path: Path, code: bytes, status: int) -> No
         timeout=BOOT_SECONDS,
     )
     assert (result.returncode, result.stdout, result.stderr) == (status, b"!", b"")
+
+
+@pytest.mark.parametrize("protocol", ["multiboot", "pvh"])
+def test_an_elf_kernel_runs_and_ends(tmp_path: Path, protocol: str) -> None:
+    """It prints `!` and leaves by the debug exit: 32-bit code at its entry."""
+    code = out_byte(COM1, ord("!")) + out_byte(DEBUG_EXIT, 3) + HALT
+    kernel = tmp_path / "kernel"
+    header = multiboot_header()
+    entry = LOAD_ADDRESS + len(header)
+    if protocol == "multiboot":
+        kernel.write_bytes(elf32(header + code, entry=entry))
+    else:
+        kernel.write_bytes(elf32(bytes(len(header)) + code, note=xen_note(entry)))
+    result = subprocess.run(
+        command(kernel),
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=BOOT_SECONDS,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (7, b"!", b"")

@@ -1,28 +1,36 @@
-"""A loaded kernel and a processor fresh from reset: how the first becomes the second's program."""
+"""`-kernel`: what kind of kernel a file is, and how the processor enters it without firmware."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from pytcg.machine import layout
 from pytcg.machine import pc_map as at
-from pytcg.machine.linux import (
-    BOOT_CS,
-    BOOT_DS,
-    BOOT_TR,
-    DATA,
-    FLAT_LIMIT,
-    TSS,
-    LinuxBoot,
-    Memory,
-)
+from pytcg.machine.layout import E820Entry
+from pytcg.machine.linux import LinuxBoot, Memory, is_linux, read_file
+from pytcg.machine.multiboot import open_multiboot
+from pytcg.machine.pvh import open_pvh
 from pytcg.machine.runner import Vcpu
 
 
-def boot_linux(guest: LinuxBoot, memory: Memory, ram_size: int, vcpu: Vcpu) -> None:
-    """Load the kernel and point the processor, fresh from reset, at its entry."""
-    entry = guest.load(memory, layout.e820_map(ram_size), at.ACPI_TABLES)
-    for name, value in entry.registers.items():
-        vcpu.regs[name] = value
-    vcpu.set_segment("cs", BOOT_CS, 0, FLAT_LIMIT, entry.code)
-    for name in ("ds", "es", "ss", "fs", "gs"):
-        vcpu.set_segment(name, BOOT_DS, 0, FLAT_LIMIT, DATA)
-    vcpu.set_segment("tr", BOOT_TR, 0, 0xFFFF, TSS)
+class Bootable(Protocol):
+    """A kernel that was read and checked."""
+
+    def start(self, memory: Memory, e820: Sequence[E820Entry], rsdp: int, vcpu: Vcpu) -> None:
+        """Load it and point the processor, fresh from reset, at its entry."""
+        ...
+
+
+def open_kernel(path: str, initrd: str | None, command_line: str, ram_size: int) -> Bootable:
+    """A bzImage, a multiboot image or an ELF file with a PVH entry; LoadError."""
+    image = read_file(path, "kernel", ram_size)
+    words = path, image, initrd, command_line, ram_size
+    if is_linux(image):
+        return LinuxBoot.make(*words)
+    return open_multiboot(*words) or open_pvh(*words) or LinuxBoot.make(*words)
+
+
+def boot_kernel(kernel: Bootable, memory: Memory, ram_size: int, vcpu: Vcpu) -> None:
+    """What a board's `boot` does."""
+    kernel.start(memory, layout.e820_map(ram_size), at.ACPI_TABLES, vcpu)

@@ -14,6 +14,7 @@ from enum import IntFlag
 from typing import Final, Protocol
 
 from pytcg.machine.layout import HIGH_MEMORY, MIB, E820Entry, low_memory_end
+from pytcg.machine.runner import Vcpu
 
 # Below 640 KiB, where the kernel looks at nothing but what it is told of.
 GDT: Final = 0x5000
@@ -95,6 +96,11 @@ def read_file(path: str, what: str, limit: int) -> bytes:
     if len(data) > limit:
         raise LoadError(f"{what} file '{path}' is larger than the guest's {limit // MIB} MiB")
     return data
+
+
+def is_linux(image: bytes) -> bool:
+    """Whether the image has a setup header."""
+    return len(image) >= 0x206 and image[0x202:0x206] == MAGIC
 
 
 def parse_kernel(path: str, image: bytes) -> Kernel:
@@ -258,7 +264,14 @@ class LinuxBoot:
     @classmethod
     def open(cls, kernel: str, initrd: str | None, command_line: str, ram_size: int) -> LinuxBoot:
         """Read and check the files; LoadError names what is wrong."""
-        parsed = parse_kernel(kernel, read_file(kernel, "kernel", ram_size))
+        image = read_file(kernel, "kernel", ram_size)
+        return cls.make(kernel, image, initrd, command_line, ram_size)
+
+    @classmethod
+    def make(cls, kernel: str, image: bytes, initrd: str | None, command_line: str,
+             ram_size: int) -> LinuxBoot:  # fmt: skip
+        """The same of a kernel that was read already."""
+        parsed = parse_kernel(kernel, image)
         data = read_file(initrd, "initrd", ram_size) if initrd is not None else b""
         text = os.fsencode(command_line)
         if len(text) > parsed.command_line_max:
@@ -267,6 +280,16 @@ class LinuxBoot:
                 f" '{kernel}' takes {parsed.command_line_max}"
             )
         return cls(parsed, data, text, place(parsed, len(data), ram_size))
+
+    def start(self, memory: Memory, e820: Sequence[E820Entry], rsdp: int, vcpu: Vcpu) -> None:
+        """Load it and point the processor, fresh from reset, at its entry."""
+        entry = self.load(memory, e820, rsdp)
+        for name, value in entry.registers.items():
+            vcpu.regs[name] = value
+        vcpu.set_segment("cs", BOOT_CS, 0, FLAT_LIMIT, entry.code)
+        for name in ("ds", "es", "ss", "fs", "gs"):
+            vcpu.set_segment(name, BOOT_DS, 0, FLAT_LIMIT, DATA)
+        vcpu.set_segment("tr", BOOT_TR, 0, 0xFFFF, TSS)
 
     def load(self, memory: Memory, e820: Sequence[E820Entry], rsdp: int) -> Entry:
         """Write everything into guest memory and say how the processor starts."""

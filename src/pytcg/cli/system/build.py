@@ -19,9 +19,9 @@ from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
 from pytcg.machine import layout
-from pytcg.machine.boot import boot_linux
+from pytcg.machine.boot import Bootable, boot_kernel, open_kernel
 from pytcg.machine.bus import Claimed
-from pytcg.machine.linux import LinuxBoot, LoadError
+from pytcg.machine.linux import LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.roms import DEFAULT_BIOS, RomError, RomFinder
@@ -65,7 +65,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
     if kernel is not None:
-        board.boot = partial(boot_linux, kernel, memory, options.memory)
+        board.boot = partial(boot_kernel, kernel, memory, options.memory)
     context = Context(loop.asyncio, loop.lock, loop.stop)
     for link in board.serial_links:
         link.chardev.start(context, link.uart)
@@ -78,10 +78,10 @@ def _run(options: Options, stack: ExitStack) -> int:
     return status
 
 
-def _open_kernel(options: Options) -> LinuxBoot | None:
+def _open_kernel(options: Options) -> Bootable | None:
     if options.kernel is None:
         return None
-    return LinuxBoot.open(options.kernel, options.initrd, options.append or "", options.memory)
+    return open_kernel(options.kernel, options.initrd, options.append or "", options.memory)
 
 
 def _open_bios(options: Options) -> bytes | None:
