@@ -454,5 +454,7 @@ _codes: dict[int, RegionCode] = {}
 def shared_service(processor: Processor) -> RegionService:
     """A service for a processor, on the process's shared code."""
     engine = ThreadedEngine.shared()
-    code = _codes.setdefault(id(engine), RegionCode(engine))
+    code = _codes.get(id(engine))
+    if code is None:
+        code = _codes.setdefault(id(engine), RegionCode(engine))
     return RegionService(processor, code)

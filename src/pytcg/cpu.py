@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import contextmanager
 from threading import Lock, Timer, get_ident
 from typing import TYPE_CHECKING, Any
 
 from pytcg.errors import BusyError, CpuError, MapError
 from pytcg.exec.exits import Exit
-from pytcg.exec.hooks import NO_PC
+from pytcg.exec.hooks import NO_PC, WRITES
 from pytcg.library.bus import Callbacks, LibraryBus, NoBus
-from pytcg.library.hooks import SKIP, Hook, Hooks, RawCallback, access_of
+from pytcg.library.hooks import SKIP, Hook, Hooks, RawCallback
 from pytcg.library.memory import MemoryMap, MmioHandler, Region
 from pytcg.library.registers import Registers
 from pytcg.library.stop import Stop
@@ -22,8 +21,6 @@ from pytcg.softmmu.perm import RWX, Perm
 from pytcg.softmmu.ram import HostBuffer, RamError, RamWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from pytcg.exec.hooks import Hooks as Lists
@@ -203,7 +200,10 @@ class Cpu:
         from pytcg.exec.layout import TB
         from pytcg_x86.core.registers import StateView
 
-        with self._owned():
+        if self._owner_thread:
+            raise BusyError("the processor is running")
+        self._take()
+        try:
             self._settle()
             state, pc = self._cpu.state, self._words[self._pc]
             self._words[self._pc] = address
@@ -217,6 +217,8 @@ class Cpu:
             arena = self._cpu.buffers["arena"]
             tb = StateView(TB, arena.view[found - arena.address :])
             return address, tb.get("insns"), tb.get("size")
+        finally:
+            self._release()
 
     # Memory ------------------------------------------------------------------------------------
 
@@ -380,8 +382,10 @@ class Cpu:
 
         def call(address: int, size: int, value: int) -> int:
             try:
-                kind, size = access_of(size)
-                result = function(self, kind, address, size, value)
+                if size & WRITES:
+                    result = function(self, "write", address, size & 0xFF, value)
+                else:
+                    result = function(self, "read", address, size, value)
                 if result is None:
                     return 0
                 words[at] = int(result) & (1 << 64) - 1
@@ -424,8 +428,11 @@ class Cpu:
             raise CpuError(f"max_insns is {max_insns}")
         if self._owner_thread == get_ident():
             return self._nested(start, until, max_insns, timeout)
-        with self._owned():
+        self._take()
+        try:
             return self._run(start, until, max_insns, timeout)
+        finally:
+            self._release()
 
     def step(self, count: int = 1) -> Stop:
         """Run ``count`` instructions."""
@@ -436,17 +443,16 @@ class Cpu:
         self._stopping = self._stopping or "stop"
         self._cpu.poke(stop=True)
 
-    @contextmanager
-    def _owned(self) -> Iterator[None]:
-        if not self._guard.acquire(blocking=False):
+    def _take(self) -> None:
+        """Make the calling thread the one that runs it; BusyError."""
+        if not self._guard.acquire(False):
             raise BusyError("the processor is running already, in another thread")
         self._owner_thread = get_ident()
-        try:
-            yield
-        finally:
-            self._owner_thread = 0
-            self._guard.release()
-            self.hooks.forget_old()
+
+    def _release(self) -> None:
+        self._owner_thread = 0
+        self._guard.release()
+        self.hooks.forget_old()
 
     def _nested(self, start: int | None, until: int | None, max_insns: int | None,
                 timeout: float | None) -> Stop:  # fmt: skip
@@ -549,9 +555,7 @@ class Cpu:
         self._words[self._hook_skip] = self._words[self._block_skip] = NO_PC
 
     def _stop(self, kind: str) -> Stop:
-        stop = Stop(kind, self._words[self._pc])
-        stop.describe = self._describe
-        return stop
+        return Stop(kind, self._words[self._pc], describe=self._describe)
 
     def _describe(self, rip: int) -> tuple[bytes, int]:
         """The bytes at rip, and how wide code is, for a `Stop`'s text."""

@@ -31,6 +31,8 @@ _RANGES = 128
 _RANGE_ROW = struct.Struct("<QQQQQ")  # layout.RANGE
 _FORM_TABLES: dict[int, tuple[int, bytes, bytes]] = {}
 """By engine: how many forms there were, and what `form_list` and `form_hash` then held."""
+_HALTED, _DELIVERING = ENV.offset("halted"), ENV.offset("delivering")
+_STOP, _EXIT = ENV.offset("stop_request"), ENV.offset("exit_request")
 _FORM_ROW = struct.Struct("<QQQ")  # layout.FORM's key, code, effects
 _PAGE_ROW = layout.PAGE.size
 _ALL_ONES = (1 << 64) - 1
@@ -310,10 +312,10 @@ class X86Cpu:
 
     def begin_run(self) -> None:
         """Forget what ended the last run; a trap or interrupt may be due."""
-        put = self.state.set
-        for name in ("halted", "delivering", "stop_request"):
-            put(name, 0)
-        put("exit_request", 1)
+        view = self.state.view  # bench.library: short runs are many
+        view[_HALTED] = 0
+        view[_DELIVERING : _DELIVERING + 4] = view[_STOP : _STOP + 4] = b"\0\0\0\0"
+        view[_EXIT] = 1
 
     def execute(self) -> Exit:
         """Run until there is a reason to stop that Python must know of."""

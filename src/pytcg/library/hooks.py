@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytcg.errors import HookError
-from pytcg.exec.hooks import WRITES, HookFlag
+from pytcg.exec.hooks import HookFlag
 from pytcg.exec.hooks import Hooks as Lists
 from pytcg.exec.layout import HOOK
 from pytcg.softmmu.ram import HostBuffer
@@ -260,11 +260,6 @@ class Hooks:
     def forget_old(self) -> None:
         """Nothing runs: what was replaced may go."""
         self._old.clear()
-
-
-def access_of(size: int) -> tuple[str, int]:
-    """What a memory hook is told: "read" or "write", and the size."""
-    return ("write", size & 0xFF) if size & WRITES else ("read", size)
 
 
 def _rows_of(names: list[str]) -> bytes:

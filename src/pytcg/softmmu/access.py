@@ -231,9 +231,14 @@ def load_slow(env: ExecEnv, address: u64, size: u32) -> u64:
 @native
 def load_watched(env: ExecEnv, address: u64, size: u32) -> u64:
     """A load with hooks, which may change what is loaded, or memory. A device is read once."""
-    device: bool = ram_offset(env, tlb_fill(env, address, Access.READ)) == NOT_RAM
+    offset: u64 = ram_offset(env, tlb_fill(env, address, Access.READ))
     value: u64 = 0
-    if not device:
+    if likely(offset != NOT_RAM and (address & (PAGE_SIZE - 1)) + size <= PAGE_SIZE):
+        offset = offset & 0x7FFF_FFFF_FFFF_FFFF
+        if watch(env, address, size, Access.READ, host_load(env, offset, size)):
+            return env.hook_value
+        return host_load(env, offset, size)
+    if offset != NOT_RAM:
         value = load_plain(env, address, size)
     if watch(env, address, size, Access.READ, value):
         return env.hook_value
@@ -267,6 +272,11 @@ def store_slow(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
     env.access_size = size
     env.access_value = value
     if unlikely(env.hooks[Hooks.MEMORY] != NULL) and hooks_wanted(env, address, size, Access.WRITE):
+        if (address & (PAGE_SIZE - 1)) + size <= PAGE_SIZE:
+            physical: u64 = tlb_fill(env, address, Access.WRITE)
+            watch(env, address, size, Access.WRITE, value)
+            physical_store(env, physical, size, env.hook_value)
+            return
         probe_write(env, address, u64(size))
         watch(env, address, size, Access.WRITE, value)
         store_plain(env, address, size, env.hook_value)
