@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import unicorn
@@ -24,6 +25,12 @@ LOOP = bytes.fromhex("8b03 01c2 894304 ffc9 75f5 90 f4")  # mov add mov dec jnz;
 FIVE = bytes.fromhex("ffc0 ffc0 ffc0 ffc0 ffc0 90")
 
 
+def new_unicorn() -> Any:
+    """An engine of Unicorn's, which has no types."""
+    make: Any = vars(unicorn)["Uc"]
+    return make(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+
+
 def ours(code: bytes) -> Cpu:
     """A processor with code and data."""
     cpu = Cpu()
@@ -35,7 +42,7 @@ def ours(code: bytes) -> Cpu:
 
 def theirs(code: bytes) -> Any:
     """The same, Unicorn's."""
-    mu = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+    mu = new_unicorn()
     mu.mem_map(CODE, PAGE)
     mu.mem_map(DATA, PAGE)
     mu.mem_write(CODE, code)
@@ -54,8 +61,9 @@ def best(*acts: Callable[[], None]) -> list[float]:
     return [min(each) for each in times]
 
 
-def row(name: str, mine: float, other: float | None, count: int, goal: str) -> None:
-    """One line: time of one of ``count``, and the ratio."""
+def row(name: str, times: list[float], count: int, goal: str) -> None:
+    """One line: time of one of ``count``, ours and perhaps Unicorn's, and the ratio."""
+    mine, other = times[0], times[1] if len(times) > 1 else None
     text = f"{name:<34} {mine / count * 1e6:10.3f} us"
     if other is not None:
         text += f"  Unicorn {other / count * 1e6:10.3f} us  ratio {other / mine:6.1f}"
@@ -84,8 +92,7 @@ def loops(name: str, count: int, goal: str, hook_ours: Callable[[Cpu], Any],
 
     mine()
     time.sleep(0.5)  # regions are compiled beside
-    first, second = best(mine, other)
-    row(name, first, second, 5 * count, goal)
+    row(name, best(mine, other), 5 * count, goal)
 
 
 def running() -> None:
@@ -116,9 +123,9 @@ def small() -> None:
 
     def make_theirs() -> None:
         for _ in range(100):
-            unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+            new_unicorn()
 
-    row("Cpu()", *best(make_ours, make_theirs), 100, "1000 us")
+    row("Cpu()", best(make_ours, make_theirs), 100, "1000 us")
     cpu, mu = ours(FIVE), theirs(FIVE)
 
     def run_ours() -> None:
@@ -129,7 +136,23 @@ def small() -> None:
         for _ in range(1000):
             mu.emu_start(CODE, CODE + 10)
 
-    row("a run of five instructions", *best(run_ours, run_theirs), 1000, "5 us")
+    row("a run of five instructions", best(run_ours, run_theirs), 1000, "5 us")
+
+
+def going_back() -> None:
+    """A run that dirties three pages, and back."""
+    cpu = ours(bytes.fromhex("ff03 ff83f0000000 90"))
+    cpu.map(DATA + PAGE, 8 * PAGE)
+    cpu.regs.rsp = DATA + 2 * PAGE
+    cpu.write(CODE, bytes.fromhex("ff03 ff8300400000 50 90"))
+    snapshot = cpu.snapshot()
+
+    def mine() -> None:
+        for _ in range(1000):
+            cpu.run(CODE, CODE + 9)
+            cpu.restore(snapshot)
+
+    row("run, dirty 3 pages, restore", best(mine), 1000, "100 us")
 
 
 def starting() -> None:
@@ -137,7 +160,7 @@ def starting() -> None:
     for name, code, goal in (("import pytcg", "import pytcg", "50 ms"),
                              ("import of Cpu", "import pytcg; pytcg.Cpu", "50 ms"),
                              ("Cpu ready", "import pytcg; pytcg.Cpu()", "400 ms")):  # fmt: skip
-        base, mine = best(lambda: run_python("pass"), lambda code=code: run_python(code))
+        base, mine = best(partial(run_python, "pass"), partial(run_python, code))
         print(f"{name:<34} {(mine - base) * 1e3:8.1f} ms  (goal {goal})")
 
 
@@ -148,4 +171,5 @@ def run_python(code: str) -> None:
 if __name__ == "__main__":
     running()
     small()
+    going_back()
     starting()

@@ -14,6 +14,7 @@ from pytcg.library.bus import Callbacks, LibraryBus, NoBus
 from pytcg.library.hooks import SKIP, Hook, Hooks, RawCallback
 from pytcg.library.memory import MemoryMap, MmioHandler, Region
 from pytcg.library.registers import Registers
+from pytcg.library.snapshot import Snapshot, Snapshots
 from pytcg.library.stop import Stop
 from pytcg.log import Log
 from pytcg.softmmu.access import MODIFIES
@@ -102,12 +103,13 @@ class Cpu:
         self._dirty = True
         self._flush = False
         self._until: int | None = None
-        self._views: list[weakref.ref[Any]] = []
+        self._views: list[tuple[weakref.ref[Any], int, int]] = []
         self._owner_thread = 0
         self._guard = Lock()
         self._stopping = ""
         self._jump: int | None = None
         self.hooks = Hooks(self)
+        self._snapshots = Snapshots(self)
         self.regs = self._cpu.regs = Registers(self._cpu, self._registers_changed, self._jumped)
         self._set_mode(mode)
         if log is not None:
@@ -220,6 +222,23 @@ class Cpu:
         finally:
             self._release()
 
+    def snapshot(self) -> Snapshot:
+        """Registers, mappings and memory as they are now, for `restore`.
+
+        It costs a page's copy for each page that is stored to afterwards. Hooks, and what devices
+        remember, are not part of it.
+        """
+        return self._snapshots.take()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to a snapshot: the last one, an earlier one, or one of another branch.
+
+        SnapshotError if it is another processor's.
+        """
+        if not isinstance(snapshot, Snapshot):
+            raise CpuError(f"no snapshot: {snapshot!r}")
+        self._snapshots.restore(snapshot)
+
     # Memory ------------------------------------------------------------------------------------
 
     def map(self, address: int, size: int, perm: str | Perm = "rwx", *,
@@ -308,8 +327,16 @@ class Cpu:
             raise CpuError(f"{address:#x}+{size:#x} is not one region")
         at, length = pieces[0]
         array = np.frombuffer(self.memory.window.view, np.uint8, length, at)
-        self._views.append(weakref.ref(array))
+        self._views.append((weakref.ref(array), at, length))
+        if self._snapshots.current is not None:
+            self._cpu.engine.call("save_pages", self._cpu.address, at, length)
         return array
+
+    def live_views(self) -> list[tuple[int, int]]:
+        """(window offset, size) of the views that somebody still has."""
+        if self._views:
+            self._views = [view for view in self._views if view[0]() is not None]
+        return [(at, length) for _, at, length in self._views]
 
     def _memory_changed(self) -> None:
         self._dirty = True
@@ -328,8 +355,9 @@ class Cpu:
         """A larger window: memory moves, so nothing may run or look at it."""
         if self._owner_thread:
             raise RamError("so much memory can't be mapped while the guest runs")
-        self._views = [view for view in self._views if view() is not None]
-        if self._views:
+        if self._snapshots.current is not None:
+            raise RamError("so much memory can't be mapped while there are snapshots")
+        if self.live_views():
             raise RamError("so much memory can't be mapped while there are views of it")
         window = RamWindow(1 << (size - 1).bit_length(), huge=False)
         old = self.memory.window

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pytcg.exec import dispatch, hooks, invalidate, regions
+from pytcg.exec import dispatch, hooks, invalidate, regions, snapshot
 from pytcg.softmmu import access
 from pytcg_native.types import NativeFunction
 from pytcg_x86.core import block
@@ -20,7 +20,7 @@ def native_roots() -> list[NativeFunction[Any, Any]]:
     Lowerings call natives by name, from code compiled much later: so all of them are roots.
     """
     opcodes()  # imports all families
-    modules = [dispatch, hooks, invalidate, regions, access, block, poll, region_flags]
+    modules = [dispatch, hooks, invalidate, regions, snapshot, access, block, poll, region_flags]
     modules += [m for name, m in sorted(sys.modules.items()) if name.startswith("pytcg_x86.")]
     found: dict[int, NativeFunction[Any, Any]] = {}
     for module in modules:

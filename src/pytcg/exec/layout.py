@@ -136,6 +136,9 @@ EXEC_ENV = Struct("ExecEnv", [
     ("tb_flushes", "u64"), ("tb_count", "u64"),
     ("tb_last", "ptr"), ("tb_made", "u64"),  # chain of the blocks in the arena, its length
     ("aliased", "u32"),           # some block was made at a linear address that is not its physical
+    # The pages saved since the last snapshot (`exec.snapshot`), or an epoch of 0.
+    ("snap_marks", "ptr"), ("snap_shadow", "ptr"), ("snap_log", "ptr"), ("snap_count", "u64"),
+    ("snap_epoch", "u32"),
     ("budget_soft", "u32"),       # leave (`Exit.SLICE`) rather than cut a block to fit the budget
     # Hooks (`exec.hooks`): lists of `Hook`s by kind; ``traps``: keep pc right at each instruction.
     ("hooks", "ptr", 3), ("traps", "u32"), ("hook_value", "u64"),

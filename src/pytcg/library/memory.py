@@ -113,6 +113,13 @@ class MemoryMap:
             self.regions = list(regions)
             self._changed()
 
+    def room(self) -> tuple[int, list[tuple[int, int]]]:
+        """What of the window is given out, for `set_room`."""
+        return self._used, list(self._free)
+
+    def set_room(self, room: tuple[int, list[tuple[int, int]]]) -> None:
+        self._used, self._free = room[0], list(room[1])
+
     def joined(self) -> list[Region]:
         """The regions, those put together that continue one another."""
         found: list[Region] = []

@@ -28,6 +28,7 @@ from pytcg.exec.layout import (
     TlbEntry,
 )
 from pytcg.exec.logevent import LogEvent
+from pytcg.exec.snapshot import is_saved, save_page
 from pytcg.softmmu.perm import Perm
 from pytcg_native import (
     NULL,
@@ -162,6 +163,10 @@ def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
             allowed = allowed & Perm.EXECUTE
         entry.read = page if (allowed & Perm.READ) != 0 else NO_PAGE
         plain: bool = clean and region.stores == region.offset
+        if unlikely(env.snap_epoch != 0):
+            if access == Access.WRITE and (allowed & Perm.WRITE) != 0:
+                save_page(env, offset)
+            plain = plain and is_saved(env, offset)
         entry.write = page if (allowed & Perm.WRITE) != 0 and plain else NO_PAGE
         entry.execute = page if (allowed & Perm.EXECUTE) != 0 else NO_PAGE
         entry.addend = offset - page
@@ -216,6 +221,8 @@ def physical_store(env: ExecEnv, physical: u64, size: u32, value: u64) -> None:
         offset: u64 = entry.stores + (physical - entry.start)
         if page_has_code(env, offset):
             invalidate_write(env, offset, size)
+        if unlikely(env.snap_epoch != 0):
+            save_page(env, offset)
         host_store(env, offset, size, value)
 
 
