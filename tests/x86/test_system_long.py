@@ -31,9 +31,9 @@ GP, UD, PF = 13, 6, 14
 STAR, LSTAR, CSTAR, FMASK = 0xC000_0081, 0xC000_0082, 0xC000_0083, 0xC000_0084
 
 
-@pytest.fixture
-def machine() -> Machine:
-    made = Machine("long")
+@pytest.fixture(params=["threaded", "jit"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    made = Machine("long", request.param)
     made.map_long()
     return made
 

@@ -31,9 +31,9 @@ from x86.protection import (
 GP, NP, SS, TS, PF, UD, DF = 13, 11, 12, 10, 14, 6, 8
 
 
-@pytest.fixture
-def machine() -> Machine:
-    return Machine("protected")
+@pytest.fixture(params=["threaded", "jit"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    return Machine("protected", request.param)
 
 
 def fault(machine: Machine, text: str) -> tuple[int | None, int | None]:

@@ -10,9 +10,9 @@ GP, SS, UD = 13, 12, 6
 STACK = 0xB000
 
 
-@pytest.fixture
-def machine() -> Machine:
-    made = Machine("real")
+@pytest.fixture(params=["threaded", "jit"])
+def machine(request: pytest.FixtureRequest) -> Machine:
+    made = Machine("real", request.param)
     made.regs["rsp"] = STACK
     return made
 

@@ -145,7 +145,8 @@ class StateBuilder(Builder):
             return pointer.offset
         return 0 if pointer is self.env else None
 
-    def _plain(self, value: Value) -> Value:
+    def plain(self, value: Value) -> Value:
+        """A pointer into env as an op."""
         if isinstance(value, EnvPointer):
             return super().op("ptradd", self.env, self.const(value.offset, Type.I64))
         return value
@@ -169,7 +170,7 @@ class StateBuilder(Builder):
                 return self.const(left - right, Type.I64)
         elif name in ("call", "callptr"):
             self._check_call(attrs)
-        return super().op(name, *map(self._plain, args), **attrs)
+        return super().op(name, *map(self.plain, args), **attrs)
 
     def effect(self, name: str, /, *args: Value, **attrs: object) -> None:
         """The same for ops without a result."""
@@ -182,7 +183,7 @@ class StateBuilder(Builder):
             self._check_call(attrs)
         elif name in ("ret", "tail"):
             raise NotInRegion("leaves threaded code")
-        super().effect(name, *map(self._plain, args), **attrs)
+        super().effect(name, *map(self.plain, args), **attrs)
 
     def _check_call(self, attrs: dict[str, object]) -> None:
         raise NotInRegion(str(attrs.get("callee", "a host function")))
@@ -297,10 +298,23 @@ class StateBuilder(Builder):
         self.known = {n: v for n, v in first.items() if n not in FLAG_NUMBERS}
         self.set(self.kind, self.const(0, Type.I32))
 
-    def load_operation(self) -> None:
-        """At an entry: the region before may have left an operation for the flags."""
+    def load_parts(self) -> None:
+        """Load all parts that the region uses from env, and what the flags are the flags of."""
+        for number in sorted(self.used | FLAG_NUMBERS):
+            part = PARTS[number]
+            value = self.emit("ld", self.state_place(part.offset), type=part.type)
+            self.set(self.locals[number], value)
         for name, local, type_ in self._operation():
             self.set(local, self.emit("ld", self.state_place(ENV.offset(name)), type=type_))
+
+    def settle_if_needed(self) -> None:
+        """Put the flags of a stored state into their slots."""
+        settle, settled = self.new_block("settle"), self.new_block("settled")
+        self.brif(self.get(self.kind).eq(0), settled, settle)
+        self.place(settle)
+        self.settle_stored_flags()
+        self.br(settled)
+        self.place(settled)
 
     def _operation(self) -> list[tuple[str, Local, Type]]:
         a, b = self.cc

@@ -52,6 +52,7 @@ from pytcg_x86.region.builder import (
     truncate,
 )
 from pytcg_x86.region.flags import Operation
+from pytcg_x86.region.helper import HelperCalls
 from pytcg_x86.vector.mxcsr import MASKS
 
 MAX_RETURNS = 4
@@ -228,6 +229,8 @@ class RegionTranslator(Translator):
         self.insn = block.insns[position]
         self.position = position
         super().__init__(region.program, region.function, region.b, context_of(self.insn.key))
+        self.changed = False
+        """Whether a helper was called that may change something."""
         self.place = self._place()
         """What the addresses of its accesses are made of: those of one kind stay on a page."""
 
@@ -268,6 +271,8 @@ class RegionTranslator(Translator):
     @property
     def unwind(self) -> Block:
         """The exit before this instruction."""
+        if self.changed:
+            raise NotInRegion("a fault behind a helper")
         if self._unwind is None:
             self._unwind = self.region.exit_to(
                 self.source, self.insn.fields["pc"],
@@ -343,18 +348,36 @@ class RegionTranslator(Translator):
         pass
 
     def lookup(self, pc: Value) -> None:
-        raise NotInRegion("ends the block")
+        if self.cx.code_size != 64:
+            raise NotInRegion("may change the size of rIP")
+        self.b.br(self.region.exit_to(self.source, pc, refund=0))
+
+    def helper(self, callee: NativeFunction[Any, Any], args: list[Value]) -> Value | None:
+        """Call a native that sees the whole state."""
+        region = self.region
+        if self.program.signatures[callee.name].noreturn:
+            raise NotInRegion(callee.name)
+        faulted = region.fault_exit(self)
+        if region.helpers.changes_state(callee.name):
+            self.changed = True
+        return region.helpers.call(callee, args, faulted)
 
     def branch(self, condition: Value) -> None:
+        if self.changed:
+            raise NotInRegion("a branch behind a helper")
         taken, fall = self.region.edge(self, "taken"), self.region.edge(self, "fall")
         self.b.brif(condition, taken, fall)
         self.region.finish_edges()
 
     def jump(self) -> None:
+        if self.changed:
+            raise NotInRegion("a jump behind a helper")
         self.b.br(self.region.edge(self, "taken"))
         self.region.finish_edges()
 
     def indirect(self, pc: Value) -> None:
+        if self.changed:
+            raise NotInRegion("a transfer behind a helper")
         b, region = self.b, self.region
         for block in region.likely_targets(self.source):
             here, other = region.edge_to(self.source, block), b.new_block("other")
@@ -386,6 +409,8 @@ class RegionCompiler:
         self.at = {block.pc: block for block in blocks}
         self.spans = spans
         self.needs_masked = False
+        self.helpers = HelperCalls(program, self.b)
+        self.faults: list[tuple[Block, RegionTranslator]] = []
         self.exits: list[Exit] = []
         self.dispatcher: tuple[Block, Local] | None = None
         self.lost: Block | None = None
@@ -396,6 +421,8 @@ class RegionCompiler:
         self.base = self.b.local(Type.I64, "base")
         self.budget = self.b.local(Type.I64, "budget")
         self.begun = self.b.local(Type.I64, "begun")
+        self.died = self.b.local(Type.I64, "died")
+        """How many regions had died when this one was entered."""
 
     # Guest addresses ---------------------------------------------------------------------------
 
@@ -412,6 +439,8 @@ class RegionCompiler:
         for block in self.order:
             self._block(block)
         self._exits()
+        self._faults()
+        self.helpers.fill()
         self._entry(entry)
         return self.function
 
@@ -507,12 +536,10 @@ class RegionCompiler:
         b.place(go)
         b.set(self.budget, budget)
         b.set(self.begun, budget)
+        b.set(self.died, b.ld(Type.I64, self.env, EXEC_ENV.offset("regions_died")))
         entered = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_entries"))
         b.st(entered + 1, self.env, EXEC_ENV.offset("region_entries"))
-        for number in sorted(b.used | FLAG_NUMBERS):
-            part = PARTS[number]
-            b.set(b.locals[number], b.emit("ld", b.state_place(part.offset), type=part.type))
-        b.load_operation()
+        b.load_parts()
         pc = b.ld(Type.I64, self.rec, TB.offset("pc"))
         targets = [b.new_block("arrive") for _ in self.entries]
         if len(targets) == 1:
@@ -555,6 +582,7 @@ class RegionCompiler:
             function, here = self.function, b.block
             mark = len(function.blocks), here, len(here.ops)
             saved = dict(b.known), b.flags.copy(), len(self.exits)
+            calls, faults = self.helpers.mark(), len(self.faults)
             try:
                 self._insn(block, position)
             except NotInRegion:
@@ -562,6 +590,8 @@ class RegionCompiler:
                 b.block = here
                 b.known, b.flags = saved[0], saved[1]
                 del self.exits[saved[2] :]
+                self.helpers.cut(calls)
+                del self.faults[faults:]
                 self._edges = []
                 rest = len(block.insns) - position
                 if position == 0 and block is self.blocks[0]:
@@ -574,10 +604,18 @@ class RegionCompiler:
             self.finish_edges()
 
     def _insn(self, block: GuestBlock, position: int) -> None:
-        row = row_of(block.insns[position].key)
-        if "end" in row.attrs:
-            raise NotInRegion(row.mnemonic)
-        Instruction(RegionTranslator(self, block, position), row).build()
+        """Emit an instruction; leave behind it if a helper may have ended the region's life."""
+        t = RegionTranslator(self, block, position)
+        Instruction(t, row_of(t.insn.key)).build()
+        b = self.b
+        if not t.changed or b.block.closed:
+            return
+        alive, leave = b.new_block("alive"), self.exit_to(
+            block, t.insn.fields["pc"] + t.insn.fields["length"],
+            refund=len(block.insns) - position - 1)  # fmt: skip
+        now = b.ld(Type.I64, self.env, EXEC_ENV.offset("regions_died"))
+        b.brif(now.eq(b.get(self.died)), alive, leave, likely=True)
+        b.place(alive, keep=True)
 
     def _poll(self, block: GuestBlock) -> None:
         """At a loop's head: leave if somebody wants the loop, or the budget may end within."""
@@ -674,6 +712,28 @@ class RegionCompiler:
         self.exits.append(Exit(block, self.b.flags.copy(), target, refund, bails))
         return block
 
+    def fault_exit(self, t: RegionTranslator) -> Block:
+        """Where a helper's fault goes: out of threaded code, with everything in env."""
+        block = self.b.new_block("fault")
+        self.faults.append((block, t))
+        return block
+
+    def _faults(self) -> None:
+        b = self.b
+        for block, t in self.faults:
+            b.place(block)
+            b.st(self.wrapped(t.pc()), self.env, EXEC_ENV.offset("pc"))
+            left = b.get(self.budget) + (len(t.source.insns) - t.position)
+            b.st(left, self.env, EXEC_ENV.offset("budget"))
+            self._count(left)
+            b.emit_effect("ret")
+
+    def _count(self, left: Value) -> None:
+        """Account for the instructions run since the entry."""
+        b = self.b
+        count = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_insns"))
+        b.st(count + (b.get(self.begun) - left), self.env, EXEC_ENV.offset("region_insns"))
+
     def _exits(self) -> None:
         """Fill the exits: what differs between them goes into locals, the rest is done once."""
         b = self.b
@@ -700,20 +760,14 @@ class RegionCompiler:
         b = self.b
         b.store_flags()
         if code == "tb_resume":
-            settle, settled = b.new_block("settle"), b.new_block("settled")
-            b.brif(b.get(b.kind).eq(0), settled, settle)
-            b.place(settle)
-            b.settle_stored_flags()
-            b.br(settled)
-            b.place(settled)
+            b.settle_if_needed()
         for number in sorted(b.dirty - FLAG_NUMBERS):
             part = PARTS[number]
             b.emit_effect("st", b.whole(part), b.state_place(part.offset))
         b.st(self.wrapped(pc), self.env, EXEC_ENV.offset("pc"))
         left = b.get(self.budget) + refund
         b.st(left, self.env, EXEC_ENV.offset("budget"))
-        count = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_insns"))
-        b.st(count + (b.get(self.begun) - left), self.env, EXEC_ENV.offset("region_insns"))
+        self._count(left)
         b.emit_effect("tail", b.symbol(code), self.env, self.rec, self.ram)
 
     def wrapped(self, pc: Value) -> Value:
@@ -786,10 +840,10 @@ class RegionCompiler:
 
     def call(self, t: RegionTranslator, callee: NativeFunction[Any, Any],
              args: list[Value]) -> Value | None:  # fmt: skip
-        """Call a native that looks at its arguments only."""
+        """Call a native: as it is if it looks at its arguments only."""
         self.program.add([callee])
         if any(arg.type is Type.PTR for arg in args) or callee.name in self.program.raising:
-            raise NotInRegion(callee.name)
+            return t.helper(callee, args)
         signature = self.program.signatures[callee.name]
         from pytcg_native.expressions import ir_type
 

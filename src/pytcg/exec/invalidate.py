@@ -108,6 +108,7 @@ def region_remove(env: ExecEnv, region: Region) -> None:
     """Give a region's entries their own heads back."""
     region.dead = 1
     env.regions_live -= 1
+    env.regions_died += 1
     member: Member = Member(address_of(region.members[0]))
     for _i in range(region.count):
         tb: Tb = Tb(member.tb)

@@ -155,7 +155,7 @@ EXEC_ENV = Struct("ExecEnv", [
     # Regions: hot blocks on their way to the compile service, regions on their way back.
     ("hot_ring", "ptr"), ("hot_event", "ptr"), ("hot_head", "u32"), ("hot_sleeps", "u32"),
     ("ready_ring", "ptr"), ("ready_head", "u32"), ("ready_tail", "u32"),
-    ("regions_live", "u32"), ("regions_late", "u32"),
+    ("regions_live", "u32"), ("regions_late", "u32"), ("regions_died", "u64"),
     ("region_entries", "u64"), ("region_insns", "u64"),  # times entered, instructions run
     ("kept_pages", "u64", 3 * KEPT_PAGES),  # `KeptPage`s; which is which the front-end knows
     ("map_stamp", "u64"),         # changes whenever an address may mean another page

@@ -1,0 +1,109 @@
+"""Calls out of a region of natives that see the whole processor: it is in env while they run.
+
+What a region has in locals is stored before such a call and loaded again behind it. Which parts
+that are is known when all blocks are built, so both are blocks of their own, filled at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytcg.exec.layout import EXEC_ENV
+from pytcg.ir.blocks import Block, Value
+from pytcg.ir.ops import Type
+from pytcg_native.compiler import Program
+from pytcg_native.expressions import ir_type
+from pytcg_native.types import NativeFunction
+from pytcg_x86.region.builder import FLAG_NUMBERS, PARTS, FlagState, StateBuilder
+
+
+class HelperCalls:
+    """The helper calls of one region."""
+
+    def __init__(self, program: Program, builder: StateBuilder):
+        self.program = program
+        self.b = builder
+        self.spills: list[tuple[Block, Block]] = []  # what to fill, and where it goes on
+        self.reloads: list[tuple[Block, Block]] = []
+
+    def mark(self) -> tuple[int, int]:
+        """A point in the building to go back to by `cut`."""
+        return len(self.spills), len(self.reloads)
+
+    def cut(self, mark: tuple[int, int]) -> None:
+        """Forget the calls since `mark`."""
+        del self.spills[mark[0] :], self.reloads[mark[1] :]
+
+    def call(self, callee: NativeFunction[Any, Any], args: list[Value],
+             faulted: Block) -> Value | None:  # fmt: skip
+        """Store, call, load; where the native raises, the state is in env at ``faulted``."""
+        b = self.b
+        b.merge_flags()
+        spill, called, reload, after = (b.new_block(n) for n in ("spill", "call", "reload", "on"))
+        b.br(spill)
+        self.spills.append((spill, called))
+        b.place(called)
+        result = self._emit(callee, args)
+        if callee.name in self.program.raising:
+            pending = b.emit("ld", b.state_place(EXEC_ENV.offset("exception_pending")),
+                             type=Type.I8)  # fmt: skip
+            b.brif(pending.eq(0), reload, faulted, likely=True)
+        else:
+            b.br(reload)
+        self.reloads.append((reload, after))
+        b.place(after)
+        b.flags = FlagState()
+        return result
+
+    def _emit(self, callee: NativeFunction[Any, Any], args: list[Value]) -> Value | None:
+        type_ = ir_type(self.program.signatures[callee.name].result)
+        attrs: dict[str, object] = {"callee": callee.name, "type": type_}
+        if callee.cold:
+            attrs["cold"] = True
+        plain = [self.b.plain(arg) for arg in args]
+        if type_ is Type.VOID:
+            self.b.emit_effect("call", *plain, **attrs)
+            return None
+        return self.b.emit("call", *plain, **attrs)
+
+    def fill(self) -> None:
+        """Fill the blocks, now that all parts are known."""
+        b = self.b
+        for spill, called in self.spills:
+            b.place(spill)
+            b.flags = FlagState(merged=True)
+            b.store_flags()
+            b.settle_if_needed()
+            for number in sorted(b.dirty - FLAG_NUMBERS):
+                part = PARTS[number]
+                b.emit_effect("st", b.whole(part), b.state_place(part.offset))
+            b.br(called)
+        for reload, after in self.reloads:
+            b.place(reload)
+            b.load_parts()
+            b.br(after)
+
+    def changes_state(self, name: str) -> bool:
+        """Whether a native does more than look: an access before it may then not be repeated."""
+        return name not in _LOOKS and not self._only_looks(name)
+
+    def _only_looks(self, name: str) -> bool:
+        native = self.program.natives[name]
+        if native.extern:
+            return False
+        _LOOKS.add(name)  # for recursion
+        for block in self.program.compile(native).blocks:
+            for op in block.ops:
+                if op.name == "call":
+                    looks = not self.changes_state(str(op.attrs["callee"]))
+                else:
+                    looks = op.name not in _EFFECTS
+                if not looks:
+                    _LOOKS.discard(name)
+                    return False
+        return True
+
+
+_EFFECTS = {"st", "stg", "fill", "callptr", "enter", "tail"}
+_LOOKS: set[str] = set()
+"""Natives that change nothing."""
