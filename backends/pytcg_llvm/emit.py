@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable
 
 from pytcg.ir.blocks import Block, Function, Local, Op, Value
 from pytcg.ir.ops import FLOATS, Type
+from pytcg_llvm import crypto
 
 THREADED = "preserve_nonecc"
 _COLD = "preserve_mostcc"
 _PREDICATES = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
 _PLAIN = {"add", "sub", "mul", "udiv", "urem", "sdiv", "srem", "and", "or", "xor"}
 # Floating point is LLVM's constrained kind: the guest's MXCSR is the host's while guest code runs.
-_FLOAT = {"fadd", "fsub", "fmul", "fdiv"}
+_FLOAT = {"fsub", "fdiv"}
+# What LLVM may commute is assembly: of two NaNs hardware gives the first, quieted.
+_ORDERED = {"fadd": "add", "fmul": "mul", "vfadd": "add", "vfmul": "mul"}
 _ROUND = 'metadata !"round.dynamic"'
 _EXCEPT = 'metadata !"fpexcept.strict"'
 _FCMP = {"feq": ("fcmp", "oeq"), "flt": ("fcmps", "olt"), "fle": ("fcmps", "ole"),
@@ -30,7 +33,7 @@ _LANE_INTRINSIC = {"vadds": "sadd.sat", "vaddus": "uadd.sat", "vsubs": "ssub.sat
                    "vmaxu": "umax"}  # fmt: skip
 _PAIR = "<2 x i64>"
 """What a 128-bit value is where it must stay in a vector register."""
-_LANE_FLOAT = {"vfadd": "fadd", "vfsub": "fsub", "vfmul": "fmul", "vfdiv": "fdiv"}
+_LANE_FLOAT = {"vfsub": "fsub", "vfdiv": "fdiv"}
 
 
 def _ty(type_: Type) -> str:
@@ -94,6 +97,17 @@ class _Emitter:
         extra = [f'metadata !"{predicate}"'] if predicate else [_ROUND] if rounds else []
         return self.intrinsic(name, result, *args, *extra, _EXCEPT) + " strictfp"
 
+    def ordered(self, mnemonic: str, type_: str, a: str, b: str) -> str:
+        """Text of an instruction whose operands stay in this order.
+
+        Even LLVM's assembler exchanges those of ADDPS and MULPS for a shorter VEX prefix.
+        """
+        if crypto.host_has("avx"):
+            text, first = f"{{vex3}} v{mnemonic} $2, $1, $0", "x"
+        else:
+            text, first = f"{mnemonic} $2, $0", "0"
+        return f'call {type_} asm sideeffect "{text}", "=x,{first},x"({type_} {a}, {type_} {b})'
+
     # The function ------------------------------------------------------------------------------
 
     def emit(self) -> str:
@@ -122,11 +136,19 @@ class _Emitter:
         elif name in _PREDICATES:
             a, b = op.args
             self.out(op, f"icmp {name} {self.typed(a)}, {self.val(b)}")
+        elif name in ("fadd", "fmul"):
+            size = "ss" if op.args[0].type is Type.F32 else "sd"
+            self.out(op, self.ordered(_ORDERED[name] + size, _ty(op.args[0].type),
+                                      *map(self.val, op.args)))  # fmt: skip
         elif name in _FLOAT:
             args = [self.typed(a) for a in op.args]
             self.out(op, self.constrained(name, _ty(op.args[0].type), *args))
         elif name[0] == "v":
             self._vector(op)
+        elif name in crypto.INSTRUCTIONS or name == "crc32c":
+            make = crypto.emit_crc32c if name == "crc32c" else crypto.emit
+            args = [self.typed(a) for a in op.args]
+            self.out(op, make(op, args, self.temp, self.intrinsic))
         else:
             getattr(self, "_op_" + name)(op)
 
@@ -402,6 +424,9 @@ class _Emitter:
         pair = f"{vector} {', '.join(args)}"
         if name in _LANE_PLAIN:
             return self.temp(f"{_LANE_PLAIN[name]} {pair}")
+        if name in _ORDERED:
+            size = "ps" if lane == 32 else "pd"
+            return self.temp(self.ordered(_ORDERED[name] + size, vector, *args))
         if name in _LANE_FLOAT:
             both = (f"{vector} {a}" for a in args)
             return self.temp(self.constrained(_LANE_FLOAT[name], vector, *both))

@@ -18,7 +18,7 @@ from pytcg_x86.decode.table import Row
 from x86 import hostcpu
 
 FAMILIES = ("sse_move", "sse_int", "sse_float", "sse_convert", "mmx", "ssse3", "sse_horizontal",
-            "sse41", "sse_lanes", "sse_round", "sse42")
+            "sse41", "sse_lanes", "sse_round", "sse42", "crypto")
 APPROXIMATE = {"RCPPS", "RCPSS", "RSQRTPS", "RSQRTSS"}
 
 OPERAND = hostcpu.DATA + 0x100   # what the memory operand addresses, 16-byte aligned

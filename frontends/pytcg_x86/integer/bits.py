@@ -165,7 +165,4 @@ def crc32c(crc: u32, data: u64, size: u32) -> u32:
 @lower("CRC32")
 def crc32(t: Translator, dst: Value, src: Value) -> Value:
     """CRC32: accumulate SRC in the low half of DEST (SDM vol. 2A)."""
-    size = t.const(src.bits // 8, 32)
-    result = t.call(crc32c, dst.resize(Type.I32), src.resize(Type.I64), size)
-    assert result is not None
-    return result.resize(dst.type)
+    return t.b.op("crc32c", dst.resize(Type.I32), src).resize(dst.type)

@@ -69,7 +69,8 @@ _QEMU64 = [
 _MAX = [
     *_QEMU64, "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "xsave", "fsgsbase", "smep",
     "erms", "invpcid", "smap", "tsc-adjust", "clflushopt", "pdpe1gb", "rdtscp", "abm",
-    "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx",
+    "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx", "aes",
+    "pclmulqdq", "sha-ni", "gfni",
     "xsaveopt",
 ]  # fmt: skip
 

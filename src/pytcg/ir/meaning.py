@@ -4,7 +4,7 @@ Operands are non-negative ints (bit patterns). In an expression
 
     a b c d are the operands         W  the first operand's width in bits
     M  the first operand's mask      H  its sign bit
-    R  the result's mask             N  its width
+    R  the result's mask             N  its width       S  the second operand's width
     L  the op's lane width           O  its order      K  its mode
 
 so ``(a ^ H) - H`` reads operand a as a signed number. Ops that depend on the floating-point
@@ -17,6 +17,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 
+from pytcg.ir import crypto
 from pytcg.ir.blocks import Op
 from pytcg.ir.ops import BITS, Type
 
@@ -94,6 +95,7 @@ PURE: dict[str, str] = {
     "vunpackh": "interleave(L, a, b, 64 // L)",
     "vshuffle": "join(L, [(split(L, a) + split(L, b))[i] for i in O])",
     "vpshufb": "join(8, [0 if i & 0x80 else split(8, a)[i & 15] for i in split(8, b)])",
+    **crypto.MEANING,
     "vlane": "(a >> b * L) & R",
     "vinsert": "a & ~((1 << L) - 1 << c * L) | b << c * L",
     "vmsb": "sum(x >> L - 1 << i for i, x in enumerate(split(L, a)))",
@@ -153,7 +155,8 @@ NAMES: dict[str, object] = {
     f.__name__: f for f in (quotient, remainder, split, split_signed, join, lanes, signed_lanes,
                             saturate, saturate_unsigned, interleave)
 }  # fmt: skip
-_VARIABLE = re.compile(r"\b[abcdMWHRNLOK]\b")
+NAMES["crypto"] = crypto
+_VARIABLE = re.compile(r"\b[abcdMWHRNLOKS]\b")
 
 
 def expression(template: str, op: Op, operands: list[str]) -> str:
@@ -164,7 +167,8 @@ def expression(template: str, op: Op, operands: list[str]) -> str:
     values |= {"M": f"{(1 << width) - 1:#x}", "W": str(width), "H": f"{(1 << width) >> 1:#x}",
                "R": f"{(1 << result) - 1:#x}", "N": str(result),
                "L": str(op.attrs.get("lane", 0)), "O": str(op.attrs.get("order", ())),
-               "K": str(op.attrs.get("mode", 0))}  # fmt: skip
+               "K": str(op.attrs.get("mode", 0)),
+               "S": str(BITS[op.args[1].type] if len(op.args) > 1 else 0)}  # fmt: skip
     return _VARIABLE.sub(lambda match: values[match[0]], template)
 
 
@@ -172,16 +176,17 @@ def expression(template: str, op: Op, operands: list[str]) -> str:
 def _evaluator(name: str) -> Callable[..., int]:
     # The table's own expressions, never input.
     function: Callable[..., int] = eval(
-        f"lambda a, b, c, M, W, H, R, N, L, O, K: {PURE[name]}", dict(NAMES)
+        f"lambda a, b, c, M, W, H, R, N, L, O, K, S: {PURE[name]}", dict(NAMES)
     )
     return function
 
 
 def evaluate(name: str, args: list[int], type_: Type, result: Type,
-             attrs: Mapping[str, object] = {}) -> int:  # fmt: skip
-    """The value of a pure op on constants; ``type_`` is the first operand's type."""
+             attrs: Mapping[str, object], second: int = 0) -> int:  # fmt: skip
+    """The value of a pure op on constants; ``type_`` is the first operand's type, ``second`` the
+    second one's width."""
     width = BITS[type_]
     a, b, c = [*args, 0, 0][:3]
     return _evaluator(name)(a, b, c, (1 << width) - 1, width, (1 << width) >> 1,
                             (1 << BITS[result]) - 1, BITS[result], attrs.get("lane", 0),
-                            attrs.get("order", ()), attrs.get("mode", 0))  # fmt: skip
+                            attrs.get("order", ()), attrs.get("mode", 0), second)  # fmt: skip

@@ -130,6 +130,16 @@ _ROWS = [
     _row("vfadd", "V V -> V", "lane"), _row("vfsub", "V V -> V", "lane"),
     _row("vfmul", "V V -> V", "lane"), _row("vfdiv", "V V -> V", "lane"),
     _row("vfsqrt", "V -> V", "lane"),
+    # Ciphers, hashes, finite fields (`pytcg.ir.crypto`): what processors have instructions for.
+    _row("aesenc", "V V -> V"), _row("aesenclast", "V V -> V"),
+    _row("aesdec", "V V -> V"), _row("aesdeclast", "V V -> V"),
+    _row("aesimc", "V -> V"), _row("aeskeygen", "V -> V"),
+    _row("clmul", "i64 i64 -> V"), _row("crc32c", "i32 T -> i32"),
+    _row("gf2p8mul", "V V -> V"), _row("gf2p8affine", "V V -> V"),
+    _row("gf2p8affineinv", "V V -> V"),
+    _row("sha1nexte", "V V -> V"), _row("sha1msg1", "V V -> V"), _row("sha1msg2", "V V -> V"),
+    _row("sha1rnds4", "V V -> V", "mode"), _row("sha256msg1", "V V -> V"),
+    _row("sha256msg2", "V V -> V"), _row("sha256rnds2", "V V V -> V"),
     # To a whole number: ROUNDPS's ``mode`` (SDM vol. 2B, table 4-18).
     _row("fround", "F -> F", "mode"), _row("vfround", "V -> V", "lane", "mode"),
     # The host: time stamp, and the SSE control and status word.

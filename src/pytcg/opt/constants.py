@@ -50,7 +50,8 @@ def _evaluated(op: Op, constants: list[int]) -> Value | None:
         return None
     if op.out.type in FLOATS:
         return None
-    number = evaluate(op.name, constants, op.args[0].type, op.out.type, op.attrs)
+    number = evaluate(op.name, constants, op.args[0].type, op.out.type, op.attrs,
+                      op.args[1].bits if len(op.args) > 1 else 0)  # fmt: skip
     return Value(op.out.builder, op.out.type, -1, number)
 
 
