@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from boot.terminal import BOOT_SECONDS, Terminal
+from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, Terminal
 from pytcg.machine.roms import DEFAULT_BIOS, RomFinder
 
-pytestmark = [
-    pytest.mark.boot,
-    pytest.mark.skipif(RomFinder().find(DEFAULT_BIOS) is None, reason="needs the package seabios"),
-]
+pytestmark = pytest.mark.boot
+needs_seabios = pytest.mark.skipif(
+    RomFinder().find(DEFAULT_BIOS) is None, reason="needs the package seabios"
+)
+OVMF_CODE, OVMF_VARS = (Path(f"/usr/share/OVMF/OVMF_{part}_4M.fd") for part in ("CODE", "VARS"))
+needs_ovmf = pytest.mark.skipif(not OVMF_CODE.exists(), reason="needs the package ovmf")
+EFI_SHELL = rb"Shell> (?:\x1b\[[0-9;]*m)*$"
 Start = Callable[..., Terminal]
 
 
@@ -30,6 +35,7 @@ def start() -> Iterator[Start]:
         terminal.close()
 
 
+@needs_seabios
 def test_seabios_finds_nothing_to_boot(start: Start, tmp_path: Path) -> None:
     log = tmp_path / "debug"
     debug = ("-debugcon", f"file:{log}", "-global", "isa-debugcon.iobase=0x402")
@@ -46,3 +52,24 @@ def test_seabios_finds_nothing_to_boot(start: Start, tmp_path: Path) -> None:
         "PS2 keyboard initialized",
     ):
         assert line in said
+
+
+@needs_ovmf
+def test_ovmf_keeps_a_variable_in_its_flash(start: Start, tmp_path: Path) -> None:
+    variables = tmp_path / "vars.fd"
+    shutil.copy(OVMF_VARS, variables)
+    flashes = ("-pflash", str(OVMF_CODE), "-pflash", str(variables))
+
+    def at_the_shell(command: str) -> bytes:
+        terminal = start(*flashes)
+        terminal.wait_for(EFI_SHELL, BOOT_SECONDS)
+        time.sleep(0.5)
+        terminal.type(command + "\r")
+        seen = terminal.wait_for(EFI_SHELL, ANSWER_SECONDS)
+        terminal.type("reset -s\r")
+        assert terminal.wait(ANSWER_SECONDS) == 0
+        return seen
+
+    at_the_shell("set kept firmly")
+    assert "firmly".encode("utf-16-le") in variables.read_bytes()
+    assert b"firmly" in at_the_shell("set kept")

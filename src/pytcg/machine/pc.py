@@ -22,6 +22,7 @@ from pytcg.machine.board import debug
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.board.bios import attach_bios
 from pytcg.machine.board.chipset import Chipset
+from pytcg.machine.board.flash import FlashImage, attach_flashes
 from pytcg.machine.board.fw_cfg import make_fw_cfg
 from pytcg.machine.board.interrupts import Interrupts
 from pytcg.machine.board.pci import make_pci_bus
@@ -44,6 +45,7 @@ class PcConfig:
     debugcon: Chardev | None = None
     debugcon_port: int = at.DEBUG_CONSOLE
     bios: bytes | None = None  # a multiple of 64 KiB
+    flashes: Sequence[FlashImage] = ()  # in place of the ROM
     nographic: bool = False  # firmware talks to the first serial port
     debug_exit: tuple[int, int] | None = None  # first port, number of ports
     boot: BootOptions = field(default_factory=BootOptions)
@@ -73,6 +75,7 @@ class Pc:
         self.power = PowerControl(board)
         if config.bios is not None:
             attach_bios(memory, config.bios)
+        attach_flashes(board, config.flashes)
         spaces = PciSpaces(board.ports, board.mmio, memory)
         self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus)
         self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+from pytcg.block.device import BlockError
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
 from pytcg.cli import guest
 from pytcg.cli.system.firmware_options import boot_options
+from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.option_values import Options
 from pytcg.cli.system.options import serial_ports
 from pytcg.engines import EngineError, make_vcpu
@@ -31,7 +33,7 @@ from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError, RamWindow
 
 KNOWN_ERRORS = (
-    LoadError, RomError, ChardevError, Claimed, EngineError, MachineError, GuestError,
+    LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError, GuestError,
 )  # fmt: skip
 
 
@@ -59,6 +61,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     memory = _make_memory(options.memory)
     config = PcConfig(
         options.memory, serials, debugcon or None, options.debugcon_port, bios,
+        flashes=open_flashes(options, stack),
         nographic=options.nographic, debug_exit=options.debug_exit,
         boot=boot_options(options.boot), smbios=_smbios(options),
     )  # fmt: skip
@@ -86,6 +89,8 @@ def _open_kernel(options: Options) -> Bootable | None:
 
 def _open_bios(options: Options) -> bytes | None:
     """The firmware. A kernel starts without, so there it may be missing if nobody named it."""
+    if options.flashes:
+        return None
     finder = RomFinder(options.rom_folders, guest.cache_folder())
     if options.kernel is not None and options.bios is None and finder.find(DEFAULT_BIOS) is None:
         return None

@@ -45,6 +45,7 @@ class Options:
     name: str = ""
     bios: str | None = None
     rom_folders: list[str] = field(default_factory=list)
+    flashes: list[dict[str, str]] = field(default_factory=list)  # of `-drive if=pflash`
     boot: dict[str, str] = field(default_factory=dict)
     smbios: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     serial: list[str] = field(default_factory=list)

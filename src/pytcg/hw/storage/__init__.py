@@ -1,0 +1,1 @@
+"""Storage: flash memory, disk controllers."""
