@@ -1,0 +1,94 @@
+"""Edge maps, and afl-fuzz itself at a harness."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytcg import Cpu
+from pytcg.errors import CpuError
+from pytcg.fuzzing import EdgeMap, fuzz
+
+CODE, DATA, PAGE = 0x10000, 0x50000, 0x1000
+# cmp byte [rbx],'T'; jne end; cmp byte [rbx+1],'C'; jne end; cmp byte [rbx+2],'G'; jne end; ud2
+CHECK = bytes.fromhex("803b54 7510 807b0143 750a 807b0247 7504 0f0b 9090 90")
+
+HARNESS = f"""
+from pytcg import Cpu
+from pytcg.fuzzing import fuzz
+cpu = Cpu()
+cpu.map({CODE}, {PAGE}, data=bytes.fromhex("{CHECK.hex()}"))
+cpu.map({DATA}, {PAGE})
+cpu.regs.rbx = {DATA}
+snapshot = cpu.snapshot()
+
+def run(data):
+    cpu.restore(snapshot)
+    cpu.write({DATA}, data[:{PAGE}])
+    return cpu.run({CODE}, {CODE + len(CHECK)}, max_insns=1000)
+
+raise SystemExit(fuzz(cpu, run))
+"""
+
+
+def target() -> Cpu:
+    cpu = Cpu()
+    cpu.map(CODE, PAGE, data=CHECK)
+    cpu.map(DATA, PAGE)
+    cpu.regs.rbx = DATA
+    return cpu
+
+
+def test_other_ways_are_other_edges() -> None:
+    cpu = target()
+    edges = EdgeMap(cpu)
+    seen = []
+    for data in (b"xxx", b"Txx", b"TCx", b"Tyy"):
+        cpu.write(DATA, data)
+        edges.clear()
+        cpu.run(CODE, CODE + len(CHECK))
+        seen.append(frozenset(edges.edges.nonzero()[0]))
+    assert len(set(seen)) == 3 and seen[1] == seen[3]
+    assert [len(each) for each in seen[:3]] == [2, 3, 4]
+    edges.remove()
+    with pytest.raises(CpuError, match="no power of two"):
+        EdgeMap(cpu, size=1000)
+
+
+def test_files_without_afl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cpu = target()
+
+    def run(data: bytes) -> object:
+        cpu.write(DATA, data)
+        return cpu.run(CODE, CODE + len(CHECK))
+
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_bytes(b"abc")
+    bad.write_bytes(b"TCG")
+    assert fuzz(cpu, run, arguments=[str(good)]) == 0  # type: ignore[arg-type]
+    assert fuzz(cpu, run, arguments=[str(good), str(bad)]) == 1  # type: ignore[arg-type]
+    assert "#UD invalid opcode" in capsys.readouterr().out
+    assert fuzz(cpu, run, arguments=[str(tmp_path / "none")]) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_afl_fuzz_finds_the_crash(tmp_path: Path) -> None:
+    """Three bytes that are compared one by one: only coverage finds them in time."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "seed").write_bytes(b"aaaa")
+    harness = tmp_path / "harness.py"
+    harness.write_text(HARNESS)
+    environment = {**os.environ, "AFL_SKIP_BIN_CHECK": "1", "AFL_SKIP_CPUFREQ": "1",
+                   "AFL_NO_AFFINITY": "1", "AFL_NO_UI": "1", "AFL_BENCH_UNTIL_CRASH": "1",
+                   "AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES": "1"}  # fmt: skip
+    command = ["afl-fuzz", "-V", "90", "-t", "5000", "-i", str(tmp_path / "in"), "-o",
+               str(tmp_path / "out"), "--", sys.executable, str(harness), "@@"]  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150,
+                          check=False)  # fmt: skip
+    found = list((tmp_path / "out" / "default" / "crashes").glob("id*"))
+    assert found, done.stdout[-2000:]
+    assert found[0].read_bytes()[:3] == b"TCG"
