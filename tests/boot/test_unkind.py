@@ -23,7 +23,8 @@ def answer(shell: Terminal, command: str) -> bytes:
     ("command_line", "source"),
     [
         ("nolapic noapic nokaslr", b"tsc"),  # 8259 and 8254 alone
-        ("notsc lapic=notscdeadline nosmap nosmep", b"acpi_pm"),
+        ("notsc lapic=notscdeadline nosmap nosmep", b"hpet"),
+        ("notsc hpet=disable", b"acpi_pm"),
         ("acpi=off tsc=unstable nohz=off highres=off", b"refined-jiffies"),
     ],
 )

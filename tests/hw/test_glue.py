@@ -6,7 +6,6 @@ from pytcg.hw.clock import FakeClock
 from pytcg.hw.core.glue import (
     DebugConsole,
     DebugExit,
-    PostPort,
     ResetControl,
     SystemControlPortA,
     SystemControlPortB,
@@ -79,9 +78,3 @@ def test_debug_console_sends_and_identifies_itself() -> None:
         port.write(0, byte)
     assert sent == b"hi"
     assert port.read(0) == 0xE9
-
-
-def test_post_port_keeps_the_last_code() -> None:
-    port = PostPort()
-    port.write(0, 0x1AA)
-    assert port.read(0) == 0xAA

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from hw.test_fw_cfg import Memory
 from pytcg.hw.clock import FakeClock
 from pytcg.hw.core.acpi_pm import AcpiPm, ApmControl
 from pytcg.hw.core.apic import LocalApic
@@ -16,11 +17,12 @@ from pytcg.hw.core.apic_regs import Reg
 from pytcg.hw.core.glue import (
     DebugConsole,
     DebugExit,
-    PostPort,
     ResetControl,
     SystemControlPortA,
     SystemControlPortB,
 )
+from pytcg.hw.core.hpet import Hpet
+from pytcg.hw.core.i8237 import I8237
 from pytcg.hw.core.i8254 import I8254
 from pytcg.hw.core.i8259 import I8259, I8259Pair
 from pytcg.hw.core.ioapic import IoApic
@@ -91,6 +93,13 @@ def use_ioapic(chip: Chip) -> None:
     chip.set_irq(2, True)
 
 
+def use_hpet(chip: Chip) -> None:
+    assert isinstance(chip, Hpet)
+    chip.write(0x100, 8, 0x2804)
+    chip.write(0x108, 8, 5_000)
+    chip.write(0x010, 8, 1)
+
+
 def use_pm(chip: Chip) -> None:
     assert isinstance(chip, AcpiPm)
     chip.set_acpi_mode(enabled=True)
@@ -137,7 +146,8 @@ CASES = {
     "ResetControl": Case(lambda clock: ResetControl(nothing), writes((0, 2))),
     "DebugExit": Case(lambda clock: DebugExit(nothing), nothing),
     "DebugConsole": Case(lambda clock: DebugConsole(nothing), nothing),
-    "PostPort": Case(lambda clock: PostPort(), writes((0, 0x42))),
+    "I8237": Case(lambda clock: I8237(Memory(), 1), writes((4, 66), (4, 1), (11, 0x46), (10, 2))),
+    "Hpet": Case(lambda clock: Hpet(clock), use_hpet),
 }  # fmt: skip
 
 
@@ -199,9 +209,9 @@ def test_foreign_states_are_refused_whole(name: str) -> None:
 
 
 def test_a_lacking_field_is_named() -> None:
-    chip = PostPort()
-    with pytest.raises(StateError, match="'code'"):
-        chip.restore({"chip": "PostPort", "version": 1})
+    chip = ResetControl(nothing)
+    with pytest.raises(StateError, match="'latch'"):
+        chip.restore({"chip": "ResetControl", "version": 1})
 
 
 def test_restored_timer_goes_on_where_it_was() -> None:

@@ -96,7 +96,19 @@ def test_unassigned_ports_and_addresses_read_all_ones(pc: Bench) -> None:
     assert pc.bus.read_port(0x300, 4) == 0xFFFFFFFF
     assert pc.inb(0x3E8) == 0xFF  # COM3 is not there
     assert pc.bus.read_mmio(0xB8000, 2) == 0xFFFF
-    assert pc.bus.read_mmio(0xFED00000, 8) == 0xFFFFFFFFFFFFFFFF  # no HPET
+    assert pc.bus.read_mmio(0xFED40000, 8) == 0xFFFFFFFFFFFFFFFF  # no TPM
+
+
+def test_hpet_takes_over_the_timer_interrupt(pc: Bench) -> None:
+    pc.unmask_pic(0)
+    pc.start_timer(1000)
+    pc.bus.write_mmio(0xFED00010, 4, 3)  # on, legacy routing
+    pc.clock.advance(5 * MS)
+    assert not pc.vcpu.intr, "the 8254 is cut off"
+    pc.bus.write_mmio(0xFED00100, 4, 4)
+    pc.bus.write_mmio(0xFED00108, 4, 700_000)
+    pc.clock.advance(5 * MS)
+    assert pc.bus.acknowledge_interrupt() == 0x08
 
 
 def test_serial_ports_send_to_their_own_chardevs(pc: Bench) -> None:

@@ -22,6 +22,7 @@ from pytcg.machine.board import debug
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.board.bios import attach_bios
 from pytcg.machine.board.chipset import Chipset
+from pytcg.machine.board.dma import IsaDma
 from pytcg.machine.board.flash import FlashImage, attach_flashes
 from pytcg.machine.board.fw_cfg import make_fw_cfg
 from pytcg.machine.board.interrupts import Interrupts
@@ -46,6 +47,7 @@ class PcConfig:
     debugcon_port: int = at.DEBUG_CONSOLE
     bios: bytes | None = None  # a multiple of 64 KiB
     flashes: Sequence[FlashImage] = ()  # in place of the ROM
+    hpet: bool = True
     nographic: bool = False  # firmware talks to the first serial port
     debug_exit: tuple[int, int] | None = None  # first port, number of ports
     boot: BootOptions = field(default_factory=BootOptions)
@@ -71,12 +73,14 @@ class Pc:
         self.cpu_bus = board.cpu_bus
         self.vcpu = board.vcpu
         self.interrupts = Interrupts(board)
-        self.timers = Timers(board, epoch=config.epoch, ram_size=config.ram_size)
+        self.timers = Timers(board, self.interrupts.ioapic.set_irq, epoch=config.epoch,
+                             ram_size=config.ram_size, hpet=config.hpet)  # fmt: skip
         self.power = PowerControl(board)
         if config.bios is not None:
             attach_bios(memory, config.bios)
         attach_flashes(board, config.flashes)
         spaces = PciSpaces(board.ports, board.mmio, memory)
+        self.dma = IsaDma(board, spaces)
         self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus)
         self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
         self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)
@@ -107,7 +111,9 @@ class Pc:
 
     def _acpi_tables(self) -> link.Image:
         uarts = [serial.port for serial in self.serial_links]
-        return link.build(at.acpi_hardware(self.config.ram_size, uarts))
+        return link.build(
+            at.acpi_hardware(self.config.ram_size, uarts, hpet=self.config.hpet)
+        )
 
     def _tell_firmware(self) -> None:
         """Tables that the firmware puts into memory itself."""

@@ -10,16 +10,18 @@ from pytcg.hw.core import acpi_pm
 from pytcg.machine.acpi.hardware import Hardware, ParallelPort, SerialPort
 from pytcg.machine.layout import low_memory_end
 
+DMA_LOW: Final = 0x00
 PIC_MASTER: Final = 0x20
 PIT: Final = 0x40
 KEYBOARD_DATA: Final = 0x60
 PORT_B: Final = 0x61
 KEYBOARD_COMMAND: Final = 0x64
 RTC: Final = 0x70
-POST: Final = 0x80
+DMA_PAGES: Final = 0x80  # the first is the POST port
 PORT_A: Final = 0x92
 PIC_SLAVE: Final = 0xA0
 APM_CONTROL: Final = 0xB2
+DMA_HIGH: Final = 0xC0
 DEBUG_CONSOLE: Final = 0xE9
 ELCR: Final = 0x4D0
 FW_CFG_SELECTOR: Final = 0x510
@@ -36,6 +38,8 @@ COM_PORTS: Final = (
 )  # fmt: skip
 
 IO_APIC: Final = 0xFEC00000
+HPET: Final = 0xFED00000
+HPET_SIZE: Final = 0x400
 LOCAL_APIC: Final = 0xFEE00000
 PCI_MEMORY_END: Final = IO_APIC  # windows lie below
 APIC_PAGE: Final = 0x1000
@@ -59,8 +63,9 @@ RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
 
 
 def acpi_hardware(
-    ram_size: int, serial_ports: Sequence[SerialPort], parallel_ports: Sequence[ParallelPort] = ()
-) -> Hardware:
+    ram_size: int, serial_ports: Sequence[SerialPort],
+    parallel_ports: Sequence[ParallelPort] = (), *, hpet: bool = True,
+) -> Hardware:  # fmt: skip
     """What the ACPI tables tell the operating system of all this."""
     return Hardware(
         lapic=LOCAL_APIC,
@@ -80,5 +85,6 @@ def acpi_hardware(
         serial_ports=serial_ports,
         parallel_ports=parallel_ports,
         isa_slot=PIIX,
+        hpet=HPET if hpet else None,
         memory_window=(low_memory_end(ram_size), PCI_MEMORY_END - 1),
     )

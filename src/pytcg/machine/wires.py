@@ -27,6 +27,18 @@ class OrGate:
         return drive
 
 
+def unless(line: Line, off: Line) -> Line:
+    """What a line drives while another one is low: HPET's legacy routing cuts PIT and RTC off."""
+    out = Line()
+
+    def drive(_: bool) -> None:
+        out.set(line.level and not off.level)
+
+    line.connect(drive)
+    off.connect(drive)
+    return out
+
+
 def and_gate(first: Line, second: Line) -> Line:
     """High while both are: a UART's interrupt, which the PC gates with OUT2."""
     out = Line()

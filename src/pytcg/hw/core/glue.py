@@ -1,4 +1,4 @@
-"""The PC's odd ports, each a chip of its own: 61h, 80h, 92h, CF9h, E9h and the debug exit."""
+"""The PC's odd ports, each a chip of its own: 61h, 92h, CF9h, E9h and the debug exit."""
 
 from __future__ import annotations
 
@@ -187,25 +187,3 @@ class DebugConsole:
 
     def restore(self, state: State) -> None:
         load(self, state, 1, ())
-
-
-class PostPort:
-    """Port 80h: the last power-on self-test code; Linux writes to it as a delay."""
-
-    def __init__(self) -> None:
-        self.code = 0
-
-    def reset(self) -> None:
-        self.code = 0
-
-    def read(self, reg: int) -> int:
-        return self.code
-
-    def write(self, reg: int, value: int) -> None:
-        self.code = value & 0xFF
-
-    def state(self) -> State:
-        return save(self, 1, ("code",))
-
-    def restore(self, state: State) -> None:
-        load(self, state, 1, ("code",))

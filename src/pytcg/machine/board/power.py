@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytcg.hw.core.glue import PostPort, ResetControl, SystemControlPortA
+from pytcg.hw.core.glue import ResetControl, SystemControlPortA
 from pytcg.hw.input.i8042 import I8042
 from pytcg.machine import pc_map as at
 from pytcg.machine.board.backplane import Backplane
@@ -25,7 +25,6 @@ class PowerControl:
         for line in (self.keyboard.a20, port_a.a20):
             line.connect(board.vcpu.set_a20)
         ports.attach(board.add(ResetControl(board.ask_reset)), at.RESET_CONTROL, count=1)
-        ports.attach(board.add(PostPort()), at.POST, count=1)
 
     def sleep(self, sleep_type: int) -> None:
         """SLP_EN was written, with this SLP_TYP."""
