@@ -43,20 +43,20 @@ def compile_module(text: str, *, level: int = 2) -> bytes:
         return bytes(_machine().emit_object(_optimised(text, level)))
 
 
-_REGION_PASSES = ("sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
-"""What pays for a region: a third of -O2's time. (NewGVN, the only value numbering that llvmlite
-offers by itself, fails its own assertions on some.)"""
+_GUEST_PASSES = ("sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
+"""What pays for guest code, handlers and regions: a third of -O2's time. (NewGVN, the only value
+numbering that llvmlite offers by itself, fails its own assertions on some.)"""
 
 
-def compile_region_module(text: str) -> bytes:
-    """Compile the LLVM text of a region by a pipeline of its own; returns an ELF object."""
+def compile_guest_code(text: str) -> bytes:
+    """Compile the LLVM text of handlers or of a region; returns an ELF object."""
     with _lock:
         module = llvm.parse_assembly(text)
         machine = _machine()
         builder = llvm.create_pass_builder(
             machine, llvm.create_pipeline_tuning_options(speed_level=2))
         manager = llvm.create_new_function_pass_manager()
-        for name in _REGION_PASSES:
+        for name in _GUEST_PASSES:
             getattr(manager, f"add_{name}_pass")()
         for function in module.functions:
             if not function.is_declaration:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytcg.ir.blocks import Function
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import compile_region_module
+from pytcg_llvm.host import compile_guest_code
 from pytcg_region.request import Request
 from pytcg_threaded.jobs import program
 from pytcg_x86.region.builder import NotInRegion
@@ -35,4 +35,4 @@ def compile_region(data: bytes, key: str) -> bytes:
     except NotInRegion:
         return UNFIT
     directory = " ".join(map(str, entries)).encode()
-    return directory + SEPARATOR + compile_region_module(emit_module([function]))
+    return directory + SEPARATOR + compile_guest_code(emit_module([function]))

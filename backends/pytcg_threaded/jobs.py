@@ -13,7 +13,7 @@ from pathlib import Path
 from pytcg.ir.blocks import Function
 from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import compile_module, host_identity
+from pytcg_llvm.host import compile_guest_code, compile_module, host_identity
 from pytcg_native.compiler import Program
 
 PACK_SEPARATOR = b"\n\0"
@@ -88,4 +88,4 @@ def run_job(words: list[str]) -> bytes:
     if words[0] == "core":
         return compile_module(job_text(words))
     text, directory = _forms(words[1:])
-    return directory.encode() + PACK_SEPARATOR + compile_module(text)
+    return directory.encode() + PACK_SEPARATOR + compile_guest_code(text)

@@ -59,6 +59,7 @@ class Program:
     def add(self, roots: Iterable[AnyNative]) -> None:
         """Take in ``roots`` and all they call, and find which functions can raise."""
         todo = list(roots)
+        before = len(self.natives)
         while todo:
             fn = todo.pop()
             known = self.natives.get(fn.name)
@@ -79,7 +80,8 @@ class Program:
             for table in (t for t in found if isinstance(t, Table)):
                 self.tables[table.name] = table
             todo += callees
-        self._find_raising()
+        if len(self.natives) != before:
+            self._find_raising()
 
     def _find_raising(self) -> None:
         self.raising = {n for n, s in self.signatures.items() if s.noreturn}
