@@ -79,6 +79,8 @@ class Cpu:
             parsed = CpuModel.parse(model)
         except ValueError as error:
             raise CpuError(str(error)) from None
+        if mode == "long" and "lm" not in parsed.features:
+            raise CpuError(f"CPU model {model!r} has no long mode")
         self.mode = mode
         self._stop_exceptions = stop_exceptions
         self.memory = MemoryMap(RamWindow(_WINDOW, huge=False))

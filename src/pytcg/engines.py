@@ -67,6 +67,16 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
     return Vcpu(processor)
 
 
+def cpu_warning(model: str) -> str | None:
+    """What a CPU model lacks here, in words; ValueError for one there is not."""
+    from pytcg_x86.system.cpumodel import CpuModel
+
+    parsed = CpuModel.parse(model)
+    if not parsed.missing or not parsed.check:
+        return None
+    return f"CPU model {parsed.name}: not implemented: {', '.join(sorted(parsed.missing))}"
+
+
 def cpu_models() -> dict[str, str]:
     """CPU models, each with a description, for `-cpu help`."""
     from pytcg_x86.system import cpumodel

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytcg_x86.system.cpumodel import FEATURES, IMPLEMENTED, MODELS, CpuModel, Word
+from pytcg_x86.system.cpumodel import CpuModel, cpu_models
+from pytcg_x86.system.cpumodels import MODELS
+from pytcg_x86.system.features import FEATURES, IMPLEMENTED, Word
 
 
 @pytest.mark.parametrize(("name", "word", "bit"), [
@@ -22,8 +24,40 @@ def test_feature_bit(name: str, word: Word, bit: int) -> None:
 
 
 def test_models_promise_only_what_there_is() -> None:
-    for _, names in MODELS.values():
-        assert set(names) <= IMPLEMENTED
+    for name in (*MODELS, "host"):
+        assert CpuModel.parse(name).features <= IMPLEMENTED
+
+
+def test_identities_are_qemus() -> None:
+    assert CpuModel.parse("486").signature == 0x480
+    assert CpuModel.parse("pentium3").cpuid(1, 0)[0] == 0x673
+    assert CpuModel.parse("EPYC").signature == 0x0080_0F12
+    assert CpuModel.parse("Skylake-Client").signature == 0x0005_06E3
+    assert CpuModel.parse("pentium3").cpuid(0, 0)[0] == 3
+    assert CpuModel.parse("kvm64").cpuid(0x8000_0000, 0)[0] == 0x8000_0008
+
+
+def test_identity_can_be_changed() -> None:
+    model = CpuModel.parse("max,vendor=AuthenticAMD,family=0x17,model=49,stepping=2,model-id=a,,b")
+    _, b, c, d = model.cpuid(0, 0)
+    assert b"".join(w.to_bytes(4, "little") for w in (b, d, c)) == b"AuthenticAMD"
+    assert model.signature == 0x0083_0F12
+    assert model.cpuid(0x8000_0002, 0)[0].to_bytes(4, "little") == b"a,b\0"
+
+
+def test_what_a_model_lacks_is_told_or_refused() -> None:
+    model = CpuModel.parse("x86-64-v4")
+    assert "avx512f" in model.missing and "avx512f" not in model.features
+    assert "avx512f" not in CpuModel.parse("x86-64-v4,-avx512f").missing
+    with pytest.raises(ValueError, match=r"'x86-64-v4' needs what is not implemented: .*avx512bw"):
+        CpuModel.parse("x86-64-v4,enforce")
+    CpuModel.parse("max,enforce")
+
+
+def test_help_lists_every_model() -> None:
+    listed = cpu_models()
+    assert {*MODELS, "host"} == set(listed)
+    assert "not implemented" in listed["x86-64-v4"]
 
 
 def test_features_are_added_and_removed() -> None:
@@ -36,7 +70,8 @@ def test_features_are_added_and_removed() -> None:
 
 @pytest.mark.parametrize(("text", "message"), [
     ("pentium9", "no CPU model 'pentium9'"), ("max,+nonsense", "no CPU feature 'nonsense'"),
-    ("max,+avx512f", "'avx512f' is not implemented"), ("max,nx=maybe", "neither on nor off"),
+    ("max,+avx512f", "'avx512f' is not implemented"), ("max,vendor=me", "12 characters"),
+    ("max,family=-1", "no number"), ("max,nx=maybe", "neither on nor off"),
 ])  # fmt: skip
 def test_bad_text(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -357,7 +357,7 @@ class Translator:
     def require(self, feature: str) -> None:
         """#UD unless CPUID tells of ``feature``; for what the decoder's rows can't say."""
         from pytcg_x86.core.state import Vector
-        from pytcg_x86.system.cpumodel import FEATURES
+        from pytcg_x86.system.features import FEATURES
 
         word, bit = FEATURES[feature]
         self.raise_if((self.ld_env("cpuid_features", word) & (1 << bit)).eq(0), Vector.UD)

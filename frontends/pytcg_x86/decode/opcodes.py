@@ -118,7 +118,7 @@ def _row_attrs(row: Row) -> int:
 
 
 def _feature_numbers(row: Row) -> tuple[int, int]:
-    from pytcg_x86.system.cpumodel import FEATURES
+    from pytcg_x86.system.features import FEATURES
 
     unknown = set(row.features) - FEATURES.keys()
     if unknown or len(row.features) > 2:

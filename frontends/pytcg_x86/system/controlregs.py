@@ -13,7 +13,7 @@ from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Mode, Vector
 from pytcg_x86.decode.table import lower, rows
-from pytcg_x86.system.cpuid import Word
+from pytcg_x86.system.features import Word
 from pytcg_x86.system.paging import PHYSICAL_BITS, check_pdptes, tlb_flush
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ rows("""
 _CR0_WRITABLE = (Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.NW | Cr0.CD
                  | Cr0.PG)  # fmt: skip
 _CR0_FLUSHING = Cr0.PG | Cr0.PE | Cr0.WP
-_CR4_ALWAYS = (Cr4.TSD | Cr4.DE | Cr4.PSE | Cr4.PAE | Cr4.MCE | Cr4.PGE | Cr4.PCE | Cr4.OSFXSR
-               | Cr4.OSXMMEXCPT)  # fmt: skip
+_CR4_ALWAYS = Cr4.MCE | Cr4.PCE
 _CR4_FLUSHING = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP
 _CR3_NO_FLUSH = 1 << 63
 _CR3_RESERVED = ((1 << 64) - 1) & ~((1 << PHYSICAL_BITS) - 1)
@@ -46,6 +45,7 @@ _X87, _XCR0_SUPPORTED = 1, 3
 
 # Feature bits within env.cpuid_features that CR4 bits depend on.
 _PCID, _XSAVE = 1 << (32 + 17), 1 << (32 + 26)
+_DE, _PSE, _TSC, _PAE, _PGE, _FXSR, _SSE = (1 << n for n in (2, 3, 4, 6, 13, 24, 25))
 _FSGSBASE, _SMEP, _SMAP = 1 << 0, 1 << 7, 1 << 20
 
 
@@ -122,6 +122,20 @@ def cr4_supported(env: Env) -> u64:
     allowed: u64 = _CR4_ALWAYS
     basic: u64 = env.cpuid_features[Word.BASIC]
     extended: u64 = env.cpuid_features[Word.EXTENDED]
+    if (basic & _DE) != 0:
+        allowed |= Cr4.DE
+    if (basic & _PSE) != 0:
+        allowed |= Cr4.PSE
+    if (basic & _TSC) != 0:
+        allowed |= Cr4.TSD
+    if (basic & _PAE) != 0:
+        allowed |= Cr4.PAE
+    if (basic & _PGE) != 0:
+        allowed |= Cr4.PGE
+    if (basic & _FXSR) != 0:
+        allowed |= Cr4.OSFXSR
+    if (basic & _SSE) != 0:
+        allowed |= Cr4.OSXMMEXCPT
     if (basic & _PCID) != 0:
         allowed |= Cr4.PCIDE
     if (basic & _XSAVE) != 0:

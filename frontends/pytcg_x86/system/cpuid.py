@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pytcg_native import call_host, native, ptr, u32
 from pytcg_x86.core.state import Cr4, Env, Host
 from pytcg_x86.decode.table import lower, rows
-from pytcg_x86.system.cpumodel import FEATURES, CpuModel, Word, cpu_models
+from pytcg_x86.system.cpumodel import CpuModel, cpu_models
+from pytcg_x86.system.features import FEATURES, Word
 
 if TYPE_CHECKING:
     from pytcg_x86.core.translate import Translator

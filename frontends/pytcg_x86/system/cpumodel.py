@@ -1,83 +1,20 @@
-"""CPU models: named sets of the features that are there, and CPUID's answers for them.
+"""CPU models: what CPUID answers, from a model of the table and what the user changes.
 
-A model is spelt as in QEMU: ``NAME,+feature,-feature,feature=on``. The model "max" says that it is
-an Atom of the last in-order kind (family 6, model 36H): like an emulator it does not speculate, and
-Linux, which knows that, leaves out page table isolation, retpolines and speculation barriers.
+A model is spelt as in QEMU: ``NAME,+feature,-feature,feature=on,vendor=…``. `cpumodels` has the
+table, `features` the names. What CPUID denies is not there: the decoder's rows name their
+features, and so do the bits of CR4 and EFER.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
+import re
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 
+from pytcg_x86.system.cpumodels import MODELS, Identity
+from pytcg_x86.system.features import FEATURES, IMPLEMENTED, Word, feature_name
 
-class Word(IntEnum):
-    """Index in env.cpuid_features; the low half is the first register, the high half the second."""
-
-    BASIC = 0     # leaf 1: EDX, ECX
-    EXTENDED = 1  # leaf 7: EBX, ECX
-    AMD = 2       # leaf 80000001H: EDX, ECX
-    POWER = 3     # leaf 80000007H EDX, leaf 6 EAX
-    LATER = 4     # leaf 7: EDX; its subleaf 1: EAX
-    XSAVE = 5     # leaf DH subleaf 1: EAX; leaf 80000008H: EBX
-
-
-_NAMES = {
-    Word.BASIC: (
-        "fpu vme de pse tsc msr pae mce cx8 apic - sep mtrr pge mca cmov pat pse36 pn clflush - ds"
-        " acpi mmx fxsr sse sse2 ss ht tm ia64 pbe"
-        " sse3 pclmulqdq dtes64 monitor ds-cpl vmx smx est tm2 ssse3 cid - fma cx16 xtpr pdcm"
-        " - pcid dca sse4.1 sse4.2 x2apic movbe popcnt tsc-deadline aes xsave osxsave avx f16c"
-        " rdrand hypervisor"
-    ),
-    Word.EXTENDED: (
-        "fsgsbase tsc-adjust sgx bmi1 hle avx2 - smep bmi2 erms invpcid rtm - - mpx - avx512f"
-        " avx512dq rdseed adx smap avx512ifma - clflushopt clwb intel-pt avx512pf avx512er avx512cd"
-        " sha-ni avx512bw avx512vl"
-        " - avx512vbmi umip pku ospke - - - gfni vaes vpclmulqdq - - - - - la57 - - - - - rdpid - -"
-        " cldemote - movdiri movdir64b"
-    ),
-    Word.AMD: (
-        "- - - - - - - - - - - syscall - - - - - - - - nx - mmxext - - fxsr-opt pdpe1gb rdtscp - lm"
-        " 3dnowext 3dnow"
-        " lahf-lm cmp-legacy svm extapic cr8legacy abm sse4a misalignsse 3dnowprefetch osvw"
-    ),
-    Word.POWER: "- - - - - - - - invtsc" + 25 * " -" + " arat",
-    Word.LATER: "- - - - fsrm - - - - - - - - - serialize" + 17 * " -" + " sha512 - - - avx-vnni",
-    Word.XSAVE: "xsaveopt xsavec xgetbv1 xsaves" + 28 * " -" + " clzero - xsaveerptr - - - - - -"
-                " wbnoinvd",
-}
-_ALIASES = {"pni": "sse3", "sse4-1": "sse4.1", "sse4-2": "sse4.2", "lahf_lm": "lahf-lm",
-            "fxsr_opt": "fxsr-opt", "lzcnt": "abm", "i64": "lm", "xd": "nx"}  # fmt: skip
-
-FEATURES = {
-    name: (word, bit)
-    for word, names in _NAMES.items()
-    for bit, name in enumerate(names.split())
-    if name != "-"
-}
-"""Every feature name: its word and bit."""
-
-_QEMU32 = [
-    "fpu", "de", "pse", "tsc", "msr", "pae", "cx8", "apic", "sep", "mtrr", "pge", "cmov", "pat",
-    "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "hypervisor",
-]  # fmt: skip
-_QEMU64 = [
-    *_QEMU32, "cx16", "syscall", "nx", "lm", "lahf-lm",
-]  # fmt: skip
-_MAX = [
-    *_QEMU64, "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "xsave", "fsgsbase", "smep",
-    "erms", "invpcid", "smap", "tsc-adjust", "clflushopt", "pdpe1gb", "rdtscp", "abm",
-    "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx", "aes",
-    "pclmulqdq", "sha-ni", "gfni",
-    "xsaveopt",
-]  # fmt: skip
-
-IMPLEMENTED = frozenset(_MAX)
-"""What may be switched on: a feature bit promises that its instructions and registers work."""
-
-_AMD, _INTEL = b"AuthenticAMD", b"GenuineIntel"
 _CLFLUSH_LINE = 64
 _XSAVE_SIZE = 576  # legacy area and header: x87 and SSE
 _ADDRESS_BITS = 40 | 48 << 8
@@ -86,53 +23,34 @@ _CRYSTAL_HZ = 1_000_000_000
 _LAST_NUMERATOR = 4_000  # Linux multiplies it by the crystal's kHz in 32 bits
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Vendor, family, model and stepping, brand string."""
-
-    vendor: bytes
-    signature: int
-    brand: str
-
-
-_K8 = Identity(_AMD, 0x0006_0FB1, "pytcg Virtual CPU")
-_ATOM = Identity(_INTEL, 0x0003_0661, "pytcg Virtual CPU")
-_P6 = Identity(_INTEL, 0x0000_0663, "pytcg Virtual CPU (32 bits)")
-
-MODELS: dict[str, tuple[Identity, list[str]]] = {
-    "qemu64": (_K8, _QEMU64),
-    "qemu32": (_P6, _QEMU32),
-    "max": (_ATOM, _MAX),
-    "base": (_K8, []),
-}
-
-
 class CpuModel:
     """One model's answers to CPUID."""
 
-    def __init__(self, name: str, identity: Identity, features: set[str]):
+    def __init__(self, name: str, identity: Identity, features: set[str],
+                 missing: frozenset[str] = frozenset()):  # fmt: skip
         self.name = name
         self.identity = identity
         self.features = frozenset(features)
+        self.missing = missing
+        """What the model has and this emulator has not."""
+        self.check = True  # whether to tell of them
         self.tsc_hz = 0  # 0: not told, the guest must measure it
 
     @classmethod
     def parse(cls, text: str) -> CpuModel:
         """A model from its option text; ValueError names what is wrong."""
-        name, *changes = text.split(",")
-        if name not in MODELS:
-            raise ValueError(f"no CPU model {name!r}; there are {', '.join(MODELS)}")
-        identity, names = MODELS[name]
-        features = set(names)
+        name, *changes = _parts(text)
+        identity, names = _named(name)
+        options = _Options(identity, set(names & IMPLEMENTED))
         for change in changes:
-            feature, wanted = _change(change)
-            if not wanted:
-                features.discard(feature)
-            elif feature in IMPLEMENTED:
-                features.add(feature)
-            else:
-                raise ValueError(f"CPU feature {feature!r} is not implemented")
-        return cls(name, identity, features)
+            options.apply(change)
+        missing = names - IMPLEMENTED - options.denied
+        if options.enforce and missing:
+            raise ValueError(f"CPU model {name!r} needs what is not implemented: "
+                             f"{', '.join(sorted(missing))}")  # fmt: skip
+        model = cls(name, options.identity, options.features, missing)
+        model.check = options.check
+        return model
 
     @property
     def signature(self) -> int:
@@ -150,7 +68,7 @@ class CpuModel:
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """EAX, EBX, ECX, EDX; what depends on CR4 and XCR0 is left to `pytcg_x86.system.cpuid`."""
         if leaf >> 16 == 0x8000:
-            return self._extended_leaves(leaf) if leaf <= 0x8000_0008 else (0, 0, 0, 0)
+            return self._extended_leaves(leaf) if leaf <= self.last_extended else (0, 0, 0, 0)
         if leaf >> 16 == 0x4000 and "hypervisor" in self.features:
             return _hypervisor(leaf)
         if leaf == 0:
@@ -159,10 +77,21 @@ class CpuModel:
 
     @property
     def last_leaf(self) -> int:
-        """The highest basic leaf."""
-        if self.identity.vendor == _INTEL and "lm" in self.features:
-            return 0x16
-        return 0xD if {"xsave", "x2apic"} & self.features else 7
+        """The highest basic leaf: the model's, or the last that a feature is told in."""
+        words = self.feature_words()
+        wanted = [7 if words[Word.EXTENDED] or words[Word.LATER] else 1,
+                  0xB if "x2apic" in self.features else 1,
+                  0xD if "xsave" in self.features else 1]  # fmt: skip
+        return max(self.identity.last_leaf, *wanted)
+
+    @property
+    def last_extended(self) -> int:
+        """The highest extended leaf, 80000000H if there are no others."""
+        return max(self.identity.last_extended, 0x8000_0001 if self._has_amd_words else 0)
+
+    @property
+    def _has_amd_words(self) -> bool:
+        return self.feature_words()[Word.AMD] != 0
 
     @property
     def _last_subleaf(self) -> int:
@@ -173,13 +102,16 @@ class CpuModel:
         return self.feature_words()[word] >> (32 * half) & 0xFFFF_FFFF
 
     def _vendor(self) -> tuple[int, int, int]:
-        b, d, c = (int.from_bytes(self.identity.vendor[i : i + 4], "little") for i in (0, 4, 8))
+        name = self.identity.vendor.encode()
+        b, d, c = (int.from_bytes(name[i : i + 4], "little") for i in (0, 4, 8))
         return b, c, d
 
     def _basic_leaves(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         if leaf == 1:
             ebx = _CLFLUSH_LINE // 8 << 8 | 1 << 16
             return self.signature, ebx, self._word(Word.BASIC, 1), self._word(Word.BASIC, 0)
+        if leaf == 5 and "monitor" in self.features:
+            return _CLFLUSH_LINE, _CLFLUSH_LINE, 3, 0  # wakes by interrupts too; no C-states
         if leaf == 6:
             return self._word(Word.POWER, 1), 0, 0, 0
         if leaf == 7 and subleaf == 0:
@@ -204,11 +136,11 @@ class CpuModel:
 
     def _extended_leaves(self, leaf: int) -> tuple[int, int, int, int]:
         if leaf == 0x8000_0000:
-            return (0x8000_0008, *self._vendor())
+            return (self.last_extended, *self._vendor())
         if leaf == 0x8000_0001:
             # AMD repeats leaf 1's EDX bits here.
             edx = self._word(Word.AMD, 0)
-            if self.identity.vendor == _AMD:
+            if self.identity.vendor == "AuthenticAMD":
                 edx |= self._word(Word.BASIC, 0) & 0x0183_F3FF
             return self.signature, 0, self._word(Word.AMD, 1), edx
         if 0x8000_0002 <= leaf <= 0x8000_0004:
@@ -226,18 +158,98 @@ class CpuModel:
         return 0, 0, 0, 0
 
 
-def _change(text: str) -> tuple[str, bool]:
-    """Name and wanted state of ``+name``, ``-name``, ``name``, ``name=on``."""
-    wanted = not text.startswith("-")
-    name, equals, value = text.lstrip("+-").partition("=")
-    if equals:
-        if value not in ("on", "off"):
-            raise ValueError(f"CPU feature {name}: {value!r} is neither on nor off")
-        wanted = value == "on"
-    name = _ALIASES.get(name, name)
-    if name not in FEATURES:
-        raise ValueError(f"no CPU feature {name!r}")
-    return name, wanted
+@dataclass(slots=True)
+class _Options:
+    """A model's identity and features while they are changed."""
+
+    identity: Identity
+    features: set[str]
+    denied: set[str] = field(default_factory=set)
+    check: bool = True
+    enforce: bool = False
+
+    def apply(self, text: str) -> None:
+        """One change: ``+name``, ``-name``, ``name``, ``name=value``."""
+        name, equals, value = text.partition("=")
+        if name in ("vendor", "model-id", "family", "model", "stepping", "level", "xlevel"):
+            self._identify(name, value)
+            return
+        wanted = not text.startswith("-")
+        name = name.lstrip("+-")
+        if equals:
+            if value not in ("on", "off"):
+                raise ValueError(f"CPU feature {name}: {value!r} is neither on nor off")
+            wanted = value == "on"
+        if name in ("check", "enforce"):
+            setattr(self, name, wanted)
+        else:
+            self._switch(feature_name(name), on=wanted)
+
+    def _switch(self, feature: str, *, on: bool) -> None:
+        if not on:
+            self.features.discard(feature)
+            self.denied.add(feature)
+        elif feature in IMPLEMENTED:
+            self.features.add(feature)
+        else:
+            raise ValueError(f"CPU feature {feature!r} is not implemented")
+
+    def _identify(self, name: str, value: str) -> None:
+        if name == "vendor":
+            if len(value.encode()) != 12:
+                raise ValueError(f"CPU vendor {value!r}: it has 12 characters")
+            self.identity = replace(self.identity, vendor=value)
+        elif name == "model-id":
+            self.identity = replace(self.identity, brand=value[:48])
+        else:
+            limits = {"family": 0x10E, "model": 0xFF, "stepping": 0xF}
+            number = _number(name, value, limits.get(name, 0xFFFF_FFFF))
+            place = {"level": "last_leaf", "xlevel": "last_extended"}.get(name, name)
+            self.identity = replace(self.identity, **{place: number})  # type: ignore[arg-type]
+
+
+def _parts(text: str) -> list[str]:
+    """Parted by commas; two of them are one that doesn't part."""
+    return [part.replace(",,", ",") for part in re.split(r"(?<!,),(?:(?=,,)|(?!,))", text)]
+
+
+def _number(name: str, text: str, most: int) -> int:
+    try:
+        number = int(text, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= most:
+        raise ValueError(f"CPU {name}: {text!r} is no number up to {most:#x}")
+    return number
+
+
+def _named(name: str) -> tuple[Identity, frozenset[str]]:
+    if name == "host":
+        return host_model()
+    if name not in MODELS:
+        raise ValueError(f"no CPU model {name!r}; there are {', '.join(cpu_models())}")
+    return MODELS[name]
+
+
+def host_model() -> tuple[Identity, frozenset[str]]:
+    """The host's processor, as far as its features are known here."""
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError as error:
+        raise ValueError("CPU model 'host': /proc/cpuinfo can't be read") from error
+    facts = {key.strip(): value.strip() for key, _, value in
+             (line.partition(":") for line in first.splitlines())}  # fmt: skip
+    features = {"hypervisor"}
+    for flag in facts.get("flags", "").split():
+        try:
+            features.add(feature_name(flag))
+        except ValueError:
+            continue
+    family, model, stepping = (int(facts.get(key, "0"))
+                               for key in ("cpu family", "model", "stepping"))  # fmt: skip
+    identity = Identity(facts.get("vendor_id", ""), family, model, stepping,
+                        facts.get("model name", "")[:48])  # fmt: skip
+    return identity, frozenset(features) & (IMPLEMENTED | {"hypervisor"})
 
 
 def _hypervisor(leaf: int) -> tuple[int, int, int, int]:
@@ -250,5 +262,11 @@ def _hypervisor(leaf: int) -> tuple[int, int, int, int]:
 
 def cpu_models() -> dict[str, str]:
     """Names and descriptions for ``-cpu help``."""
-    return {name: f"{identity.brand}, {len(features)} features"
-            for name, (identity, features) in MODELS.items()}  # fmt: skip
+    listed = {}
+    for name, (identity, features) in MODELS.items():
+        there = len(features & IMPLEMENTED)
+        missing = len(features) - there
+        rest = f", {missing} more are not implemented" if missing else ""
+        listed[name] = f"{identity.brand or name}, {there} features{rest}"
+    listed["host"] = "this computer's processor"
+    return listed

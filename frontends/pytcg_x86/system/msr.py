@@ -15,6 +15,7 @@ from pytcg_native import call_host, cycles, native, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.features import Word
 from pytcg_x86.system.paging import is_canonical, tlb_flush
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Msr(IntEnum):
 
 
 _EFER_WRITABLE = Efer.SCE | Efer.LME | Efer.NXE
+_SYSCALL, _NX, _LM = (1 << n for n in (11, 20, 29))  # bits of leaf 80000001H, EDX
 _MTRRCAP = 8 | 1 << 8 | 1 << 10  # eight variable ranges, fixed ranges, write-combining
 _MTRR_FIXED, _MTRR_DEF_TYPE = 16, 27  # slots in env.mtrr after the variable ranges'
 _NO_SLOT = 0xFFFF
@@ -208,10 +210,24 @@ def write_board_msr(env: Env, index: u32, value: u64) -> None:
 
 
 @native
+def efer_supported(env: Env) -> u64:
+    """The bits of EFER that this CPU model has."""
+    features: u64 = env.cpuid_features[Word.AMD]
+    allowed: u64 = 0
+    if (features & _SYSCALL) != 0:
+        allowed |= Efer.SCE
+    if (features & _NX) != 0:
+        allowed |= Efer.NXE
+    if (features & _LM) != 0:
+        allowed |= Efer.LME | Efer.LMA
+    return allowed
+
+
+@native
 def write_efer(env: Env, value: u64) -> None:
     """EFER: LME can't change while paging; LMA is read-only."""
     changed: u64 = env.efer ^ value
-    bad: bool = (value & ~u64(_EFER_WRITABLE | Efer.LMA)) != 0
+    bad: bool = (value & ~efer_supported(env)) != 0
     if (changed & Efer.LME) != 0 and (env.cr0 & Cr0.PG) != 0:
         bad = True
     if bad:

@@ -16,7 +16,7 @@ from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.option_values import Options
 from pytcg.cli.system.options import serial_ports
-from pytcg.engines import EngineError, make_vcpu
+from pytcg.engines import EngineError, cpu_warning, make_vcpu
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
@@ -130,7 +130,12 @@ def _make_memory(size: int) -> AddressMap:
 def _make_vcpu(
     options: Options, memory: AddressMap, log: Log, stack: ExitStack, bus: CpuBus
 ) -> Vcpu:
+    from pytcg.cli.system.main import complain  # which imports this module when it runs a PC
+
     try:
+        warning = cpu_warning(options.cpu)
+        if warning is not None:
+            complain(f"warning: {warning}")
         vcpu = make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
     except ValueError as error:  # an unknown model or feature
         raise StartError(str(error)) from error
