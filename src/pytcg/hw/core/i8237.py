@@ -66,13 +66,17 @@ class I8237:
         self._memory = memory
         self.width = width
         self.pages = bytearray(CHANNELS)
-        self.base_address, self.base_count = [0] * CHANNELS, [0] * CHANNELS
-        self.address, self.count = [0] * CHANNELS, [0] * CHANNELS
-        self.modes = [0] * CHANNELS
         self.reset()
 
     def reset(self) -> None:
-        """RESET, or the master clear: everything masked; addresses stay."""
+        """RESET; addresses and counts, which the datasheet leaves open, become 0."""
+        self.base_address, self.base_count = [0] * CHANNELS, [0] * CHANNELS
+        self.address, self.count = [0] * CHANNELS, [0] * CHANNELS
+        self.modes = [0] * CHANNELS
+        self._master_clear()
+
+    def _master_clear(self) -> None:
+        """Everything masked; addresses stay."""
         self.command = self.status = 0
         self.mask = 0x0F
         self.flip_flop = False
@@ -110,7 +114,7 @@ class I8237:
             case Reg.CLEAR_FLIP_FLOP:
                 self.flip_flop = False
             case Reg.MASTER_CLEAR:
-                self.reset()
+                self._master_clear()
             case Reg.CLEAR_MASK:
                 self.mask = 0
             case Reg.ALL_MASK:
