@@ -13,6 +13,7 @@ import pytest
 
 from machine.fakes import FakeVcpu, board_memory
 from pytcg.exec.bus import ExitReason
+from pytcg.machine.board.debug import attach_debug_exit
 from pytcg.machine.loop import STALE_LIMIT, HostClock, LoopAlarm, MainLoop
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.runner import MachineError, Runner
@@ -28,9 +29,10 @@ def loop() -> Iterator[MainLoop]:
 
 
 def machine(loop: MainLoop, program: Callable[[FakeVcpu], ExitReason]) -> Pc:
-    config = PcConfig(64 << 20, debug_exit=(0xF4, 4))
+    config = PcConfig(64 << 20)
     memory = board_memory(config.ram_size)
     board = Pc(config, loop.clock, loop.lock, memory, lambda bus: FakeVcpu(bus, program))
+    attach_debug_exit(board.backplane, 0xF4, 4)
     board.boot = lambda vcpu: None
     return board
 

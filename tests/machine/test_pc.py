@@ -10,6 +10,7 @@ from machine.fakes import FakeVcpu, board_memory
 from pytcg.chardev.base import Chardev
 from pytcg.exec.bus import ExitReason
 from pytcg.hw.clock import FakeClock
+from pytcg.machine.board.debug import attach_debug_exit
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.runner import Event, PowerRequest
 
@@ -41,7 +42,7 @@ class Bench:
         self.memory = board_memory(64 << 20)
         self.com1, self.com2, self.debugcon = Terminal(), Terminal(), Terminal()
         config = PcConfig(
-            64 << 20, [self.com1, self.com2], self.debugcon, debug_exit=(0xF4, 4), epoch=0,
+            64 << 20, [self.com1, self.com2], self.debugcon, epoch=0,
             bios=BIOS,
         )  # fmt: skip
         self.board = Pc(
@@ -51,6 +52,7 @@ class Bench:
             self.memory,
             lambda bus: FakeVcpu(bus, FakeVcpu.wait),
         )
+        attach_debug_exit(self.board.backplane, 0xF4, 4)
         assert isinstance(self.board.vcpu, FakeVcpu)
         self.vcpu = self.board.vcpu
         self.bus = self.board.cpu_bus

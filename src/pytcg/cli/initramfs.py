@@ -22,6 +22,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 hostname guest
+for module in /modules/*.ko; do [ -e "$module" ] && insmod "$module"; done
 trap 'sync; poweroff -f' USR2
 trap 'sync; halt -f' USR1
 trap 'sync; reboot -f' TERM

@@ -25,6 +25,7 @@ from pytcg.machine.board.chipset import Chipset
 from pytcg.machine.board.dma import IsaDma
 from pytcg.machine.board.flash import FlashImage, attach_flashes
 from pytcg.machine.board.fw_cfg import make_fw_cfg
+from pytcg.machine.board.ide import make_ide
 from pytcg.machine.board.interrupts import Interrupts
 from pytcg.machine.board.pci import make_pci_bus
 from pytcg.machine.board.power import PowerControl
@@ -49,7 +50,6 @@ class PcConfig:
     flashes: Sequence[FlashImage] = ()  # in place of the ROM
     hpet: bool = True
     nographic: bool = False  # firmware talks to the first serial port
-    debug_exit: tuple[int, int] | None = None  # first port, number of ports
     boot: BootOptions = field(default_factory=BootOptions)
     smbios: Smbios | None = None
     epoch: int = field(default_factory=lambda: int(time.time()))
@@ -83,12 +83,11 @@ class Pc:
         self.dma = IsaDma(board, spaces)
         self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus)
         self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
+        self.ide = make_ide(board, self.pci)
         self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)
         self.serial_links = make_serial_ports(board, config.serials)
         if config.debugcon is not None:
             debug.attach_debug_console(board, config.debugcon, config.debugcon_port)
-        if config.debug_exit is not None:
-            debug.attach_debug_exit(board, *config.debug_exit)
         self.boot_order = BootOrder(config.boot)
         self.fw_cfg.before_reset(self._tell_firmware)
 
@@ -103,6 +102,7 @@ class Pc:
     def _play_firmware(self) -> None:
         """Leave the machine as a BIOS does."""
         self.chipset.set_up()
+        self.ide.set_up()
         firmware.program_interrupts(self.interrupts.pic, self.interrupts.lapic)
         uarts = [link.port for link in self.serial_links]
         data_area = firmware.bios_data_area([uart.base for uart in uarts])

@@ -37,6 +37,8 @@ COM_PORTS: Final = (
     SerialPort(0x3E8, 4), SerialPort(0x2E8, 3),
 )  # fmt: skip
 
+IDE_CHANNELS: Final = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))  # ports, control port, IRQ
+
 IO_APIC: Final = 0xFEC00000
 HPET: Final = 0xFED00000
 HPET_SIZE: Final = 0x400

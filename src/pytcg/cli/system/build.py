@@ -12,6 +12,7 @@ from pytcg.block.device import BlockError
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
 from pytcg.cli import guest
+from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.option_values import Options
@@ -23,6 +24,8 @@ from pytcg.log import Log
 from pytcg.machine import layout
 from pytcg.machine.boot import Bootable, boot_kernel, open_kernel
 from pytcg.machine.bus import Claimed
+from pytcg.machine.devices.rack import Rack
+from pytcg.machine.drives import DeviceError
 from pytcg.machine.linux import LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
@@ -33,7 +36,8 @@ from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError, RamWindow
 
 KNOWN_ERRORS = (
-    LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError, GuestError,
+    DeviceError, LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError,
+    GuestError,
 )  # fmt: skip
 
 
@@ -62,11 +66,13 @@ def _run(options: Options, stack: ExitStack) -> int:
     config = PcConfig(
         options.memory, serials, debugcon or None, options.debugcon_port, bios,
         flashes=open_flashes(options, stack),
-        nographic=options.nographic, debug_exit=options.debug_exit,
+        nographic=options.nographic,
         boot=boot_options(options.boot), smbios=_smbios(options),
     )  # fmt: skip
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
+    drives = Drives(options, loop.lock, loop.fail, stack)
+    drives.add_devices(Rack(board, drives.by_id))
     if kernel is not None:
         board.boot = partial(boot_kernel, kernel, memory, options.memory)
     context = Context(loop.asyncio, loop.lock, loop.stop)

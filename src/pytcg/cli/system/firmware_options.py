@@ -28,24 +28,6 @@ def set_pflash(options: Options, text: str) -> None:
     options.flashes.append({"file": text})
 
 
-FLASH: Final = ("if", "file", "format", "unit", "readonly", "index", "id")
-
-
-def set_drive(options: Options, text: str) -> None:
-    values = properties(text, "file")
-    if values.get("if") != "pflash":
-        raise OptionError(f"-drive {text}: there are no disk drives yet, but for if=pflash")
-    for key in values:
-        if key not in FLASH:
-            raise OptionError(f"-drive {text}: invalid parameter '{key}'")
-    if "file" not in values:
-        raise OptionError(f"-drive {text}: which file=?")
-    unit = values.get("unit", values.get("index", ""))
-    if unit and not unit.isdecimal():
-        raise OptionError(f"-drive {text}: '{unit}' is no unit")
-    options.flashes.append({**values, "unit": unit})
-
-
 def set_boot(options: Options, text: str) -> None:
     for key, value in properties(text, "order").items():
         if key not in BOOT:

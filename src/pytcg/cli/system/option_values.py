@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 DEFAULT_MEMORY: Final = 128 << 20
 LOG_ITEMS: Final = {
@@ -46,12 +46,15 @@ class Options:
     bios: str | None = None
     rom_folders: list[str] = field(default_factory=list)
     flashes: list[dict[str, str]] = field(default_factory=list)  # of `-drive if=pflash`
+    drives: list[dict[str, str]] = field(default_factory=list)
+    blockdevs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by node-name
+    devices: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # model, properties
+    snapshot: bool = False
     boot: dict[str, str] = field(default_factory=dict)
     smbios: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     serial: list[str] = field(default_factory=list)
     debugcon: str | None = None
     debugcon_port: int = 0xE9
-    debug_exit: tuple[int, int] | None = None  # port and number of ports
     nographic: bool = False
     defaults: bool = True
     no_reboot: bool = False
@@ -180,21 +183,6 @@ def _number(option: str, text: str) -> int:
         return int(text, 0)
     except ValueError:
         raise OptionError(f"{option}: '{text}' is not a number") from None
-
-
-def set_device(options: Options, text: str) -> None:
-    values = properties(text, "driver")
-    driver = values.pop("driver", "")
-    if driver in ("help", "?"):
-        raise _listing("Devices:", {"isa-debug-exit": "a write to iobase ends the emulator"})
-    if driver != "isa-debug-exit":
-        raise OptionError(f"-device {text}: '{driver}' is not a valid device model name")
-    _only(f"-device {driver}", values, ["iobase", "iosize"])
-    port = _number("-device iobase", values.get("iobase", "0x501"))
-    count = _number("-device iosize", values.get("iosize", "2"))
-    if not 1 <= count <= 4 or not 0 <= port <= 0x10000 - count:
-        raise OptionError(f"-device {text}: no such ports")
-    options.debug_exit = (port, count)
 
 
 GLOBALS: Final = {"isa-debugcon.iobase": "debugcon_port"}

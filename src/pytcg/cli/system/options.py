@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from pytcg.cli.system.drive_options import (
+    set_blockdev,
+    set_cdrom,
+    set_device,
+    set_disk,
+    set_drive,
+    set_snapshot,
+)
 from pytcg.cli.system.firmware_options import (
     boot_options,
     set_bios,
     set_boot,
-    set_drive,
     set_pflash,
     set_rom_folder,
     set_smbios,
@@ -28,7 +35,6 @@ from pytcg.cli.system.option_values import (
     set_append,
     set_cpu,
     set_debugcon,
-    set_device,
     set_global,
     set_initrd,
     set_kernel,
@@ -77,11 +83,19 @@ OPTIONS: Final = (
         "m", "[size=]MEGS", set_memory, "guest memory, 128 MiB if not given; K, M, G and T work"
     ),
     Option("name", "STRING", set_name, "name of the guest"),
+    Option("hda", "FILE", set_disk(0), "a disk image as IDE disk 0; -hdb, -hdc, -hdd: 1, 2, 3"),
+    Option("hdb", "FILE", set_disk(1), "IDE disk 1"),
+    Option("hdc", "FILE", set_disk(2), "IDE disk 2"),
+    Option("hdd", "FILE", set_disk(3), "IDE disk 3"),
+    Option("cdrom", "FILE", set_cdrom, "an ISO image in the CD-ROM drive (IDE 2)"),
+    Option("drive", "[file=]FILE[,if=ide|virtio|pflash|none][,media=disk|cdrom]...",
+           set_drive, "a drive: index, format, id, cache, snapshot, readonly, discard..."),
+    Option("blockdev", "[driver=]DRIVER,node-name=NAME[,option=value...]", set_blockdev,
+           "a block node for a device's drive="),
+    Option("snapshot", "", set_snapshot, "keep the images as they are: writes are thrown away"),
     Option("device", "DRIVER[,property=value...]", set_device, "add a device (-device help)"),
     Option("bios", "FILE", set_bios, "the firmware, bios-256k.bin if not given"),
     Option("L", "FOLDER", set_rom_folder, "look for firmware there first"),
-    Option("drive", "if=pflash,file=FILE[,unit=N][,readonly=on][,format=F]", set_drive,
-           "the same with more to say"),
     Option("pflash", "FILE", set_pflash, "flash memory with firmware; a second one for variables"),
     Option("boot", "[order=]LETTERS[,once=LETTERS][,menu=on][,splash-time=MS]...", set_boot,
            "a floppy, c disk, d CD-ROM, n network; splash, reboot-timeout"),
@@ -107,7 +121,7 @@ OPTIONS: Final = (
 )
 BY_NAME: Final = {name: option for option in OPTIONS for name in option.names.split()}
 
-USAGE: Final = "usage: pytcg-system-x86_64 [options]\n\n"
+USAGE: Final = "usage: pytcg-system-x86_64 [options] [disk image]\n\n"
 NOTES: Final = """
 CHARDEV is stdio, mon:stdio (with Ctrl-A escapes), file:PATH, pty, null or none.
 There is no display: without -serial the first serial port is on the terminal, as with -nographic.
@@ -130,8 +144,9 @@ def parse(words: Sequence[str]) -> Options:
     options = Options()
     rest = iter(words)
     for word in rest:
-        if not word.startswith("-") or word == "-":
-            raise OptionError(f"{word}: there are no disk drives yet")
+        if not word.startswith("-"):
+            set_disk(0)(options, word)
+            continue
         name = word[2:] if word.startswith("--") else word[1:]
         option = BY_NAME.get(name)
         if option is None:

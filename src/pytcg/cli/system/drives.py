@@ -1,0 +1,151 @@
+"""Drives of the command line, opened, and the devices that they bring."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Final
+
+from pytcg.block.device import BlockDevice, BlockError
+from pytcg.block.open import open_image
+from pytcg.block.options import merge, parse_name, unflatten
+from pytcg.cli.system.option_values import Options
+from pytcg.machine.devices.rack import Rack
+from pytcg.machine.disk_io import DiskIo
+from pytcg.machine.drives import DeviceError, Drive
+
+OWN: Final = ("if", "file", "index", "bus", "unit", "media", "format", "cache", "aio", "snapshot",
+              "readonly", "id", "discard", "detect-zeroes", "copy-on-read", "rerror", "werror",
+              "bootindex")  # fmt: skip
+UNITS: Final = {"ide": 2}  # of a bus; elsewhere the number is the bus itself
+MOST: Final = {"ide": 4, "floppy": 2}
+DEFAULT_CDROM: Final = (1, 0)
+NO_CACHE: Final = ("writethrough", "directsync")
+
+
+class Drives:
+    """Every image of the command line. `by_id` is what devices choose from."""
+
+    def __init__(self, options: Options, lock: threading.RLock,
+                 fail: Callable[[BaseException], None], stack: ExitStack) -> None:  # fmt: skip
+        self._options = options
+        self._lock = lock
+        self._fail = fail
+        self._stack = stack
+        self.by_id: dict[str, Drive] = {}
+        self._places: dict[tuple[str, int, int], Drive] = {}
+        for name, node in options.blockdevs.items():
+            if not self._is_child(name):
+                image = open_image(node, exclusive=True)
+                self.by_id[name] = Drive(name, "none", io=self._serve(image))
+        for values in sorted(options.drives, key=lambda values: "index" not in values):
+            self._add(values)
+
+    def _is_child(self, name: str) -> bool:
+        return any(_mentions(node, name) for other, node in self._options.blockdevs.items()
+                   if other != name)  # fmt: skip
+
+    def _serve(self, image: BlockDevice) -> DiskIo:
+        io = DiskIo(image, self._lock, self._fail)
+        self._stack.callback(io.close)
+        return io
+
+    def _add(self, values: dict[str, str]) -> None:
+        interface = values.get("if", "ide")
+        media = values.get("media", "disk")
+        bus, unit = self._place(interface, values)
+        name = values.get("id") or _name(interface, media, bus, unit)
+        if name in self.by_id:
+            raise DeviceError(f"-drive: Duplicate ID '{name}' for drive")
+        drive = Drive(name, interface, media, bus=bus, unit=unit,
+                      write_cache=values.get("cache", "writeback") not in NO_CACHE)  # fmt: skip
+        if values.get("file") or any(key not in OWN for key in values):
+            drive.io = self._serve(self._open(values, media))
+        elif media == "disk" and interface not in ("none", "floppy"):
+            raise DeviceError(f"drive '{name}': Device needs media, but drive is empty")
+        self.by_id[name] = self._places[interface, bus, unit] = drive
+
+    def _place(self, interface: str, values: dict[str, str]) -> tuple[int, int]:
+        """Bus and unit; the first free ones where nothing is said."""
+        units = UNITS.get(interface, 1)
+        bus, unit = int(values.get("bus", 0)), int(values.get("unit", 0))
+        if "index" in values:
+            if "bus" in values or "unit" in values:
+                raise DeviceError("-drive: index cannot be used with bus and unit")
+            bus, unit = divmod(int(values["index"]), units)
+        elif "unit" not in values:
+            while (interface, bus, unit) in self._places:
+                bus, unit = divmod(bus * units + unit + 1, units)
+        if bus * units + unit >= MOST.get(interface, 1 << 16) or unit >= units:
+            raise DeviceError(f"machine type does not support if={interface},bus={bus},unit={unit}")
+        if (interface, bus, unit) in self._places:
+            raise DeviceError(f"drive with bus={bus}, unit={unit} (if={interface}) exists")
+        return bus, unit
+
+    def _open(self, values: dict[str, str], media: str) -> BlockDevice:
+        given: dict[str, Any] = unflatten({key: value for key, value in values.items()
+                                           if key not in OWN})  # fmt: skip
+        name: Any = values.get("file", "")
+        if given:
+            name = merge(given, parse_name(name)) if name else given
+        read_only = values.get("readonly") == "on" or media == "cdrom"
+        snapshot = self._options.snapshot or values.get("snapshot") == "on"
+        try:
+            image = open_image(
+                name, format=values.get("format"), read_only=read_only,
+                cache=values.get("cache", "writeback"), discard=values.get("discard", "unmap"),
+                detect_zeroes=values.get("detect-zeroes", "off"),
+                exclusive=not read_only, snapshot=snapshot and not read_only,
+            )  # fmt: skip
+        except BlockError as error:
+            shown = values.get("file", "")
+            text = str(error)
+            raise DeviceError(text if shown in text else f"{shown}: {text}") from None
+        if values.get("copy-on-read") == "on" and not image.read_only:
+            from pytcg.block.filters.copy_on_read import CopyOnRead
+
+            image = CopyOnRead(image)
+        return image
+
+    # --- devices -------------------------------------------------------------------------------
+
+    def add_devices(self, rack: Rack) -> None:
+        """The devices of the drives' interfaces, then those of `-device`."""
+        for (interface, bus, unit), drive in sorted(self._places.items()):
+            if interface == "ide":
+                model = "ide-cd" if drive.media == "cdrom" else "ide-hd"
+                rack.add(model, {"drive": drive.id, "bus": f"ide.{bus}", "unit": str(unit)})
+            elif interface == "virtio":
+                rack.add("virtio-blk-pci", {"drive": drive.id})
+            elif interface == "floppy":
+                rack.add("floppy", {"drive": drive.id, "unit": str(bus)})
+            elif interface != "none":
+                where = f"if={interface},bus={bus},unit={unit}"
+                raise DeviceError(f"machine type does not support {where}")
+        for name, values in self._options.devices:
+            rack.add(name, values)
+        self._default_cdrom(rack)
+
+    def _default_cdrom(self, rack: Rack) -> None:
+        """An empty CD-ROM drive, unless there is one or its place is taken."""
+        options = self._options
+        named = any(name in ("ide-cd", "scsi-cd") for name, _ in options.devices)
+        given = any(drive.media == "cdrom" for drive in self.by_id.values())
+        channel, unit = DEFAULT_CDROM
+        taken = rack.board.ide.channels[channel].drives[unit] is not None
+        if options.defaults and not named and not given and not taken:
+            self.by_id["ide1-cd0"] = Drive("ide1-cd0", "ide", "cdrom", bus=channel, unit=unit)
+            rack.add("ide-cd", {"drive": "ide1-cd0", "bus": f"ide.{channel}", "unit": str(unit)})
+
+
+def _mentions(node: dict[str, Any], name: str) -> bool:
+    return any(value.get("node-name") == name or _mentions(value, name)
+               for value in node.values() if isinstance(value, dict))  # fmt: skip
+
+
+def _name(interface: str, media: str, bus: int, unit: int) -> str:
+    """The identifier of a drive without id=."""
+    if interface == "ide":
+        return f"ide{bus}-{'cd' if media == 'cdrom' else 'hd'}{unit}"
+    return f"{interface}{bus}"

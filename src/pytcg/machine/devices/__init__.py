@@ -1,0 +1,1 @@
+"""What `-device` can add: one table of models, and how each is built."""

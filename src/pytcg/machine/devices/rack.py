@@ -1,0 +1,84 @@
+"""The machine as a builder of devices sees it: its buses, drives and character devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytcg.chardev.base import Chardev
+from pytcg.hw.pci.device import PciDevice
+from pytcg.lazy import load
+from pytcg.machine.bus import Claimed
+from pytcg.machine.devices.model import Values, values_of
+from pytcg.machine.devices.table import BY_NAME
+from pytcg.machine.drives import DeviceError, Drive
+from pytcg.machine.pc import Pc
+
+ROOT_BUSES = (None, "pci.0", "pci")
+
+
+class Rack:
+    """Where devices are plugged in. ``context`` starts a chardev on a front end."""
+
+    def __init__(self, board: Pc, drives: Mapping[str, Drive],
+                 chardevs: Mapping[str, Chardev] | None = None,
+                 start_chardev: Callable[[Chardev, Any], None] | None = None) -> None:  # fmt: skip
+        self.board = board
+        self.drives = drives
+        self.chardevs = chardevs or {}
+        self.start_chardev = start_chardev
+        self.devices: dict[str, object] = {}  # by id
+        self.buses: dict[str, object] = {}  # that devices bring, by name
+
+    def add(self, name: str, given: Mapping[str, str]) -> object:
+        """Build a model with properties as text; DeviceError says what is wrong."""
+        model = BY_NAME.get(name)
+        if model is None:
+            raise DeviceError(f"'{name}' is not a valid device model name")
+        return self.build(name, values_of(model, given))
+
+    def build(self, name: str, values: Values) -> object:
+        """Build a model with checked properties."""
+        identity = values.get("id")
+        if identity in self.devices:
+            raise DeviceError(f"Duplicate device ID '{identity}'")
+        module, function = BY_NAME[name].build.split(":")
+        try:
+            device: object = load(f"{__package__}.{module}", function)(self, values)
+        except Claimed as error:
+            raise DeviceError(str(error)) from None
+        if identity:
+            self.devices[identity] = device
+        return device
+
+    # --- what builders ask for -----------------------------------------------------------------
+
+    def take_drive(self, name: str, values: Values) -> Drive:
+        """The drive a property names; DeviceError if it isn't there or in use."""
+        wanted = values.get("drive")
+        if wanted is None:
+            raise DeviceError(f"-device {name}: drive property not set")
+        drive = self.drives.get(wanted)
+        if drive is None:
+            raise DeviceError(f"-device {name}: can't find value '{wanted}' of property 'drive'")
+        drive.take(name)
+        return drive
+
+    def plug_pci(self, device: PciDevice, name: str, values: Values) -> None:
+        """Put a card into the slot that `addr` names, or the first free one."""
+        if values.get("bus") not in ROOT_BUSES:
+            raise DeviceError(f"-device {name}: Bus '{values['bus']}' not found")
+        slot, function = values.get("addr") or (None, 0)
+        try:
+            self.board.pci.plug(device, slot, function)
+        except ValueError as error:
+            raise DeviceError(f"-device {name}: {error}") from None
+
+    def add_boot(self, values: Values, path: str) -> None:
+        """Enter a device into the boot order if it has a bootindex."""
+        index = values.get("bootindex")
+        if index is not None and index >= 0:
+            try:
+                self.board.boot_order.add(index, path)
+            except ValueError as error:
+                raise DeviceError(str(error)) from None

@@ -1,0 +1,40 @@
+"""THE table of device models. Building one imports its module; listing them imports nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytcg.machine.devices.model import Model, Property
+
+BLOCK: Final = (
+    Property("drive", "str", help="the drive or block node behind it"),
+    Property("bootindex", "int32", help="its place in the boot order"),
+    Property("serial", "str", help="serial number"),
+    Property("write-cache", "OnOffAuto", help="whether it says that it has a write cache"),
+)
+IDE: Final = (*BLOCK, Property("unit", "uint32", help="0 for the master, 1 for the slave"),
+              Property("model", "str", help="model name"),
+              Property("ver", "str", help="firmware version"),
+              Property("wwn", "uint64", 0, help="world wide name"))  # fmt: skip
+
+MODELS: Final = (
+    Model("ide-hd", "IDE", "virtual IDE disk", "ide:build_disk", IDE),
+    Model("ide-cd", "IDE", "virtual IDE CD-ROM", "ide:build_cdrom", IDE),
+    Model("isa-debug-exit", "ISA", "a write to iobase ends the emulator", "debug:build_exit",
+          (Property("iobase", "uint16", 0x501, help="first port"),
+           Property("iosize", "uint8", 2, help="number of ports"))),
+)  # fmt: skip
+
+BY_NAME: Final = {model.name: model for model in MODELS}
+
+
+def listing() -> str:
+    """What `-device help` prints: by bus."""
+    text = ""
+    for bus in dict.fromkeys(model.bus for model in MODELS):
+        text += f"{bus} devices:\n"
+        for model in MODELS:
+            if model.bus == bus:
+                text += f'name "{model.name}", bus {bus}, desc "{model.help}"\n'
+        text += "\n"
+    return text

@@ -1,0 +1,137 @@
+"""Linux on the disks and CD-ROMs of the machine: what it reads and writes is what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
+from pytcg.cli import guest, guest_disks
+
+MIB = 1 << 20
+pytestmark = pytest.mark.boot
+Machine = Callable[..., Terminal]
+
+
+@pytest.fixture(scope="module")
+def initramfs() -> Path:
+    """An initramfs with drivers, beside the kernel that they fit."""
+    return guest_disks.ensure(guest.cache_folder())
+
+
+@pytest.fixture
+def machine(initramfs: Path) -> Iterator[Machine]:
+    """Boots to the first prompt with more options."""
+    terminals: list[Terminal] = []
+
+    def start(*options: str) -> Terminal:
+        terminal = Terminal(
+            "-m", "256", "-nographic", "-no-reboot", *options,
+            "-kernel", str(initramfs.parent / guest.KERNEL), "-initrd", str(initramfs),
+            "-append", "console=ttyS0 quiet",
+        )  # fmt: skip
+        terminals.append(terminal)
+        terminal.wait_for(PROMPT, BOOT_SECONDS)
+        return terminal
+
+    yield start
+    for terminal in terminals:
+        terminal.close()
+
+
+def ask(terminal: Terminal, command: str) -> str:
+    """Type a command; what it printed."""
+    terminal.type(command + "\n")
+    return terminal.wait_for(PROMPT, ANSWER_SECONDS).decode(errors="replace")
+
+
+def digest_in(text: str) -> str:
+    found = re.search(r"\b[0-9a-f]{64}\b", text)
+    assert found is not None, text
+    return found[0]
+
+
+def image(path: Path, size: int = 8 * MIB) -> bytes:
+    data = random.Random(str(path)).randbytes(size)
+    path.write_bytes(data)
+    return data
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+DISKS = {
+    "ide": ("-drive", "file={0},format={1},if=ide", "/dev/sda"),
+}
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+@pytest.mark.parametrize("kind", DISKS)
+def test_guest_reads_and_writes_a_disk(machine: Machine, tmp_path: Path, kind: str, format: str
+                                       ) -> None:  # fmt: skip
+    raw, path = tmp_path / "raw", tmp_path / "disk"
+    before = image(raw)
+    subprocess.run(["qemu-img", "convert", "-O", format, raw, path], check=True)
+    *options, node = DISKS[kind]
+    terminal = machine(*(option.format(path, format) for option in options))
+    assert digest_in(ask(terminal, f"sha256sum {node}")) == sha(before)
+    ask(terminal, f"dd if={node} of={node} bs=64k count=16 skip=1 seek=64 conv=fsync")
+    ask(terminal, f"dd if={node} of={node} bs=512 count=3 seek=1001 conv=fsync")
+    terminal.type("poweroff\n")
+    assert terminal.wait(ANSWER_SECONDS) == 0
+    expected = bytearray(before)
+    expected[4 * MIB : 5 * MIB] = before[65536 : 65536 + MIB]
+    expected[1001 * 512 : 1004 * 512] = before[: 3 * 512]
+    subprocess.run(["qemu-img", "convert", "-f", format, "-O", "raw", path, raw], check=True)
+    assert sha(raw.read_bytes()) == sha(expected)
+    if format != "raw":
+        subprocess.run(["qemu-img", "check", path], check=True)
+
+
+@pytest.mark.parametrize("kind", DISKS)
+def test_flushed_data_survives_a_kill(machine: Machine, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True)
+    *options, node = DISKS[kind]
+    terminal = machine(*(option.format(path, "qcow2") for option in options))
+    ask(terminal, f"for n in $(seq 50); do echo block $n; done > /tmp/x; "
+                  f"dd if=/tmp/x of={node} bs=512 seek=77 conv=fsync && echo sy''nced")  # fmt: skip
+    terminal.process.send_signal(signal.SIGKILL)
+    terminal.process.wait()
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw], check=True)
+    expected = b"".join(b"block %d\n" % number for number in range(1, 51))
+    assert raw.read_bytes()[77 * 512 : 77 * 512 + len(expected)] == expected
+
+
+def test_guest_mounts_a_cd(machine: Machine, tmp_path: Path) -> None:
+    folder, iso = tmp_path / "folder", tmp_path / "cd.iso"
+    folder.mkdir()
+    data = image(folder / "blob", 3 * MIB)
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", iso, folder], check=True)
+    terminal = machine("-cdrom", str(iso))
+    ask(terminal, "mount -t iso9660 -o ro /dev/sr0 /mnt || { mkdir -p /mnt; "
+                  "mount -t iso9660 -o ro /dev/sr0 /mnt; }")  # fmt: skip
+    assert digest_in(ask(terminal, "sha256sum /mnt/blob")) == sha(data)
+    assert digest_in(ask(terminal, "sha256sum /dev/sr0")) == sha(iso.read_bytes())
+
+
+def test_snapshot_leaves_the_image_alone(machine: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    before = image(path, MIB)
+    terminal = machine("-snapshot", "-drive", f"file={path},format=raw")
+    ask(terminal, "dd if=/dev/zero of=/dev/sda bs=64k count=4 conv=fsync")
+    assert digest_in(ask(terminal, "sha256sum /dev/sda")) == sha(bytes(262144) + before[262144:])
+    terminal.type("poweroff\n")
+    assert terminal.wait(ANSWER_SECONDS) == 0
+    assert path.read_bytes() == before
+
+

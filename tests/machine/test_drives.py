@@ -1,0 +1,128 @@
+"""Drives and devices of a board: where they go, and what is refused."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from machine.fakes import FakeVcpu, board_memory
+from pytcg.block.device import BlockError
+from pytcg.cli.system.drives import Drives
+from pytcg.cli.system.options import parse
+from pytcg.hw.clock import FakeClock
+from pytcg.hw.storage.ata_drive import AtaDrive
+from pytcg.hw.storage.atapi_drive import AtapiDrive
+from pytcg.machine.devices.rack import Rack
+from pytcg.machine.disk_io import DiskIo
+from pytcg.machine.drives import DeviceError
+from pytcg.machine.pc import Pc, PcConfig
+
+
+class Shop:
+    """Builds boards from command lines."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.stack = stack
+        self.lock = threading.RLock()
+        self.failures: list[BaseException] = []
+        self.disk = folder / "disk"
+        self.disk.write_bytes(bytes(range(256)) * 4096)
+
+    def build(self, line: str) -> Pc:
+        options = parse(line.format(disk=self.disk).split())
+        memory = board_memory(16 << 20)
+        board = Pc(PcConfig(16 << 20), FakeClock(), self.lock, memory,
+                   lambda bus: FakeVcpu(bus, FakeVcpu.wait))  # fmt: skip
+        self.drives = Drives(options, self.lock, self.failures.append, self.stack)
+        self.rack = Rack(board, self.drives.by_id)
+        self.drives.add_devices(self.rack)
+        return board
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with ExitStack() as stack:
+        shop = Shop(tmp_path, stack)
+        yield shop
+    assert not shop.failures
+
+
+def kinds(board: Pc) -> list[type | None]:
+    return [drive and type(drive) for channel in board.ide.channels for drive in channel.drives]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("", [None, None, AtapiDrive, None]),
+        ("-nodefaults", [None] * 4),
+        ("{disk}", [AtaDrive, None, AtapiDrive, None]),
+        ("-hdc {disk}", [None, None, AtaDrive, None]),
+        ("-drive file={disk},media=cdrom", [AtapiDrive, None, None, None]),
+        ("-drive file={disk},if=none,id=x -device ide-hd,drive=x,bus=ide.1,unit=1",
+         [None, None, AtapiDrive, AtaDrive]),
+        ("-blockdev file,node-name=x,filename={disk} -device ide-hd,drive=x,bootindex=1",
+         [AtaDrive, None, AtapiDrive, None]),
+    ],
+)
+def test_where_drives_go(shop: Shop, line: str, expected: list[type | None]) -> None:
+    assert kinds(shop.build(line)) == expected
+
+
+def test_bootindex_is_told_to_firmware(shop: Shop) -> None:
+    line = "-drive file={disk},if=none,id=x -device ide-hd,drive=x,unit=1,bootindex=3"
+    board = shop.build(line)
+    assert board.boot_order.devices == {3: "/pci@i0cf8/ide@1,1/drive@0/disk@1"}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-hda {disk} -drive file={disk},index=0,readonly=on", "bus=0, unit=0 (if=ide) exists"),
+        ("-drive file={disk},index=4", "machine type does not support if=ide,bus=2,unit=0"),
+        ("-drive file={disk},if=scsi", "machine type does not support if=scsi,bus=0,unit=0"),
+        ("-drive if=ide", "Device needs media, but drive is empty"),
+        ("-drive file={disk},if=none,id=x -device ide-hd,drive=x -device ide-hd,drive=x",
+         "Drive 'x' is already in use"),
+        ("-device ide-hd,drive=y", "can't find value 'y' of property 'drive'"),
+        ("-device ide-hd", "drive property not set"),
+        ("-drive file={disk},if=none,id=x -device ide-hd,drive=x,unit=2", "unit 2"),
+        ("-drive file={disk},if=none,id=x -device ide-hd,drive=x,bus=ide.7", "Bus 'ide.7' not"),
+        ("-drive file={disk},readonly=on", "read-only"),
+        ("-hda /nowhere", "Could not open '/nowhere': No such file or directory"),
+        ("-drive file={disk},format=qcow2", "not in qcow2 format"),
+        ("-drive file={disk},colour=red", "does not support the option 'colour'"),
+        ("-device isa-debug-exit,iosize=5", "no such ports"),
+    ],
+)
+def test_what_is_refused(shop: Shop, line: str, message: str) -> None:
+    with pytest.raises((DeviceError, BlockError)) as caught:
+        shop.build(line)
+    assert message in str(caught.value)
+
+
+def test_requests_run_beside_the_lock(shop: Shop) -> None:
+    board = shop.build("{disk}")
+    io = shop.drives.by_id["ide0-hd0"].io
+    assert isinstance(io, DiskIo)
+    ended = threading.Event()
+    found: list[tuple[bytes, int]] = []
+
+    def done(data: bytes, errno: int) -> None:
+        found.append((data, errno))
+        ended.set()
+
+    with shop.lock:  # the request is done, its completion waits for the lock
+        io.read(256, 4, done)
+        assert not ended.wait(0.05)
+    assert ended.wait(5)
+    assert found == [(b"\0\1\2\3", 0)]
+    ended.clear()
+    io.read(io.size, 512, done)
+    assert ended.wait(5)
+    assert found[1][1] != 0
+    assert board.ide.channels[0].drives[0] is not None
