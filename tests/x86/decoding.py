@@ -111,7 +111,7 @@ class _Tokens:
         if kind in (Kind.V, Kind.W, Kind.U):
             return "xmm", (offset - ENV.offset("xmm")) // 16
         if kind in (Kind.P, Kind.Q, Kind.N):
-            return "mmx", (offset - ENV.offset("fp_mantissa")) // 8
+            return "mmx", (offset - ENV.offset("fp_register")) // 16
         number, high = divmod(offset - ENV.offset("gpr"), 8)
         return "high" if high else "gpr", number
 

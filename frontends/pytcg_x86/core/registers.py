@@ -171,14 +171,15 @@ class Registers(MutableMapping[str, int]):
     def _float(self, name: str) -> int:
         number = int(name[2:])
         if name.startswith("mm"):
-            return self._state.get("fp_mantissa", number)
+            return self._state.get("fp_register", 2 * number)
         physical = (self._state.get("fp_top") + number) & 7
-        mantissa = self._state.get("fp_mantissa", physical)
-        return self._state.get("fp_exponent", physical) << 64 | mantissa
+        mantissa = self._state.get("fp_register", 2 * physical)
+        return self._state.get("fp_register", 2 * physical + 1) << 64 | mantissa
 
     def _set_float(self, name: str, value: int) -> None:
         number = int(name[2:])
         physical = number if name.startswith("mm") else (self._state.get("fp_top") + number) & 7
-        self._state.set("fp_mantissa", value & (1 << 64) - 1, physical)
-        self._state.set("fp_exponent", 0xFFFF if name.startswith("mm") else value >> 64, physical)
+        exponent = 0xFFFF if name.startswith("mm") else value >> 64 & 0xFFFF
+        self._state.set("fp_register", value & (1 << 64) - 1, 2 * physical)
+        self._state.set("fp_register", exponent, 2 * physical + 1)
         self._state.set("fp_tag", 0, physical)

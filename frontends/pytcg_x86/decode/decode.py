@@ -56,7 +56,7 @@ ROOTS, NODES, OPERANDS, ATTRS = (_TABLES.roots, _TABLES.node_table, _TABLES.oper
 FEATURES, WITHOUT = _TABLES.features, _TABLES.without
 
 _XMM = ENV.offset("xmm")
-_MMX = ENV.offset("fp_mantissa")
+_MMX = ENV.offset("fp_register")
 _SIZE_B = SIZES.index("b")
 
 LOCK, D64, F64, PROT, REP, FPU, MMX, SSE, STACK = (
@@ -259,7 +259,7 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
             slot += 1
         elif kind == Kind.P or ((kind == Kind.Q or kind == Kind.N) and not memory):
             mm: u32 = modrm >> 3 & 7 if kind == Kind.P else modrm & 7
-            put_register(rec, slot, u16(_MMX + mm * 8))
+            put_register(rec, slot, u16(_MMX + mm * 16))
             slot += 1
         elif kind == Kind.S:
             put_register(rec, slot, u16(modrm >> 3 & 7))

@@ -75,8 +75,8 @@ def save_x87(env: Env, address: u64, wide: u32) -> None:
     for k in range(u32(8)):
         register: u32 = (env.fp_top + k) & 7
         at: u64 = address + _REGISTERS + 16 * u64(k)
-        store_u64(e, at, env.fp_mantissa[register])
-        store_u64(e, at + 8, env.fp_exponent[register])
+        store_u64(e, at, env.fp_register[2 * register])
+        store_u64(e, at + 8, env.fp_register[2 * register + 1])
 
 
 @native
@@ -154,8 +154,8 @@ def restore_x87(env: Env, address: u64, wide: u32) -> None:
     for k in range(u32(8)):
         register: u32 = (env.fp_top + k) & 7
         at: u64 = address + _REGISTERS + 16 * u64(k)
-        env.fp_mantissa[register] = load_u64(e, at)
-        env.fp_exponent[register] = load_u16(e, at + 8)
+        env.fp_register[2 * register] = load_u64(e, at)
+        env.fp_register[2 * register + 1] = load_u16(e, at + 8)
     fp_summarise(env)
 
 
@@ -231,8 +231,8 @@ def reset_x87(env: Env) -> None:
     env.fp_dp = 0
     for i in range(8):
         env.fp_tag[i] = 1
-        env.fp_mantissa[i] = 0
-        env.fp_exponent[i] = 0
+        env.fp_register[2 * i] = 0
+        env.fp_register[2 * i + 1] = 0
 
 
 # The instructions ------------------------------------------------------------------------------

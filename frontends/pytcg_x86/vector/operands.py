@@ -54,10 +54,7 @@ def write_vector(t: Translator, op: Operand, value: Value) -> None:
     t.write(op, value)
     if op.kind == "mmx":
         assert op.where is not None
-        mantissas = t.b.ptradd(t.env, ENV.offset("fp_mantissa"))
-        index = t.b.op("ptrdiff", op.where, mantissas) >> 2  # 8-byte to 2-byte elements
-        exponents = t.b.ptradd(t.env, ENV.offset("fp_exponent"))
-        t.b.st(t.const(0xFFFF, 16), exponents, index)
+        t.b.st(t.const(0xFFFF, 16), op.where, 8)
 
 
 @contextmanager

@@ -39,8 +39,8 @@ def note(t: Translator, *, operand: bool = False) -> None:
 def index(t: Translator, op: Operand) -> Value:
     """i of an ST(i) operand (i32)."""
     assert op.where is not None
-    origin = t.b.ptradd(t.env, ENV.offset("fp_mantissa"))
-    return (t.b.op("ptrdiff", op.where, origin) >> 3).trunc(Type.I32) & 7
+    origin = t.b.ptradd(t.env, ENV.offset("fp_register"))
+    return (t.b.op("ptrdiff", op.where, origin) >> 4).trunc(Type.I32) & 7
 
 
 def loaded(t: Translator, op: Operand) -> Value:

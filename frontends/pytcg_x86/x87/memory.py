@@ -17,10 +17,10 @@ from pytcg.softmmu.access import (
     store_u64,
     tlb_entry,
 )
-from pytcg_native import likely, native, u16, u32, u64, u128
+from pytcg_native import likely, native, u16, u32, u64
 from pytcg_x86.core.state import Env, Mode
 from pytcg_x86.x87.softfloat80 import Fsw, Kind, x80_kind
-from pytcg_x86.x87.stack import fp_physical, fp_tag_all
+from pytcg_x86.x87.stack import fp_number, fp_physical, fp_tag_all
 
 CONTROL_RESET = 0x37F
 CONTROL_FIXED = 0x40  # bit 6 reads as 1
@@ -82,7 +82,7 @@ def fp_tag_of(env: Env, n: u32) -> u32:
     """Two tag bits of physical register n: valid, zero, special or empty."""
     if env.fp_tag[n] != 0:
         return 3
-    kind: u32 = x80_kind((u128(env.fp_exponent[n]) << 64) | u128(env.fp_mantissa[n]))
+    kind: u32 = x80_kind(fp_number(env, n))
     if kind == Kind.NORMAL:
         return 0
     if kind == Kind.ZERO:
@@ -211,8 +211,8 @@ def fp_save(env: Env, address: u64, small: u32) -> None:
     for i in range(u32(8)):
         where: u64 = address + header + REGISTER_BYTES * u64(i)
         n: u32 = fp_physical(env, i)
-        store_u64(ExecEnv(env), where, env.fp_mantissa[n])
-        store_u16(ExecEnv(env), where + 8, env.fp_exponent[n])
+        store_u64(ExecEnv(env), where, env.fp_register[2 * n])
+        store_u16(ExecEnv(env), where + 8, u16(env.fp_register[2 * n + 1]))
     fp_init(env)
 
 
@@ -225,5 +225,5 @@ def fp_restore(env: Env, address: u64, small: u32) -> None:
     for i in range(u32(8)):
         where: u64 = address + header + REGISTER_BYTES * u64(i)
         n: u32 = fp_physical(env, i)
-        env.fp_mantissa[n] = load_u64(ExecEnv(env), where)
-        env.fp_exponent[n] = load_u16(ExecEnv(env), where + 8)
+        env.fp_register[2 * n] = load_u64(ExecEnv(env), where)
+        env.fp_register[2 * n + 1] = load_u16(ExecEnv(env), where + 8)

@@ -55,16 +55,21 @@ def fp_empty(env: Env, i: u32) -> bool:
 
 
 @native(inline=True)
+def fp_number(env: Env, n: u32) -> u128:
+    """What is in physical register n."""
+    return (u128(env.fp_register[2 * n + 1]) << 64) | u128(env.fp_register[2 * n])
+
+
+@native(inline=True)
 def fp_get(env: Env, i: u32) -> u128:
-    n: u32 = fp_physical(env, i)
-    return (u128(env.fp_exponent[n]) << 64) | u128(env.fp_mantissa[n])
+    return fp_number(env, fp_physical(env, i))
 
 
 @native(inline=True)
 def fp_set(env: Env, i: u32, x: u128) -> None:
     n: u32 = fp_physical(env, i)
-    env.fp_mantissa[n] = u64(x)
-    env.fp_exponent[n] = u16(x >> 64)
+    env.fp_register[2 * n] = u64(x)
+    env.fp_register[2 * n + 1] = u64(x >> 64) & 0xFFFF
     env.fp_tag[n] = 0
 
 
