@@ -33,6 +33,11 @@ _LANE_INTRINSIC = {"vadds": "sadd.sat", "vaddus": "uadd.sat", "vsubs": "ssub.sat
                    "vmaxu": "umax"}  # fmt: skip
 _PAIR = "<2 x i64>"
 """What a 128-bit value is where it must stay in a vector register."""
+# a in ST(1), b in ST(0); by opcode, as assemblers differ on what FSUBP is.
+_X87_BINARY = {"xadd": ".byte 0xde, 0xc1", "xmul": ".byte 0xde, 0xc9", "xsub": ".byte 0xde, 0xe9",
+               "xdiv": ".byte 0xde, 0xf9"}  # fmt: skip
+_X87_STORES = {Type.F32: "fstps", Type.F64: "fstpl", Type.I16: "fistps", Type.I32: "fistpl",
+               Type.I64: "fistpll"}  # fmt: skip
 _LANE_FLOAT = {"vfsub": "fsub", "vfdiv": "fdiv"}
 
 
@@ -41,6 +46,8 @@ def _ty(type_: Type) -> str:
         return "float"
     if type_ is Type.F64:
         return "double"
+    if type_ is Type.F80:
+        return "x86_fp80"
     return str(type_.value)
 
 
@@ -51,6 +58,8 @@ class _Emitter:
         self.lines: list[str] = []
         self.temps = 0
         self.slot = False  # some op moves MXCSR, which goes through memory
+        self.stores = 0
+        self.status = False  # some op leaves an x87 status word
         self.strict = False  # some op is floating point: LLVM must not move it
 
     # Text of operands --------------------------------------------------------------------------
@@ -126,6 +135,7 @@ class _Emitter:
         strict = " strictfp" if self.strict else ""
         head = f"define {convention}{_ty(f.result)} @{f.name}({params}) nounwind{strict} #0 {{"
         slots = ["  %mxcsr = alloca i32"] if self.slot else []
+        slots += ["  %x87status = alloca i16"] if self.status else []
         return "\n".join([head, "start:", *slots, *self.lines, "}"])
 
     def op(self, op: Op) -> None:
@@ -498,6 +508,70 @@ class _Emitter:
             joined = self.temp(f"call {both} @{full}({both} {joined}, {both} {limit})")
         result = f"<{2 * count} x i{half}>"
         return self.temp(f"trunc {both} {joined} to {result}"), result
+
+    # x87 ---------------------------------------------------------------------------------------
+
+    def _x87(self, op: Op, code: str, constraints: str, *args: str, result: str = "") -> None:
+        """An x87 instruction and FNSTSW: nothing must come between them."""
+        self.status = True
+        types = f"{{{result}, i16}}" if result else "i16"
+        text = (f'call {types} asm sideeffect "{code}\\0A\\09fnstsw %ax", '
+                f'"{constraints},~{{fpsr}},~{{flags}},~{{dirflag}}"({", ".join(args)})')
+        word = both = self.temp(text)
+        if result:
+            self.out(op, f"extractvalue {types} {both}, 0")
+            word = self.temp(f"extractvalue {types} {both}, 1")
+        self.lines.append(f"  store i16 {word}, ptr %x87status")
+        if op.name in ("xcom", "xucom"):
+            self.out(op, f"zext i16 {word} to i32")
+
+    def _x87_binary(self, op: Op) -> None:
+        a, b = (self.typed(x) for x in op.args)
+        self._x87(op, _X87_BINARY[op.name], "={st},={ax},0,{st(1)},~{st(1)}", b, a,
+                  result="x86_fp80")  # fmt: skip
+
+    def _x87_compare(self, op: Op) -> None:
+        a, b = (self.typed(x) for x in op.args)
+        code = "fcompp" if op.name == "xcom" else "fucompp"
+        self._x87(op, code, "={ax},{st},{st(1)},~{st},~{st(1)}", a, b)
+
+    def _x87_unary(self, op: Op) -> None:
+        code = {"xsqrt": "fsqrt", "xrint": "frndint"}[op.name]
+        self._x87(op, code, "={st},={ax},0", self.typed(op.args[0]), result="x86_fp80")
+
+    def _x87_store(self, op: Op) -> None:
+        """Through memory, as the instructions go."""
+        ty, suffix = _ty(op.type_attr()), _X87_STORES[op.type_attr()]
+        self.stores += 1
+        place = f"%x87store{self.stores}"
+        self.lines.insert(0, f"  {place} = alloca {ty}")
+        self._x87(op, f"{suffix} $1", "={ax},=*m,{st},~{st}", f"ptr elementtype({ty}) {place}",
+                  self.typed(op.args[0]))  # fmt: skip
+        self.out(op, f"load {ty}, ptr {place}")
+
+    _op_xadd = _op_xsub = _op_xmul = _op_xdiv = _x87_binary
+    _op_xcom = _op_xucom = _x87_compare
+    _op_xsqrt = _op_xrint = _x87_unary
+    _op_xtrunc = _op_xtosi = _x87_store
+
+    def _op_xstatus(self, op: Op) -> None:
+        self.status = True
+        self.out(op, f"zext i16 {self.temp('load i16, ptr %x87status')} to i32")
+
+    def _op_xclear(self, op: Op) -> None:
+        self.lines.append('  call void asm sideeffect "fnclex", "~{fpsr},~{dirflag},~{flags}"()')
+
+    def _op_xext(self, op: Op) -> None:
+        self.out(op, f"fpext {self.typed(op.args[0])} to x86_fp80")
+
+    def _op_xfromi(self, op: Op) -> None:
+        self.out(op, f"sitofp {self.typed(op.args[0])} to x86_fp80")
+
+    def _op_xneg(self, op: Op) -> None:
+        self.out(op, f"fneg {self.typed(op.args[0])}")
+
+    def _op_xabs(self, op: Op) -> None:
+        self.out(op, self.intrinsic("llvm.fabs.f80", "x86_fp80", self.typed(op.args[0])))
 
     # The host ----------------------------------------------------------------------------------
 

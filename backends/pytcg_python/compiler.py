@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pytcg.ir.blocks import Block, Function, Local, Op, Value
 from pytcg.ir.meaning import NAMES, expression
 from pytcg.ir.ops import Type
+from pytcg_python import x87
 from pytcg_python.floating import FloatUnit
 from pytcg_python.memory import HostFault, Memory
 from pytcg_python.semantics import SEMANTICS
@@ -106,7 +107,8 @@ class PythonHost:
     # Compiling ---------------------------------------------------------------------------------
 
     def _compile(self, function: Function) -> Compiled:
-        scope: dict[str, object] = {**NAMES, "fp": self.fp, "mem": self.memory, "host": self}
+        scope: dict[str, object] = {**NAMES, "fp": self.fp, "x87": x87, "mem": self.memory,
+                                    "host": self}  # fmt: skip
         source = python_source(function)
         # Our own text, made from verified IR: exec is how Python compiles.
         exec(compile(source, f"<ir {function.name}>", "exec"), scope)

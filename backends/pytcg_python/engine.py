@@ -24,6 +24,7 @@ class PythonEngine:
     """Natives are turned into Python when first called, forms when first met."""
 
     name = "python"
+    x87_control = 0xFFFF_FFFF  # none: there is no x87 unit
 
     @classmethod
     def shared(cls) -> PythonEngine:

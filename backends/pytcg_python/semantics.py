@@ -8,6 +8,7 @@ Control flow and locals are Python's own: `pytcg_python.compiler`.
 from __future__ import annotations
 
 from pytcg.ir.meaning import PURE
+from pytcg.ir.ops import X87
 
 FLOATING: dict[str, str] = {
     "fadd": "fp.add(a, b, W)",
@@ -34,6 +35,16 @@ FLOATING: dict[str, str] = {
     "getmxcsr": "fp.mxcsr",
 }
 
+X87_UNIT: dict[str, str] = {
+    "xext": "x87.from_float(a, W)",
+    "xfromi": "x87.from_int(a)",
+    "xneg": "a ^ x87.SIGN",
+    "xabs": "a & ~x87.SIGN",
+    # The rest needs an x87 unit. There is none here, and code finds out before it comes to these.
+    **dict.fromkeys(sorted(X87), "x87.no_unit()"),
+    "xclear": "None",
+}
+
 HOST: dict[str, str] = {
     "ld": "mem.load(a, (N + 7) >> 3)",
     "st": "mem.store(b, (W + 7) >> 3, a)",
@@ -45,7 +56,7 @@ HOST: dict[str, str] = {
     "enter": "host.run(a, b, c, d)",
 }
 
-SEMANTICS: dict[str, str] = {**PURE, **FLOATING, **HOST}
+SEMANTICS: dict[str, str] = {**PURE, **FLOATING, **X87_UNIT, **HOST}
 CONTROL = {"br", "brif", "switch", "ret", "unwind", "unreachable", "tail"}
 NAMED = {"get", "set", "symbol", "call", "callptr"}
 """Ops that the compiler turns into statements of their own."""

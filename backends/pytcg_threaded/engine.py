@@ -51,6 +51,7 @@ class ThreadedEngine:
     """Native code for the x86 guest. One a process (`shared`): host code is the same for all."""
 
     name = "threaded"
+    x87_control = 0x37F  # a process's own on x86-64 (System V ABI)
     _shared: ThreadedEngine | None = None
     _lock = threading.Lock()
 

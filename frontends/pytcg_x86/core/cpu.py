@@ -49,6 +49,7 @@ class Engine(Protocol):
 
     name: str
     forms: dict[int, tuple[int, int]]  # (code, effects) by key
+    x87_control: int  # the control word under which the x87 ops compute
 
     def symbol(self, name: str) -> int: ...
 
@@ -130,6 +131,7 @@ class X86Cpu:
                      "tlb_log", "jump_log"):  # fmt: skip
             put(name, self.buffers[name].address)
         put("ram", self.memory.window.address)
+        put("fp_unit", self.engine.x87_control)
         for name in ("tlb_fills", "jump_fills"):
             put(name, layout.FILL_LOG + 1)  # the first flush clears all
         put("arena_size", ARENA_SIZE)

@@ -56,12 +56,12 @@ ENV = Struct("Env", [
     ("large_base", "u64", 3), ("large_mask", "u64", 3),  # what large pages in each TLB cover
     ("xmm", "u128", 16),
     ("ymm_high", "u128", 16),
+    ("fp_register", "u64", 16),        # by physical register: significand (MMX), sign and exponent
     ("mxcsr", "u32"), ("host_mxcsr", "u32"),
     ("fp_control", "u16"), ("fp_status", "u16"),  # TOP is kept in fp_top
     ("fp_tag", "u8", 8),               # 1: empty, by physical register
     ("fp_top", "u32"),
-    ("fp_register", "u64", 16),        # by physical register: significand (MMX), sign and exponent
-    ("fp_unit", "u32"),                # the control word under which the host's x87 unit may be used
+    ("fp_unit", "u32"),                # the control word by which the host's x87 unit computes
     ("fp_opcode", "u16"), ("fp_cs", "u16"), ("fp_ds", "u16"),
     ("fp_ip", "u64"), ("fp_dp", "u64"),
     # Flags on the way out of a region: what they are the flags of, see `flags_settle`.

@@ -343,6 +343,24 @@ class Translator:
             self.b.br(after)
         self.b.place(after)
 
+    def need(self, condition: Value, otherwise: Block) -> None:
+        """Go on only if ``condition``, which is likely."""
+        go_on = self.b.new_block("ok")
+        self.b.brif(condition, go_on, otherwise, likely=True)
+        self.b.place(go_on)
+
+    def shortcut(self, fast: Callable[[Block], None], slow: Callable[[], None]) -> None:
+        """Emit ``fast``, which leaves for the block it is given before it has changed anything
+        that ``slow`` does not; there stands ``slow``."""
+        other, after = self.b.new_block("slow"), self.b.new_block("done")
+        fast(other)
+        self.b.br(after)
+        self.b.place(other)
+        slow()
+        if not self.b.block.closed:
+            self.b.br(after)
+        self.b.place(after)
+
     def raise_if(self, condition: Value, vector: int, error: int | None = None) -> None:
         """Raise an exception if ``condition``."""
         from pytcg_x86.core import exceptions

@@ -291,6 +291,14 @@ class RegionTranslator(Translator):
         self.b.brif(condition, self.unwind, go_on, likely=False)
         self.b.place(go_on, keep=True)
 
+    def need(self, condition: Value, otherwise: Block) -> None:
+        go_on = self.b.new_block("ok")
+        self.b.brif(condition, go_on, otherwise, likely=True)
+        self.b.place(go_on, keep=True)
+
+    def shortcut(self, fast: Callable[[Block], None], slow: Callable[[], None]) -> None:
+        fast(self.unwind)
+
     def check_masked(self) -> None:
         self.region.needs_masked = True
 

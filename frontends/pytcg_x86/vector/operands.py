@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg_native import native
-from pytcg_x86.core.state import ENV, Env, Vector
+from pytcg_x86.core.state import Env, Vector
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower
 from pytcg_x86.x87.stack import fp_wait

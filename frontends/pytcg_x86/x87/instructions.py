@@ -14,12 +14,13 @@ from collections.abc import Callable
 
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
+from pytcg_x86.core.state import Flag
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower
-from pytcg_x86.x87 import memory, operate, remainder, stack, transcendental, transfer
+from pytcg_x86.x87 import host, memory, operate, remainder, stack, transcendental, transfer
 from pytcg_x86.x87 import move as _move  # noqa: F401  loads and stores
 from pytcg_x86.x87 import rows as _rows  # noqa: F401  the rows of this family
-from pytcg_x86.x87.lowering import Native, begin, call, index, loaded, note
+from pytcg_x86.x87.lowering import Native, begin, call, index, loaded, note, run
 from pytcg_x86.x87.softfloat80_arith import Arith
 
 UNDEFINED: dict[str, str] = {}
@@ -32,11 +33,15 @@ def _arith(operation: Arith) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
         if op.is_memory:
             core = operate.fp_arith_m32 if op.bits == 32 else operate.fp_arith_m64
-            call(t, core, operation, loaded(t, op))
+            value = loaded(t, op)
+            host.arith_memory(t, operation, value, lambda: run(t, core, operation, value),
+                              integer=False)  # fmt: skip
             return
         begin(t)
         note(t)
-        call(t, operate.fp_arith_register, operation, index(t, op), 0, 0)
+        i = index(t, op)
+        host.arith(t, operation, i, 0, 0,
+                   lambda: run(t, operate.fp_arith_register, operation, i, 0, 0))  # fmt: skip
 
     return lowering
 
@@ -46,14 +51,18 @@ def _arith_sti(operation: Arith, pops: int) -> Callable[..., None]:
         begin(t)
         note(t)
         i = index(t, op)
-        call(t, operate.fp_arith_register, operation, i, i, pops)
+        host.arith(t, operation, i, i, pops,
+                   lambda: run(t, operate.fp_arith_register, operation, i, i, pops))  # fmt: skip
 
     return lowering
 
 
 def _arith_int(operation: Arith) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
-        call(t, transfer.fp_arith_int, operation, loaded(t, op).sext(Type.I64))
+        value = loaded(t, op).sext(Type.I64)
+        host.arith_memory(t, operation, value,
+                          lambda: run(t, transfer.fp_arith_int, operation, value),
+                          integer=True)  # fmt: skip
 
     return lowering
 
@@ -75,18 +84,23 @@ def _compare(*, quiet: int, pops: int) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
         if op.is_memory:
             core = operate.fp_compare_m32 if op.bits == 32 else operate.fp_compare_m64
-            call(t, core, loaded(t, op), pops)
+            value = loaded(t, op)
+            host.compare_memory(t, value, pops, lambda: run(t, core, value, pops), integer=False)
             return
         begin(t)
         note(t)
-        call(t, operate.fp_compare_register, index(t, op), quiet, pops)
+        i = index(t, op)
+        host.compare(t, i, quiet=quiet, pops=pops,
+                     slow=lambda: run(t, operate.fp_compare_register, i, quiet, pops))  # fmt: skip
 
     return lowering
 
 
 def _compare_int(pops: int) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
-        call(t, transfer.fp_compare_int, loaded(t, op).sext(Type.I64), pops)
+        value = loaded(t, op).sext(Type.I64)
+        host.compare_memory(t, value, pops, lambda: run(t, transfer.fp_compare_int, value, pops),
+                            integer=True)  # fmt: skip
 
     return lowering
 
@@ -95,7 +109,8 @@ def _compare_next(quiet: int) -> Callable[..., None]:
     def lowering(t: Translator) -> None:
         begin(t)
         note(t)
-        call(t, operate.fp_compare_register, 1, quiet, 2)
+        host.compare(t, 1, quiet=quiet, pops=2,
+                     slow=lambda: run(t, operate.fp_compare_register, 1, quiet, 2))  # fmt: skip
 
     return lowering
 
@@ -104,7 +119,18 @@ def _compare_flags(*, quiet: int, pops: int) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
         begin(t)
         note(t)
-        t.flags.load(call(t, operate.fp_order_flags, index(t, op), quiet, pops))
+        i, image = index(t, op), t.b.local(Type.I32, "order")
+
+        def note_order(stack: host.Stack, word: Value) -> None:
+            codes = word.zext(Type.I32)  # C3, C2, C0 are ZF, PF, CF, eight bits further up
+            t.b.set(image, (codes >> 8) & (Flag.ZF | Flag.PF | Flag.CF))
+            stack.codes()
+
+        def slow() -> None:
+            t.b.set(image, call(t, operate.fp_order_flags, i, quiet, pops))
+
+        host.compare(t, i, quiet=quiet, pops=pops, slow=slow, note=note_order)
+        t.flags.load(t.b.get(image))
 
     return lowering
 
@@ -124,7 +150,9 @@ def ftst(t: Translator) -> None:
     """FTST: compare ST(0) with 0.0."""
     begin(t)
     note(t)
-    call(t, transfer.fp_compare_int, t.const(0, 64), 0)
+    zero = t.const(0, 64)
+    host.compare_memory(t, zero, 0, lambda: run(t, transfer.fp_compare_int, zero, 0),
+                        integer=True)  # fmt: skip
 
 
 # Registers -------------------------------------------------------------------------------------
@@ -135,7 +163,8 @@ def fxch(t: Translator, op: Operand) -> None:
     """FXCH: ST(0) <-> ST(i)."""
     begin(t)
     note(t)
-    call(t, stack.fp_exchange, index(t, op))
+    i = index(t, op)
+    host.exchange(t, i, lambda: run(t, stack.fp_exchange, i))
 
 
 @lower("FSTPNCE", dst="raw")
@@ -187,13 +216,31 @@ def _core(core: Native, *args: int) -> Callable[..., None]:
     return lowering
 
 
-lower("FCHS", dst="raw")(_core(operate.fp_sign, 1, 1))
-lower("FABS", dst="raw")(_core(operate.fp_sign, 0, 0))
+def _sign(name: str, *args: int) -> Callable[..., None]:
+    def lowering(t: Translator) -> None:
+        begin(t)
+        note(t)
+        host.sign(t, name, lambda: run(t, operate.fp_sign, *args))
+
+    return lowering
+
+
+def _unary(name: str, core: Native) -> Callable[..., None]:
+    def lowering(t: Translator) -> None:
+        begin(t)
+        note(t)
+        host.unary(t, name, lambda: run(t, core))
+
+    return lowering
+
+
+lower("FCHS", dst="raw")(_sign("xneg", 1, 1))
+lower("FABS", dst="raw")(_sign("xabs", 0, 0))
 lower("FXAM", dst="raw")(_core(operate.fp_examine))
 lower("FINCSTP", dst="raw")(_core(stack.fp_step, 1))
 lower("FDECSTP", dst="raw")(_core(stack.fp_step, 7))
-lower("FSQRT", dst="raw")(_core(operate.fp_sqrt))
-lower("FRNDINT", dst="raw")(_core(operate.fp_round_to_integral))
+lower("FSQRT", dst="raw")(_unary("xsqrt", operate.fp_sqrt))
+lower("FRNDINT", dst="raw")(_unary("xrint", operate.fp_round_to_integral))
 lower("FXTRACT", dst="raw")(_core(operate.fp_extract))
 lower("FSCALE", dst="raw")(_core(operate.fp_scale))
 lower("FPREM", dst="raw")(_core(remainder.fp_remainder, 0))

@@ -7,9 +7,9 @@ from typing import Any
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
 from pytcg_native.types import NativeFunction
-from pytcg_x86.core.state import ENV, Seg
+from pytcg_x86.core.state import ENV, Cr0, Seg, Vector
 from pytcg_x86.core.translate import Operand, Translator
-from pytcg_x86.x87 import stack
+from pytcg_x86.x87.softfloat80 import Fsw
 
 Native = NativeFunction[Any, Any]
 
@@ -21,9 +21,15 @@ def call(t: Translator, native: Native, *args: Value | int) -> Value:
     return t.const(0, 32) if result is None else result
 
 
+def run(t: Translator, native: Native, *args: Value | int) -> None:
+    """Call a core for what it does to the state."""
+    call(t, native, *args)
+
+
 def begin(t: Translator) -> None:
-    """What a waiting instruction does first."""
-    call(t, stack.fp_wait)
+    """What a waiting instruction does first: see `stack.fp_wait`."""
+    pending = (t.ld_env("fp_status") & Fsw.ES).ne(0) & (t.ld_env("cr0") & Cr0.NE).ne(0)
+    t.raise_if(pending, Vector.MF)
 
 
 def note(t: Translator, *, operand: bool = False) -> None:

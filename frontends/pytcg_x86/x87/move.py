@@ -8,8 +8,8 @@ from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower
-from pytcg_x86.x87 import memory, stack, transfer
-from pytcg_x86.x87.lowering import Native, begin, call, index, loaded, note
+from pytcg_x86.x87 import host, memory, stack, transfer
+from pytcg_x86.x87.lowering import Native, begin, call, index, loaded, note, run
 
 # Loads -----------------------------------------------------------------------------------------
 
@@ -19,11 +19,13 @@ def fld(t: Translator, op: Operand) -> None:
     """FLD m32, m64, ST(i): push."""
     if op.is_memory:
         core = transfer.fp_load_m32 if op.bits == 32 else transfer.fp_load_m64
-        call(t, core, loaded(t, op))
+        value = loaded(t, op)
+        host.load_number(t, value, lambda: run(t, core, value), integer=False)
         return
     begin(t)
     note(t)
-    call(t, stack.fp_load_register, index(t, op))
+    i = index(t, op)
+    host.load_register(t, i, lambda: run(t, stack.fp_load_register, i))
 
 
 def ten_bytes(t: Translator) -> tuple[Value, Value]:
@@ -39,7 +41,7 @@ def ten_bytes(t: Translator) -> tuple[Value, Value]:
 def fld80(t: Translator, op: Operand) -> None:
     """FLD m80: push, unchanged."""
     low, high = ten_bytes(t)
-    call(t, stack.fp_load, low, high.zext(Type.I32))
+    host.load_ten(t, low, high, lambda: run(t, stack.fp_load, low, high.zext(Type.I32)))
 
 
 @lower("FBLD", dst="raw")
@@ -51,28 +53,39 @@ def fbld(t: Translator, op: Operand) -> None:
 @lower("FILD", dst="raw")
 def fild(t: Translator, op: Operand) -> None:
     """FILD: push a signed integer."""
-    call(t, transfer.fp_load_int, loaded(t, op).sext(Type.I64))
+    value = loaded(t, op)
+    value = value.sext(Type.I64) if op.bits < 64 else value
+    host.load_number(t, value, lambda: run(t, transfer.fp_load_int, value), integer=True)
 
 
-def _constant(which: int) -> Callable[..., None]:
+_WHOLE = {"1": 1, "Z": 0}
+
+
+def _constant(which: int, name: str) -> Callable[..., None]:
     def lowering(t: Translator) -> None:
         begin(t)
         note(t)
-        call(t, stack.fp_load_constant, which)
+
+        def slow() -> None:
+            call(t, stack.fp_load_constant, which)
+
+        if name in _WHOLE:  # the others depend on the rounding
+            host.load_number(t, t.const(_WHOLE[name], 64), slow, integer=True)
+        else:
+            slow()
 
     return lowering
 
 
 for _which, _name in enumerate(("1", "L2T", "L2E", "PI", "LG2", "LN2", "Z")):
-    lower(f"FLD{_name}", dst="raw")(_constant(_which))
+    lower(f"FLD{_name}", dst="raw")(_constant(_which, _name))
 
 
 # Stores ----------------------------------------------------------------------------------------
 
 
 def destination(t: Translator, size: int) -> Value:
-    """Wait, and make sure ``size`` bytes can be stored: their linear address."""
-    begin(t)
+    """Make sure ``size`` bytes can be stored: their linear address."""
     address = t.address(size * 8, write=True)
     call(t, memory.fp_probe, address, t.const(size, 64))
     note(t, operand=True)
@@ -91,33 +104,58 @@ def store_and_pop(t: Translator, address: Value, parts: list[Value], pops: int) 
 
 def _store(pops: int) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
-        if op.is_memory:
-            address = destination(t, op.bits // 8)
-            core = transfer.fp_to_m32 if op.bits == 32 else transfer.fp_to_m64
-            store_and_pop(t, address, [call(t, core)], pops)
-            return
         begin(t)
+        if op.is_memory:
+            core = transfer.fp_to_m32 if op.bits == 32 else transfer.fp_to_m64
+
+            def slow() -> None:
+                address = destination(t, op.bits // 8)
+                store_and_pop(t, address, [call(t, core)], pops)
+
+            t.offset()
+            host.store_number(t, Type.F32 if op.bits == 32 else Type.F64, op.bits, pops,
+                              lambda: note(t, operand=True), slow)  # fmt: skip
+            return
         note(t)
-        call(t, stack.fp_store_register, index(t, op), pops)
+        i = index(t, op)
+        host.store_register(t, i, pops, lambda: run(t, stack.fp_store_register, i, pops))
 
     return lowering
 
 
 def _store_int(*, chop: int, pops: int) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
-        address = destination(t, op.bits // 8)
-        value = call(t, transfer.fp_to_int, op.bits, chop)
-        store_and_pop(t, address, [value.trunc(op.type)], pops)
+        begin(t)
+
+        def slow() -> None:
+            address = destination(t, op.bits // 8)
+            value = call(t, transfer.fp_to_int, op.bits, chop)
+            store_and_pop(t, address, [value.resize(op.type)], pops)
+
+        if chop:
+            slow()
+            return
+        t.offset()
+        host.store_number(t, op.type, op.bits, pops, lambda: note(t, operand=True), slow)
 
     return lowering
 
 
 def _store_ten(core: Native) -> Callable[..., None]:
     def lowering(t: Translator, op: Operand) -> None:
-        address = destination(t, 10)
-        value = call(t, core)
-        parts = [value.trunc(Type.I64), (value >> 64).trunc(Type.I16)]
-        store_and_pop(t, address, parts, 1)
+        begin(t)
+
+        def slow() -> None:
+            address = destination(t, 10)
+            value = call(t, core)
+            parts = [value.trunc(Type.I64), (value >> 64).trunc(Type.I16)]
+            store_and_pop(t, address, parts, 1)
+
+        if core is transfer.fp_stored:
+            t.offset()
+            host.store_ten(t, lambda: note(t, operand=True), slow)
+        else:
+            slow()
 
     return lowering
 

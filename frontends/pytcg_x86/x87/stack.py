@@ -6,7 +6,7 @@ denormal or zero-divide exception leaves the registers and TOP as they were.
 
 from __future__ import annotations
 
-from pytcg_native import Table, native, u8, u16, u32, u64, u128
+from pytcg_native import Table, native, u8, u32, u64, u128
 from pytcg_x86.core.exceptions import raise_exception
 from pytcg_x86.core.state import Cr0, Env, Vector
 from pytcg_x86.x87.softfloat80 import (

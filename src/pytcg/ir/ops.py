@@ -25,6 +25,7 @@ class Type(Enum):
     I128 = "i128"
     F32 = "f32"
     F64 = "f64"
+    F80 = "f80"
     PTR = "ptr"
     VOID = "void"
 
@@ -34,7 +35,7 @@ class Type(Enum):
 
 BITS = {
     Type.I1: 1, Type.I8: 8, Type.I16: 16, Type.I32: 32, Type.I64: 64, Type.I128: 128,
-    Type.F32: 32, Type.F64: 64, Type.PTR: 64, Type.VOID: 0,
+    Type.F32: 32, Type.F64: 64, Type.F80: 80, Type.PTR: 64, Type.VOID: 0,
 }  # fmt: skip
 INTEGERS = {Type.I1, Type.I8, Type.I16, Type.I32, Type.I64, Type.I128}
 FLOATS = {Type.F32, Type.F64}
@@ -104,6 +105,17 @@ _ROWS = [
     _row("sitof", "T -> *", "type"),
     # x86's conversions: the "integer indefinite" (only the sign bit) when out of range.
     _row("ftosi", "F -> *", "type"), _row("ftosi_round", "F -> *", "type"),
+    # The host's x87 unit, under the control word 37Fh. Those that can raise exceptions leave the
+    # status word of that operation (exceptions raised since ``xclear``, C1) for ``xstatus``.
+    _row("xadd", "f80 f80 -> f80"), _row("xsub", "f80 f80 -> f80"),
+    _row("xmul", "f80 f80 -> f80"), _row("xdiv", "f80 f80 -> f80"),
+    _row("xsqrt", "f80 -> f80"), _row("xrint", "f80 -> f80"),
+    _row("xcom", "f80 f80 -> i32"), _row("xucom", "f80 f80 -> i32"),  # the status word
+    _row("xtrunc", "f80 -> *", "type"), _row("xtosi", "f80 -> *", "type"),
+    _row("xstatus", "-> i32"), _row("xclear", "-> void"),
+    # What raises nothing: numbers that are neither NaN nor denormal, integers, signs.
+    _row("xext", "F -> f80"), _row("xfromi", "i64 -> f80"),
+    _row("xneg", "f80 -> f80"), _row("xabs", "f80 -> f80"),
     # 128-bit vectors: lanes of ``lane`` bits.
     _row("vadd", "V V -> V", "lane"), _row("vsub", "V V -> V", "lane"),
     _row("vmul", "V V -> V", "lane"), _row("vmulhu", "V V -> V", "lane"),
@@ -174,4 +186,7 @@ STICKY = {
     "sitof", "ftosi", "ftosi_round", "vfadd", "vfsub", "vfmul", "vfdiv", "vfsqrt",
     "fround", "vfround",
 }  # fmt: skip
-UNREMOVABLE = TERMINALS | SIDE_EFFECTS | STICKY
+# x87 ops of which a later xstatus can tell.
+X87 = {"xadd", "xsub", "xmul", "xdiv", "xsqrt", "xrint", "xcom", "xucom", "xtrunc", "xtosi",
+       "xstatus", "xclear"}  # fmt: skip
+UNREMOVABLE = TERMINALS | SIDE_EFFECTS | STICKY | X87
