@@ -84,3 +84,16 @@ def check_write(env: Env, segment: u64, offset: u64, size: u32) -> u64:
     if likely(attr == accepted and wide == 0 and offset + size - 1 <= env.seg_limit[segment]):
         return (env.seg_base[segment] + offset) & 0xFFFF_FFFF
     return check_slow(env, segment, offset, size, 1)
+
+
+@native
+def accepted(env: Env, segment: u64, offset: u64, length: u64, write: u32) -> bool:
+    """Whether `check_read` or `check_write` would take ``length`` bytes the short way."""
+    wanted: u32 = Attr.P
+    types: u32 = _READ_TYPE
+    if write != 0:
+        wanted = Attr.P | Attr.WRITABLE
+        types = _WRITE_TYPE
+    if (env.mode & Mode.CODE64) != 0 or (env.seg_attr[segment] & types) != wanted:
+        return False
+    return offset + length - 1 <= env.seg_limit[segment]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pytcg.exec.layout import PAGE_MASK, PAGE_SIZE, TlbEntry
 from pytcg.softmmu.access import (
+    host_load,
     load_sized,
     store_sized,
     tlb_entry,
@@ -32,7 +33,7 @@ from pytcg_native import (
     u32,
     u64,
 )
-from pytcg_x86.core.segment import check_read, check_write
+from pytcg_x86.core.segment import accepted, check_read, check_write
 from pytcg_x86.core.state import Env, Flag, Seg
 
 RCX, RSI, RDI = 1, 6, 7
@@ -107,14 +108,40 @@ def move_element(env: Env, target: u64, source: u64, size: u64) -> None:
 def run_length(address: u64, offset: u64, size: u64, step: u64, mask: u64) -> u64:
     """Elements from ``address`` on, in the direction of ``step``, that lie in its page whole.
 
-    0 if not even the first does, or if the offset might wrap at the address size on the way.
+    0 if not even the first does. Those by which the offset may wrap at the address size are none.
     """
     within: u64 = address & _OFFSET
-    if within + size > PAGE_SIZE or offset > mask - PAGE_SIZE or offset < PAGE_SIZE:
+    if within + size > PAGE_SIZE:
         return 0
+    run: u64 = within // size + 1
+    room: u64 = offset // size
     if step == size:
-        return (PAGE_SIZE - within) // size
-    return within // size + 1
+        run = (PAGE_SIZE - within) // size
+        room = (mask - offset) // size
+    return run if run < room else room
+
+
+@native(inline=True)
+def run_address(env: Env, where: u64, segment: u64, offset: u64) -> u64:
+    """Linear address of a run's first element; `run_allowed` checks it."""
+    if (where & CHECKED) != 0:
+        return (env.seg_base[segment] + offset) & 0xFFFF_FFFF
+    base: u64 = 0
+    if segment >= Seg.FS:
+        base = env.seg_base[segment]
+    return base + offset
+
+
+@native(inline=True)
+def run_allowed(env: Env, where: u64, segment: u64, offset: u64, size: u64, step: u64, run: u64,
+                write: u32) -> bool:  # fmt: skip
+    """Whether the segment lets all of a run through; else element by element finds out."""
+    if (where & CHECKED) == 0:
+        return True
+    lowest: u64 = offset
+    if step != size:
+        lowest = offset - (run - 1) * size
+    return accepted(env, segment, lowest, run * size, write)
 
 
 @native
@@ -169,22 +196,24 @@ def movs_run(env: Env, where: u64, size: u64, mask: u64, count: u64) -> u64:
     """Move elements as long as both pages are at hand; returns how many were moved."""
     from_offset: u64 = env.gpr[RSI] & mask
     to_offset: u64 = env.gpr[RDI] & mask
-    if (where & CHECKED) != 0:
-        return 0
-    source: u64 = source_address(env, where, from_offset, size)
+    source: u64 = run_address(env, where, where & 7, from_offset)
+    target: u64 = run_address(env, where, Seg.ES, to_offset)
     step: u64 = step_of(env, size)
     run: u64 = run_length(source, from_offset, size, step, mask)
-    other: u64 = run_length(to_offset, to_offset, size, step, mask)
+    other: u64 = run_length(target, to_offset, size, step, mask)
     if other < run:
         run = other
     if count < run:
         run = count
     readable: TlbEntry = tlb_entry(env, source)
-    writable: TlbEntry = tlb_entry(env, to_offset)
-    if (run == 0 or readable.read != source & PAGE_MASK
-            or writable.write != to_offset & PAGE_MASK):
+    writable: TlbEntry = tlb_entry(env, target)
+    if run == 0 or readable.read != source & PAGE_MASK or writable.write != target & PAGE_MASK:
         return 0
-    copy_run(env, to_offset + writable.addend, source + readable.addend, run, size, step)
+    if not run_allowed(env, where, where & 7, from_offset, size, step, run, 0):
+        return 0
+    if not run_allowed(env, where, Seg.ES, to_offset, size, step, run, 1):
+        return 0
+    copy_run(env, target + writable.addend, source + readable.addend, run, size, step)
     set_index(env, RSI, from_offset + run * step, mask)
     set_index(env, RDI, to_offset + run * step, mask)
     return run
@@ -228,15 +257,18 @@ def stos_run(env: Env, where: u64, size: u64, mask: u64, count: u64) -> u64:
     """Fill within the page at hand; returns how many elements were stored."""
     offset: u64 = env.gpr[RDI] & mask
     step: u64 = step_of(env, size)
-    run: u64 = run_length(offset, offset, size, step, mask)
+    target: u64 = run_address(env, where, Seg.ES, offset)
+    run: u64 = run_length(target, offset, size, step, mask)
     if count < run:
         run = count
-    entry: TlbEntry = tlb_entry(env, offset)
-    if (where & CHECKED) != 0 or run == 0 or entry.write != offset & PAGE_MASK:
+    entry: TlbEntry = tlb_entry(env, target)
+    if run == 0 or entry.write != target & PAGE_MASK:
         return 0
-    lowest: u64 = offset
+    if not run_allowed(env, where, Seg.ES, offset, size, step, run, 1):
+        return 0
+    lowest: u64 = target
     if step != size:
-        lowest = offset - (run - 1) * size
+        lowest = target - (run - 1) * size
     fill_run(env, lowest + entry.addend, run * size, repeated(env.gpr[0], size))
     set_index(env, RDI, offset + run * step, mask)
     return run
@@ -282,12 +314,35 @@ def set_accumulator(env: Env, size: u64, value: u64) -> None:
 
 
 @native
+def lods_run(env: Env, where: u64, size: u64, mask: u64, count: u64) -> u64:
+    """Pass over elements in the page at hand that another one follows; the last one is seen."""
+    offset: u64 = env.gpr[RSI] & mask
+    source: u64 = run_address(env, where, where & 7, offset)
+    step: u64 = step_of(env, size)
+    run: u64 = run_length(source, offset, size, step, mask)
+    if count - 1 < run:
+        run = count - 1
+    entry: TlbEntry = tlb_entry(env, source)
+    if run == 0 or entry.read != source & PAGE_MASK:
+        return 0
+    if not run_allowed(env, where, where & 7, offset, size, step, run, 0):
+        return 0
+    last: u64 = source + (run - 1) * step
+    set_accumulator(env, size, host_load(env, last + entry.addend, u32(size)))
+    set_index(env, RSI, offset + run * step, mask)
+    return run
+
+
+@native
 def rep_lods(env: Env, where: u64, size: u64, mask: u64) -> u32:
     """REP LODS."""
     count: u64 = env.gpr[RCX] & mask
     if count == 0:
         return NOTHING
     while True:
+        if env.exit_request == 0:
+            count -= lods_run(env, where, size, mask, count)
+            set_index(env, RCX, count, mask)
         offset: u64 = env.gpr[RSI] & mask
         value: u64 = load_sized(env, source_address(env, where, offset, size), u32(size))
         set_accumulator(env, size, value)

@@ -57,6 +57,17 @@ class Stack:
     def put(self, i: Value | int, value: Value) -> None:
         self.t.b.st(value, self.place(i))
 
+    def bits(self, i: Value | int) -> tuple[Value, Value]:
+        """A register as integers: what is only moved doesn't pass through the unit, which takes
+        its time over ten bytes."""
+        place = self.place(i)
+        return self.t.b.ld(Type.I64, place), self.t.b.ld(Type.I16, place, 8)
+
+    def put_bits(self, i: Value | int, bits: tuple[Value, Value]) -> None:
+        place = self.place(i)
+        self.t.b.st(bits[0], place)
+        self.t.b.st(bits[1], place, 8)
+
     def need_full(self, *indices: Value | int) -> None:
         tags = [self.t.b.ld(Type.I8, self.tag(i)) for i in indices]
         empty = tags[0] if len(tags) == 1 else tags[0] | tags[1]
@@ -72,6 +83,10 @@ class Stack:
     def push(self, value: Value) -> None:
         """Push where `need_room` has looked."""
         self.put(7, value)
+        self.pushed()
+
+    def pushed(self) -> None:
+        """Register 7 is the top now."""
         self.t.b.st(self.t.const(0, 8), self.tag(7))
         self.t.st_env("fp_top", (self.top + 7) & 7)
 
@@ -227,7 +242,8 @@ def load_register(t: Translator, i: Value, slow: Callable[[], None]) -> None:
     def fast(stack: Stack) -> None:
         stack.need_full(i)
         stack.need_room()
-        stack.push(stack.get(i))
+        stack.put_bits(7, stack.bits(i))
+        stack.pushed()
         stack.codes()
 
     _shortcut(t, fast, slow)
@@ -250,11 +266,8 @@ def load_ten(t: Translator, low: Value, high: Value, slow: Callable[[], None]) -
 
     def fast(stack: Stack) -> None:
         stack.need_room()
-        place = stack.place(7)
-        t.b.st(low, place)
-        t.b.st(high, place, 8)
-        t.b.st(t.const(0, 8), stack.tag(7))
-        t.st_env("fp_top", (stack.top + 7) & 7)
+        stack.put_bits(7, (low, high))
+        stack.pushed()
         stack.codes()
 
     _shortcut(t, fast, slow)
@@ -265,7 +278,7 @@ def store_register(t: Translator, i: Value, pops: int, slow: Callable[[], None])
 
     def fast(stack: Stack) -> None:
         stack.need_full(0)
-        stack.put(i, stack.get(0))
+        stack.put_bits(i, stack.bits(0))
         t.b.st(t.const(0, 8), stack.tag(i))
         stack.codes()
         stack.pop(pops)
@@ -278,9 +291,9 @@ def exchange(t: Translator, i: Value, slow: Callable[[], None]) -> None:
 
     def fast(stack: Stack) -> None:
         stack.need_full(0, i)
-        a, b = stack.get(0), stack.get(i)
-        stack.put(0, b)
-        stack.put(i, a)
+        a, b = stack.bits(0), stack.bits(i)
+        stack.put_bits(0, b)
+        stack.put_bits(i, a)
         stack.codes()
 
     _shortcut(t, fast, slow)
@@ -313,9 +326,9 @@ def store_ten(t: Translator, note: Callable[[], None], slow: Callable[[], None])
         stack.need_full(0)
         address = t.address(80, write=True)
         t.need((address & (PAGE_SIZE - 1)).ule(PAGE_SIZE - 10), stack.other)
-        place = stack.place(0)
-        t.store(64, address, t.b.ld(Type.I64, place))
-        t.store(16, address + 8, t.b.ld(Type.I16, place, 8))
+        low, high = stack.bits(0)
+        t.store(64, address, low)
+        t.store(16, address + 8, high)
         note()
         stack.codes()
         stack.pop(1)

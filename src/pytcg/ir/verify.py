@@ -8,6 +8,7 @@ from pytcg.ir.ops import BITS, FLOATS, INTEGERS, OPS, TERMINALS, OpDef, Type
 from pytcg.ir.text import print_op
 
 _CLASSES = {"T": INTEGERS, "F": FLOATS, "A": set(Type) - {Type.VOID}}
+_OPTIONAL = {"cold"}  # of calls: the callee's convention
 _FIXED = {"P": Type.PTR, "B": Type.I1, "V": Type.I128}
 
 
@@ -85,7 +86,7 @@ class _Verifier:
         return bound
 
     def _check_attributes(self, op: Op, row: OpDef) -> None:
-        if set(op.attrs) != set(row.attrs):
+        if set(op.attrs) - _OPTIONAL != set(row.attrs):
             raise self.fail(f"has attributes {sorted(op.attrs)}, not {sorted(row.attrs)}")
         for target in self.block.successors() if op.name in TERMINALS else ():
             if self.blocks.get(target.label) is not target:
