@@ -149,3 +149,12 @@ class HostCpu:
 def host_cpu() -> HostCpu:
     """The process's host CPU oracle."""
     return HostCpu()
+
+
+def has(*features: str) -> bool:
+    """Whether this host can be the oracle of instructions with these features (Linux's names)."""
+    if not available():
+        return False
+    with open("/proc/cpuinfo") as text:
+        line = next(line for line in text if line.startswith("flags"))
+    return set(features) <= set(line.split())

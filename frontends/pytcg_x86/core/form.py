@@ -22,7 +22,7 @@ _SEGMENT = ("flat", "base", "checked")
 _REP = ("", "rep", "repne")
 _FIXED_REGISTERS = {"AL": (0, 8), "CL": (1, 8), "AX": (0, 16), "eAX": (0, 32), "CX": (1, 16),
                     "DX": (2, 16)}  # fmt: skip
-_BYTES = {"b": 8, "w": 16, "d": 32, "q": 64, "x": 128, "s": 8}
+_BYTES = {"b": 8, "w": 16, "d": 32, "q": 64, "o": 128, "s": 8}
 
 
 def context_of(key: int) -> Context:
@@ -38,6 +38,7 @@ def context_of(key: int) -> Context:
         segment=_SEGMENT[key >> formkey.KEY_SEGMENT & 3],
         segmented=bool(key >> formkey.KEY_SEGMENTED & 1),
         dead_flags=bool(key >> formkey.KEY_DEAD & 1),
+        vector_size=256 if key >> formkey.KEY_LENGTH & 1 else 128,
     )
 
 
@@ -134,6 +135,8 @@ class Instruction:
 
     def _bits(self, size: str) -> int:
         operand_size = self.t.cx.operand_size
+        if size in "xh":
+            return self.t.cx.vector_size >> (size == "h")
         if size == "v":
             return operand_size
         if size == "z":
@@ -148,6 +151,8 @@ class Instruction:
             operand = self._fixed(size)
         elif kind in (Kind.I, Kind.J):
             operand = self._immediate(kind, size)
+        elif kind in (Kind.H, Kind.B, Kind.L):
+            operand = self._vex_register(kind, self._bits(size))
         elif kind is Kind.A:
             operand = Operand("imm", 64, self.t.imm)
         else:
@@ -155,6 +160,12 @@ class Instruction:
         if not self.first_bits:
             self.first_bits = operand.bits
         return operand
+
+    def _vex_register(self, kind: Kind, bits: int) -> Operand:
+        """The third and fourth registers' offsets are in the immediate's upper half."""
+        offset = self.t.imm >> (48 if kind is Kind.L else 32) & 0xFFFF
+        where = self.t.b.ptradd(self.t.env, offset)
+        return Operand("reg" if kind is Kind.B else "ymm", bits, where)
 
     def _fixed(self, name: str) -> Operand:
         if name == "1":
@@ -170,6 +181,8 @@ class Instruction:
             return Operand("imm", 64, self.t.const(0, 64))  # targets are in the link records
         self.immediates += 1
         value = self.t.imm if self.immediates == 1 else self.t.imm >> 32
+        if self.row.vex:
+            value = value & 0xFF
         if self.first_bits in (8, 16, 32, 64) and self.immediates == 1:
             bits = self.first_bits
         elif size in "zsv":
@@ -192,7 +205,7 @@ class Instruction:
             return Operand(label, bits or 64, offset)
         where = self.t.b.ptradd(self.t.env, offset)
         if kind in (Kind.V, Kind.W, Kind.U):
-            return Operand("xmm", bits or 128, where)
+            return Operand("ymm" if self.row.vex else "xmm", bits or 128, where)
         if kind in (Kind.P, Kind.Q, Kind.N):
             return Operand("mmx", bits or 64, where)
         return Operand("reg", bits, where)

@@ -9,12 +9,13 @@ from pytcg.exec.invalidate import jump_cache_flush
 from pytcg.exec.layout import TLB_ENTRY, TLB_SIZE
 from pytcg.softmmu.access import forget_pages
 from pytcg_native import native, ptr, u32, u64, unlikely
-from pytcg_x86.core.state import Attr, Cr0, Cr4, Efer, Env, Flag, MmuIndex, Mode, Seg
+from pytcg_x86.core.state import Attr, Cr0, Cr4, Efer, Env, Flag, MmuIndex, Mode, Seg, Xcr0
 
 TLB_BYTES = TLB_SIZE * TLB_ENTRY.size
 _TYPE = Attr.P | Attr.CODE | Attr.EXPAND_DOWN | Attr.WRITABLE
 _FLAT = Attr.P | Attr.WRITABLE
 _NO_FPU = Cr0.EM | Cr0.TS
+_AVX = Xcr0.SSE | Xcr0.AVX
 
 
 @native
@@ -66,6 +67,8 @@ def fpu_mode(env: Env) -> u32:
         mode |= Mode.NO_SSE
     if (env.cr0 & Cr0.TS) != 0:
         mode |= Mode.TASK_SWITCHED
+    if (env.cr4 & Cr4.OSXSAVE) == 0 or (env.xcr0 & _AVX) != _AVX:
+        mode |= Mode.NO_AVX
     return mode
 
 

@@ -118,6 +118,14 @@ class Flag(IntFlag):
     ARITHMETIC = CF | PF | AF | ZF | SF | OF
 
 
+class Xcr0(IntFlag):
+    """XCR0's bits and those of XSAVE's header (SDM vol. 1, 13.1)."""
+
+    X87 = 1 << 0
+    SSE = 1 << 1
+    AVX = 1 << 2
+
+
 class Cr0(IntFlag):
     """CR0 (SDM vol. 3, 2.5)."""
 
@@ -180,6 +188,7 @@ class Mode(IntFlag):
     INHIBIT = 1 << 9     # the instruction after STI or MOV SS
     PROTECTED = 1 << 10  # CR0.PE and not virtual-8086
     VM86 = 1 << 11
+    NO_AVX = 1 << 12     # CR4.OSXSAVE clear, or XCR0 without YMM state: AVX raises #UD
 
 
 class Attr(IntFlag):

@@ -33,15 +33,20 @@ _MODIFIES = {8: access.modify_u8, 16: access.modify_u16, 32: access.modify_u32,
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A place or value: ``kind`` is "reg", "mem", "imm", "seg", "cr", "dr", "xmm", "mmx".
+    """A place or value: ``kind`` is "reg", "mem", "imm", "seg", "cr", "dr", "xmm", "ymm", "mmx".
 
     For registers ``where`` is a pointer into the CPU state; for seg, cr and dr it is the register's
-    number (i64); for imm it is the value.
+    number (i64); for imm it is the value. A "ymm" is VEX's: its upper half is elsewhere.
+
+    With ``value`` that is what is read, not the place: VEX's first source in place of DEST. With
+    ``sink`` that takes what is written.
     """
 
     kind: str
     bits: int
     where: Value | None = None
+    value: Value | None = None
+    sink: Callable[[Value], None] | None = None
 
     @property
     def type(self) -> Type:
@@ -81,6 +86,7 @@ class Context:
     segment: str  # "flat", "base" (add the base only), "checked"
     segmented: bool = False  # DS, ES and SS (implicit accesses) are not flat
     dead_flags: bool = False
+    vector_size: int = 128  # 256 with VEX.L
 
 
 class Translator:
@@ -97,6 +103,8 @@ class Translator:
         self._unwind: Block | None = None
         self._depth = 0
         self._offset: Value | None = None
+        self.held: list[bool] | None = None
+        """Checks for float exceptions that wait until all lanes are done, if they do wait."""
 
     def make_flags(self) -> Flags:
         """What keeps the instruction's flags."""
@@ -146,6 +154,8 @@ class Translator:
 
     def read(self, op: Operand) -> Value:
         """The operand's value, of its own width."""
+        if op.value is not None:
+            return op.value
         if op.kind in ("reg", "xmm", "mmx"):
             assert op.where is not None
             return self.b.ld(op.type, op.where)
@@ -156,6 +166,9 @@ class Translator:
 
     def write(self, op: Operand, value: Value) -> None:
         """Write back; 32-bit general registers are zero-extended to 64."""
+        if op.sink is not None:
+            op.sink(value)
+            return
         if op.kind == "mem":
             self.store(op.bits, self.address(op.bits, write=True), value)
             return
@@ -166,7 +179,7 @@ class Translator:
 
     def modify(self, op: Operand) -> tuple[Value, Callable[[Value], None]]:
         """The operand's value, and what writes it back; in memory both are one write access."""
-        if op.kind == "mem":
+        if op.kind == "mem" and op.sink is None:
             return self.modify_at(op.bits, self.address(op.bits, write=True))
         return self.read(op), lambda value: self.write(op, value)
 

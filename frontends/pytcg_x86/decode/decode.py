@@ -13,6 +13,7 @@ from pytcg_x86.decode.fetch import MAX_LENGTH, fetch16, fetch32, fetch64
 from pytcg_x86.decode.formkey import (
     ADD_BASE,
     CHECKED,
+    EA_BASE,
     EA_DISP,
     EA_NONE,
     FLAT,
@@ -20,6 +21,7 @@ from pytcg_x86.decode.formkey import (
     KEY_ADDRESS,
     KEY_CODE,
     KEY_EA,
+    KEY_LENGTH,
     KEY_OPERAND,
     KEY_REP,
     KEY_SEGMENT,
@@ -45,7 +47,9 @@ from pytcg_x86.decode.opcodes import (
     ATTR_BIT,
     HAS_J,
     HAS_MODRM,
+    HAS_VVVV,
     SIZES,
+    VEX_MAP,
     Kind,
     Node,
     opcodes,
@@ -57,29 +61,37 @@ FEATURES, WITHOUT = _TABLES.features, _TABLES.without
 
 _XMM = ENV.offset("xmm")
 _MMX = ENV.offset("fp_register")
+_GPR = ENV.offset("gpr")
 _SIZE_B = SIZES.index("b")
 
-LOCK, D64, F64, PROT, REP, FPU, MMX, SSE, STACK = (
+LOCK, D64, F64, PROT, REP, FPU, MMX, SSE, STACK, AVX, LIG, VSIB = (
     ATTR_BIT[name] for name in
-    ("lock", "d64", "f64", "prot", "rep", "fpu", "mmx", "sse", "stack")
+    ("lock", "d64", "f64", "prot", "rep", "fpu", "mmx", "sse", "stack", "avx", "lig", "vsib")
 )  # fmt: skip
 
 
 @native
-def find_row(env: Env, opcode_map: u32, opcode: u32, modrm: u32, mandatory: u32) -> u32:
-    """Walk the opcode tree; the row's number."""
+def find_row(env: Env, opcode_map: u32, opcode: u32, modrm: u32, selectors: u32) -> u32:
+    """Walk the opcode tree; the row's number.
+
+    ``selectors`` has the mandatory prefix in bits 0-1, VEX.L in bit 2 and VEX.W in bit 3.
+    """
     node: u32 = ROOTS[opcode_map * 256 + opcode]
     while (node >> 24) != Node.LEAF:
         kind: u32 = node >> 24
         child: u32 = 0
         if kind == Node.PREFIX:
-            child = mandatory
+            child = selectors & 3
         elif kind == Node.REG:
             child = modrm >> 3 & 7
         elif kind == Node.MOD:
             child = u32(modrm >= 0xC0)
         elif kind == Node.RM:
             child = modrm & 7
+        elif kind == Node.LENGTH:
+            child = selectors >> 2 & 1
+        elif kind == Node.WIDE:
+            child = selectors >> 3 & 1
         else:
             child = u32((env.mode & Mode.CODE64) != 0)
         node = NODES[(node & 0xFF_FFFF) + child]
@@ -116,6 +128,11 @@ def blocked_row(env: Env, row: u32) -> u32:
         return NM
     if (attrs & MMX) != 0 and (mode & Mode.NO_FPU) != 0:
         return NM if (mode & Mode.TASK_SWITCHED) != 0 else INVALID
+    if (attrs & AVX) != 0:
+        if (mode & Mode.NO_AVX) != 0:
+            return INVALID
+        if (mode & Mode.TASK_SWITCHED) != 0:
+            return NM
     if (attrs & SSE) != 0:
         if (mode & Mode.NO_SSE) != 0:
             return INVALID
@@ -196,19 +213,47 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
             opcode = env.fetch[at]
             at += 1
     modrm: u32 = env.fetch[at]
-    if opcode_map == 0 and is_vex(mode, code, opcode, modrm):
-        rec.length = u8(vex_length(env, at, opcode, code, address_override))
-        return INVALID
-    mandatory: u32 = 1 if operand_override else 0
+    selectors: u32 = 1 if operand_override else 0
     if rep == REPZ:
-        mandatory = 2
+        selectors = 2
     elif rep == REPNZ:
-        mandatory = 3
+        selectors = 3
+    vvvv: u32 = 0
+    vex: bool = opcode_map == 0 and is_vex(mode, code, opcode, modrm)
+    if vex:
+        rec.length = u8(vex_length(env, at, opcode, code, address_override))
+        if opcode == 0x62 or lock or rex != 0 or selectors != 0 or rec.length > MAX_LENGTH:
+            return INVALID
+        last: u32 = modrm  # the byte with vvvv, L and pp
+        at += 1
+        opcode_map = 1
+        rex = 0x40 | (~modrm >> 5 & 4)
+        if opcode == 0xC4:
+            rex = 0x40 | (~modrm >> 5 & 7)
+            opcode_map = modrm & 0x1F
+            last = env.fetch[at]
+            at += 1
+            if opcode_map == 0 or opcode_map > 3:
+                return INVALID
+            selectors = last >> 4 & 8
+        vvvv = ~last >> 3 & 15
+        if code != SIZE64:
+            rex = 0
+            vvvv &= 7
+        elif (selectors & 8) != 0:
+            rex |= 8
+        selectors |= (last & 7)
+        opcode_map += VEX_MAP
+        opcode = env.fetch[at]
+        at += 1
+        modrm = env.fetch[at]
     lookup: u32 = opcode
     if opcode_map == 0 and opcode == 0x90 and (rex & 1) != 0:
         lookup = 0x91  # XCHG r8, rAX, not NOP
-    row: u32 = find_row(env, opcode_map, lookup, modrm, mandatory)
+    row: u32 = find_row(env, opcode_map, lookup, modrm, selectors)
     attrs: u32 = ATTRS[row]
+    if vex and (row == INVALID or ((attrs & HAS_VVVV) == 0 and vvvv != 0)):
+        return INVALID
     osize: u32 = SIZE32 if code != SIZE16 else SIZE16
     if operand_override:
         osize = SIZE16 if code != SIZE16 else SIZE32
@@ -228,11 +273,20 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
         if modrm < 0xC0 and not (opcode_map == 1 and (opcode & 0xFC) == 0x20):
             memory = True
             found: u64 = decode_address(env, rec, at, modrm, rex, asize)
+            first: u64 = at
             at = found & 0xFF
             ea = u32(found >> 8 & 3)
             relative = (found >> 10) != 0
+            if (attrs & VSIB) != 0:
+                if asize == SIZE16 or (modrm & 7) != 4:
+                    return INVALID
+                sib: u32 = env.fetch[first]
+                rec.index = u16(_XMM + ((sib >> 3 & 7) | (rex & 2) << 2) * 16)
+                rec.shift = u8(sib >> 6)
+                ea = EA_DISP if ea == EA_DISP else EA_BASE
     slot: u32 = 0
     first_immediate: bool = True
+    registers: u64 = 0  # VEX's third and fourth, in an immediate's upper half
     for i in range(u32(0), u32(4)):
         word: u32 = OPERANDS[row * 4 + i]
         kind: u32 = word >> 8
@@ -257,6 +311,16 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
                 field = (modrm & 7) | (rex & 1) << 3
             put_register(rec, slot, u16(_XMM + field * 16))
             slot += 1
+        elif kind == Kind.H:
+            registers |= u64(_XMM + vvvv * 16) << 32
+        elif kind == Kind.B:
+            registers |= u64(_GPR + vvvv * 8) << 32
+        elif kind == Kind.L:
+            fourth: u32 = env.fetch[at] >> 4
+            if code != SIZE64:
+                fourth &= 7
+            registers |= u64(_XMM + fourth * 16) << 48
+            at += 1
         elif kind == Kind.P or ((kind == Kind.Q or kind == Kind.N) and not memory):
             mm: u32 = modrm >> 3 & 7 if kind == Kind.P else modrm & 7
             put_register(rec, slot, u16(_MMX + mm * 16))
@@ -298,6 +362,8 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
         rec.length = MAX_LENGTH + 1
         return INVALID
     rec.length = u8(at)
+    if vex:
+        rec.imm = registers if first_immediate else (rec.imm & 0xFFFF_FFFF) | registers
     if relative:
         rec.disp += pc + at
         rec.shift = RELATIVE
@@ -323,6 +389,8 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
         key |= 1 << KEY_SEGMENTED
     if (attrs & REP) != 0:
         key |= rep << KEY_REP
+    if vex and (attrs & (AVX | LIG)) == AVX:
+        key |= u64(selectors >> 2 & 1) << KEY_LENGTH
     return key
 
 
@@ -344,7 +412,7 @@ def segment_kind(mode: u32, segment: u8) -> u32:
 
 @native
 def vex_length(env: Env, at: u64, opcode: u32, code: u32, address_override: bool) -> u64:
-    """Length of a VEX or EVEX instruction, which has no row yet, so that #UD comes at its end."""
+    """Length of a VEX or EVEX instruction, so that one without a row raises #UD at its end."""
     opcode_map: u32 = 1
     where: u64 = at + 1
     if opcode == 0xC4:

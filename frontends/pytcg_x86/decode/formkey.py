@@ -1,8 +1,8 @@
 """Form keys: everything that is fixed in a form's handler, as bit fields of one number.
 
 The row in bits 0-11; sizes as codes (8 << code bits); what the memory operand's address is made of;
-how its segment is treated; the REP prefix; and, for a superinstruction, the row of the conditional
-jump that follows.
+how its segment is treated; the REP prefix; VEX.L; and, for a superinstruction, the row of the
+conditional jump that follows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pytcg.exec.layout import RELATIVE as RELATIVE
 
 # Position of each field.
 KEY_OPERAND, KEY_ADDRESS, KEY_STACK, KEY_CODE = 12, 14, 16, 18
-KEY_REP, KEY_EA, KEY_SEGMENT, KEY_SEGMENTED, KEY_DEAD = 20, 22, 24, 26, 28
+KEY_REP, KEY_EA, KEY_SEGMENT, KEY_SEGMENTED, KEY_DEAD, KEY_LENGTH = 20, 22, 24, 26, 28, 29
 KEY_SECOND = 32
 
 ROW_MASK = 0xFFF

@@ -18,12 +18,12 @@ from pytcg_x86.decode.table import Row, TableError
 FAMILIES = (
     "integer.control", "integer.arith", "integer.logic", "integer.shift", "integer.muldiv",
     "integer.move", "integer.bits", "integer.bcd", "integer.stack", "integer.string",
-    "integer.misc", "system.farcontrol", "system.iret", "system.segload", "system.selectors",
-    "system.controlregs", "system.privileged", "system.syscall", "system.msr", "system.cpuid",
-    "system.io", "system.fxsave", "vector.sse_move", "vector.sse_int", "vector.sse_float",
-    "vector.sse_convert", "vector.mmx",
-    "vector.ssse3", "vector.sse_horizontal", "vector.sse41", "vector.sse_lanes",
-    "vector.sse_round", "vector.sse42", "vector.crypto", "x87.instructions",
+    "integer.misc", "integer.bmi", "system.farcontrol", "system.iret", "system.segload",
+    "system.selectors", "system.controlregs", "system.privileged", "system.syscall",
+    "system.msr", "system.cpuid", "system.io", "system.fxsave", "vector.sse_move",
+    "vector.sse_int", "vector.sse_float", "vector.sse_convert", "vector.mmx", "vector.ssse3",
+    "vector.sse_horizontal", "vector.sse41", "vector.sse_lanes", "vector.sse_round",
+    "vector.sse42", "vector.crypto", "x87.instructions",
 )  # fmt: skip
 
 
@@ -36,6 +36,8 @@ class Node(IntEnum):
     MOD = 3     # memory, register
     RM = 4
     CODE64 = 5  # 16/32-bit code, 64-bit code
+    LENGTH = 6  # VEX.L
+    WIDE = 7    # VEX.W
 
 
 class Kind(IntEnum):
@@ -63,14 +65,20 @@ class Kind(IntEnum):
     X = 19
     Y = 20
     FIXED = 21
+    H = 22
+    B = 23
+    L = 24
 
 
-SIZES = "-bwdqxvzysp"
+SIZES = "-bwdqxvzyspho"
 FIXED = ("AL", "CL", "DX", "rAX", "1", "AX", "eAX", "CX", "rCX", "rDX")
 MAPS = ((), (0x0F,), (0x0F, 0x38), (0x0F, 0x3A))
+VEX_MAP = 3
+"""What is added to a map's number in VEX: its roots come after the others."""
 ATTR_BIT = {name: 1 << i for i, name in enumerate(table.ATTRIBUTES)}
 HAS_MODRM = 1 << 20
 HAS_J = 1 << 21
+HAS_VVVV = 1 << 26
 JCC = 1 << 23  # may be the second half of a superinstruction
 FUSES = 1 << 24  # may be the first half, if it does not write memory
 COMPARES = 1 << 25  # never writes memory
@@ -78,7 +86,7 @@ ADDRESSED = 1 << 22  # the address size matters even without a memory operand
 
 INVALID_ROW = Row((), None, None, None, None, False, "UD", (), frozenset())
 NM_ROW = Row((), None, None, None, None, False, "NM", (), frozenset())
-_MODRM_KINDS = frozenset("EGRMSCDVWUPQN")
+_MODRM_KINDS = frozenset("EGRMSCDVWUPQNHB")
 CONDITIONS = ("O", "NO", "B", "NB", "Z", "NZ", "BE", "NBE", "S", "NS", "P", "NP", "L", "NL",
               "LE", "NLE")  # fmt: skip
 _FUSES = ("CMP", "TEST", "SUB", "ADD", "AND", "DEC", "INC", "OR", "XOR")
@@ -106,6 +114,8 @@ def _row_attrs(row: Row) -> int:
     modrm = row.reg is not None or row.mod is not None
     if modrm or any(code not in FIXED and code[0] in _MODRM_KINDS for code in row.operands):
         bits |= HAS_MODRM
+    if any(code not in FIXED and code[0] in "HB" for code in row.operands):
+        bits |= HAS_VVVV
     if any(code[0] == "J" for code in row.operands):
         bits |= HAS_J
     if row.mnemonic[0] == "J" and row.mnemonic[1:] in CONDITIONS:
@@ -129,8 +139,9 @@ def _feature_numbers(row: Row) -> tuple[int, int]:
 
 
 def _row_order(row: Row) -> tuple[object, ...]:
-    fixed = (-1 if number is None else number for number in (row.reg, row.rm))
-    return (row.opcode, row.plus, row.prefix or "", row.mod or "", *fixed, row.mnemonic,
+    fixed = (-1 if number is None else number
+             for number in (row.reg, row.rm, row.length, row.wide))  # fmt: skip
+    return (row.vex, row.opcode, row.plus, row.prefix or "", row.mod or "", *fixed, row.mnemonic,
             row.operands)  # fmt: skip
 
 
@@ -145,6 +156,7 @@ class Opcodes:
         self.rows = [INVALID_ROW, NM_ROW, *sorted(known, key=_row_order)]
         self.nodes: list[int] = []
         roots = [self._map(escape) for escape in MAPS]
+        roots += [self._map(escape, vex=True) for escape in MAPS[1:]]
         self.roots = Table("x86_roots", "u32", [node for root in roots for node in root])
         self.node_table = Table("x86_nodes", "u32", self.nodes or [0])
         words = [[_operand_word(c) for c in row.operands] for row in self.rows]
@@ -162,16 +174,16 @@ class Opcodes:
         if not row.features or row.prefix is None:
             return 0
         for number, other in enumerate(self.rows):
-            if (other.opcode == row.opcode and other.prefix is None
+            if (other.opcode == row.opcode and other.prefix is None and not row.vex
                     and other.operands == row.operands):  # fmt: skip
                 return number
         return 0
 
-    def _map(self, escape: tuple[int, ...]) -> list[int]:
+    def _map(self, escape: tuple[int, ...], *, vex: bool = False) -> list[int]:
         cells: list[list[int]] = [[] for _ in range(256)]
         exact: list[set[Row]] = [set() for _ in range(256)]
         for number, row in enumerate(self.rows):
-            if number < 2 or row.opcode[:-1] != escape:
+            if number < 2 or row.opcode[:-1] != escape or row.vex is not vex:
                 continue
             last = row.opcode[-1]
             for opcode in range(last, last + 8) if row.plus else (last,):
@@ -202,7 +214,8 @@ class Opcodes:
         def exactness(number: int) -> tuple[bool, ...]:
             row = self.rows[number]
             return (row.prefix is not None, row.rm is not None, row.mod is not None,
-                    row.reg is not None)  # fmt: skip
+                    row.reg is not None, row.length is not None,
+                    row.wide is not None)  # fmt: skip
 
         best = max(cell, key=exactness)
         rivals = [n for n in cell if exactness(n) == exactness(best)]
@@ -225,6 +238,8 @@ _SELECTORS: list[tuple[Node, tuple[object, ...], Callable[[Row, object], bool]]]
     (Node.REG, tuple(range(8)), _fits("reg")),
     (Node.MOD, ("m", "r"), _fits("mod")),
     (Node.RM, tuple(range(8)), _fits("rm")),
+    (Node.LENGTH, (0, 1), _fits("length")),
+    (Node.WIDE, (0, 1), _fits("wide")),
 ]
 
 

@@ -13,9 +13,12 @@ from pytcg_x86.decode.table import Row
 
 def row_text(row: Row) -> str:
     """A row's encoding, unique in the table."""
-    parts = [f"{row.prefix}:" if row.prefix else "", ".".join(f"{b:02x}" for b in row.opcode),
+    vex = "v" if row.vex else ""
+    parts = [f"{vex}{row.prefix}:" if row.prefix else "", ".".join(f"{b:02x}" for b in row.opcode),
              "+" if row.plus else "", "" if row.reg is None else f"/{row.reg}",
-             f"/{row.mod}" if row.mod else "", "" if row.rm is None else str(row.rm)]  # fmt: skip
+             f"/{row.mod}" if row.mod else "", "" if row.rm is None else str(row.rm),
+             "" if row.length is None else f"/l{row.length}",
+             "" if row.wide is None else f"/w{row.wide}"]  # fmt: skip
     return "".join(parts) + "," + row.mnemonic
 
 

@@ -64,7 +64,7 @@ IMPLEMENTED = frozenset({
     "lahf-lm", "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "xsave", "fsgsbase", "smep",
     "erms", "invpcid", "smap", "tsc-adjust", "clflushopt", "pdpe1gb", "rdtscp", "abm",
     "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx", "aes",
-    "pclmulqdq", "sha-ni", "gfni", "xsaveopt", "monitor", "mce", "mca",
+    "pclmulqdq", "sha-ni", "gfni", "xsaveopt", "monitor", "mce", "mca", "bmi1", "bmi2",
 })  # fmt: skip
 """What may be switched on: a feature bit promises that its instructions and registers work."""
 
