@@ -1,0 +1,1 @@
+"""Devices that exist to be driven by test kernels and by people who learn to write drivers."""
