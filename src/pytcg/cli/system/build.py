@@ -66,7 +66,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     config = PcConfig(
         options.memory, serials, debugcon or None, options.debugcon_port, bios,
         flashes=open_flashes(options, stack),
-        nographic=options.nographic,
+        hpet=options.hpet, nographic=options.nographic or options.firmware_on_serial,
         boot=boot_options(options.boot), smbios=_smbios(options),
     )  # fmt: skip
     plug = partial(_make_vcpu, options, memory, log, stack)

@@ -44,6 +44,8 @@ class Options:
     tier: str = "auto"
     name: str = ""
     bios: str | None = None
+    hpet: bool = True
+    firmware_on_serial: bool = False
     rom_folders: list[str] = field(default_factory=list)
     flashes: list[dict[str, str]] = field(default_factory=list)  # of `-drive if=pflash`
     drives: list[dict[str, str]] = field(default_factory=list)
@@ -89,13 +91,13 @@ def properties(text: str, first: str) -> dict[str, str]:
     return result
 
 
-def _listing(title: str, rows: dict[str, str]) -> Information:
+def listing(title: str, rows: dict[str, str]) -> Information:
     width = max(map(len, rows)) + 2
     lines = "".join(f"  {name:<{width}}{text}\n" for name, text in rows.items())
     return Information(f"{title}\n{lines}")
 
 
-def _only(option: str, values: dict[str, str], known: Sequence[str]) -> None:
+def only(option: str, values: dict[str, str], known: Sequence[str]) -> None:
     for key in values:
         if key not in known:
             raise OptionError(f"{option}: invalid parameter '{key}'")
@@ -103,7 +105,7 @@ def _only(option: str, values: dict[str, str], known: Sequence[str]) -> None:
 
 def set_memory(options: Options, text: str) -> None:
     values = properties(text, "size")
-    _only("-m", values, ["size"])
+    only("-m", values, ["size"])
     size = parse_size(values["size"])
     if size <= 0:
         raise OptionError(f"-m {text}: the guest needs some memory")
@@ -126,13 +128,13 @@ def set_cpu(options: Options, text: str) -> None:
     if text in ("help", "?"):
         from pytcg.engines import cpu_models
 
-        raise _listing("Available CPUs:", cpu_models())
+        raise listing("Available CPUs:", cpu_models())
     options.cpu = text
 
 
 def set_smp(options: Options, text: str) -> None:
     values = properties(text, "cpus")
-    _only("-smp", values, ["cpus", "sockets", "cores", "threads", "maxcpus"])
+    only("-smp", values, ["cpus", "sockets", "cores", "threads", "maxcpus"])
     for value in values.values():
         if not value.isdecimal() or int(value) != 1:
             raise OptionError(
@@ -140,7 +142,7 @@ def set_smp(options: Options, text: str) -> None:
             )
 
 
-def _accelerator(name: str) -> None:
+def check_accelerator(name: str) -> None:
     if name == "help":
         raise Information("Accelerators supported in pytcg-system-x86_64:\ntcg\n")
     if name != "tcg":
@@ -149,23 +151,12 @@ def _accelerator(name: str) -> None:
 
 def set_accel(options: Options, text: str) -> None:
     values = properties(text, "accel")
-    _only("-accel", values, ["accel", "tier"])
-    _accelerator(values.get("accel", "tcg"))
+    only("-accel", values, ["accel", "tier"])
+    check_accelerator(values.get("accel", "tcg"))
     tier = values.get("tier", options.tier)
     if tier not in TIERS:
         raise OptionError(f"-accel {text}: invalid tier '{tier}', not one of {', '.join(TIERS)}")
     options.tier = tier
-
-
-def set_machine(options: Options, text: str) -> None:
-    del options
-    values = properties(text, "type")
-    if values.get("type") == "help":
-        raise _listing("Supported machines are:", {"pc": "Standard PC without PCI (default)"})
-    _only("-machine", values, ["type", "accel"])
-    if values.get("type", "pc") != "pc":
-        raise OptionError(f"unsupported machine type '{values['type']}'")
-    _accelerator(values.get("accel", "tcg"))
 
 
 def set_serial(options: Options, text: str) -> None:
@@ -203,7 +194,7 @@ def set_global(options: Options, text: str) -> None:
 
 def set_log(options: Options, text: str) -> None:
     if text in ("help", "?"):
-        raise _listing("Log items (comma separated):", LOG_ITEMS)
+        raise listing("Log items (comma separated):", LOG_ITEMS)
     for item in text.split(","):
         if item not in LOG_ITEMS:
             raise OptionError(f"Invalid log item specified in \"-d {text}\": '{item}'")

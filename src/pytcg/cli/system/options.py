@@ -26,6 +26,7 @@ from pytcg.cli.system.firmware_options import (
     set_smbios,
     set_uuid,
 )
+from pytcg.cli.system.machine_option import set_machine, set_no_hpet
 from pytcg.cli.system.option_values import (
     Information,
     OptionError,
@@ -40,7 +41,6 @@ from pytcg.cli.system.option_values import (
     set_kernel,
     set_log,
     set_log_file,
-    set_machine,
     set_memory,
     set_name,
     set_no_reboot,
@@ -75,7 +75,9 @@ def _help(options: Options, text: str) -> None:
 OPTIONS: Final = (
     Option("h help", "", _help, "display this help and exit"),
     Option("version", "", _version, "display the version and exit"),
-    Option("machine M", "[type=]pc", set_machine, "select the machine (-machine help lists them)"),
+    Option("machine M", "[type=]pc[,hpet=off][,graphics=off]", set_machine,
+           "select the machine (-machine help lists them)"),
+    Option("no-hpet", "", set_no_hpet, "the same as -machine hpet=off"),
     Option("cpu", "NAME[,+feature,-feature]", set_cpu, "select the CPU (-cpu help lists them)"),
     Option("accel", "[accel=]tcg[,tier=auto|threaded|jit|python]", set_accel, "select the engine"),
     Option("smp", "[cpus=]1", set_smp, "number of CPUs"),

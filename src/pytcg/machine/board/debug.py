@@ -12,9 +12,11 @@ from pytcg.machine.bus import PortHandlers
 from pytcg.machine.runner import Event, PowerRequest
 
 
-def attach_debug_console(board: Backplane, chardev: Chardev, port: int = at.DEBUG_CONSOLE) -> None:
-    """Bytes written to the port go to the chardev."""
-    board.ports.attach(board.add(DebugConsole(chardev.write)), port, count=1)
+def attach_debug_console(board: Backplane, chardev: Chardev, port: int = at.DEBUG_CONSOLE, *,
+                         readback: int = at.DEBUG_CONSOLE) -> None:  # fmt: skip
+    """Bytes written to the port go to the chardev; ``readback`` is what the port reads as."""
+    console = board.add(DebugConsole(chardev.write, readback=readback))
+    board.ports.attach(console, port, count=1)
 
 
 def attach_debug_exit(board: Backplane, port: int, count: int) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pytcg.machine.board.debug import attach_debug_exit
+from pytcg.hw.testing.edu import Edu
+from pytcg.machine.board.debug import attach_debug_console, attach_debug_exit
+from pytcg.machine.board.testing import attach_testdev
 from pytcg.machine.devices.model import Values
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
@@ -15,3 +17,31 @@ def build_exit(rack: Rack, values: Values) -> object:
         raise DeviceError("-device isa-debug-exit: no such ports")
     attach_debug_exit(rack.board.backplane, port, count)
     return attach_debug_exit
+
+
+def build_edu(rack: Rack, values: Values) -> object:
+    """edu."""
+    card = Edu(values["dma_mask"])
+    rack.plug_pci(card, "edu", values)
+    return card
+
+
+def build_testdev(rack: Rack, values: Values) -> object:
+    """pc-testdev."""
+    del values
+    return attach_testdev(rack.board.backplane)
+
+
+def build_console(rack: Rack, values: Values) -> object:
+    """isa-debugcon."""
+    name = values["chardev"]
+    if name is None:
+        raise DeviceError("-device isa-debugcon: Can't create a debug console: which chardev=?")
+    chardev = rack.chardevs.get(name)
+    if chardev is None:
+        raise DeviceError(f"-device isa-debugcon: Chardev '{name}' not found")
+    attach_debug_console(rack.board.backplane, chardev, values["iobase"],
+                         readback=values["readback"])  # fmt: skip
+    if rack.start_chardev is not None:
+        rack.start_chardev(chardev, None)
+    return chardev

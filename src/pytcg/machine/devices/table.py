@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytcg.machine.devices.model import Model, Property
+from pytcg.machine.devices.model import PCI, Model, Property
 
 BLOCK: Final = (
     Property("drive", "str", help="the drive or block node behind it"),
@@ -20,6 +20,14 @@ IDE: Final = (*BLOCK, Property("unit", "uint32", help="0 for the master, 1 for t
 MODELS: Final = (
     Model("ide-hd", "IDE", "virtual IDE disk", "ide:build_disk", IDE),
     Model("ide-cd", "IDE", "virtual IDE CD-ROM", "ide:build_cdrom", IDE),
+    Model("edu", "PCI", "QEMU's educational device", "debug:build_edu",
+          (*PCI, Property("dma_mask", "uint64", (1 << 28) - 1, help="addresses it can reach"))),
+    Model("pc-testdev", "ISA", "ports and memory for test kernels", "debug:build_testdev"),
+    Model("isa-debugcon", "ISA", "bytes written to iobase go to a character device",
+          "debug:build_console",
+          (Property("iobase", "uint16", 0xE9, help="the port"),
+           Property("readback", "uint8", 0xE9, help="what the port reads as"),
+           Property("chardev", "str", help="the character device"))),
     Model("isa-debug-exit", "ISA", "a write to iobase ends the emulator", "debug:build_exit",
           (Property("iobase", "uint16", 0x501, help="first port"),
            Property("iosize", "uint8", 2, help="number of ports"))),

@@ -1,0 +1,82 @@
+"""-machine: the board, and what of it can be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from pytcg.cli.system.option_values import (
+    OptionError,
+    check_accelerator,
+    listing,
+    only,
+    properties,
+)
+
+if TYPE_CHECKING:
+    from pytcg.cli.system.option_values import Options
+
+MACHINES: Final = {
+    "pc": "Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2) (default)",
+    "pc-i440fx-7.2": "Standard PC (i440FX + PIIX, 1996)",
+}
+ON: Final = ("on", "yes", "true", "y")
+OFF: Final = ("off", "no", "false", "n")
+# What the board has, or has not, for good; "auto" is fine with either.
+FIXED: Final = {"acpi": True, "i8042": True, "smm": False, "vmport": False, "usb": False,
+                "sata": False, "nvdimm": False, "x-oem-id": False}  # fmt: skip
+HARMLESS: Final = ("dump-guest-core", "mem-merge", "suppress-vmdesc")
+
+
+def _set_hpet(options: Options, value: str) -> None:
+    options.hpet = _boolean("hpet", value)
+
+
+def _set_graphics(options: Options, value: str) -> None:
+    options.firmware_on_serial = not _boolean("graphics", value)
+
+
+def _set_kernel(options: Options, value: str) -> None:
+    options.kernel = value
+
+
+def _set_initrd(options: Options, value: str) -> None:
+    options.initrd = value
+
+
+def _set_append(options: Options, value: str) -> None:
+    options.append = value
+
+
+SETTERS: Final[dict[str, Callable[[Options, str], None]]] = {
+    "hpet": _set_hpet, "graphics": _set_graphics, "kernel": _set_kernel, "initrd": _set_initrd,
+    "append": _set_append,
+}  # fmt: skip
+
+
+def set_machine(options: Options, text: str) -> None:
+    values = properties(text, "type")
+    kind = values.pop("type", "pc")
+    if kind in ("help", "?"):
+        raise listing("Supported machines are:", MACHINES)
+    if kind not in MACHINES:
+        raise OptionError(f"unsupported machine type '{kind}'")
+    only("-machine", values, ["accel", *FIXED, *HARMLESS, *SETTERS])
+    check_accelerator(values.pop("accel", "tcg"))
+    for name, value in values.items():
+        if name in SETTERS:
+            SETTERS[name](options, value)
+        elif name in FIXED and value != "auto" and _boolean(name, value) != FIXED[name]:
+            state = "always on" if FIXED[name] else "not there"
+            raise OptionError(f"-machine {name}={value}: '{name}' is {state} on this board")
+
+
+def _boolean(name: str, value: str) -> bool:
+    if value not in (*ON, *OFF):
+        raise OptionError(f"-machine {name}={value}: expected 'on' or 'off'")
+    return value in ON
+
+
+def set_no_hpet(options: Options, text: str) -> None:
+    del text
+    options.hpet = False
