@@ -23,13 +23,13 @@ FENCES = {"LFENCE", "MFENCE", "SFENCE"}  # so does it any ModRM.rm here
 PREDICATED = {"CMPPS", "CMPPD", "CMPSS", "CMPSD"}
 
 # What capstone knows and this decoder has no rows for: later instruction sets.
-LATER = {"avx", "avx2", "avx512", "sse4a", "bmi",
-         "bmi2", "fma", "fma4", "f16c", "xop", "tbm", "rtm", "hle", "cet", "vm", "3dnow",
-         "sgx", "mpx", "cdi", "dqi", "bwi", "vlx", "ndd", "pfi", "novlx"}  # fmt: skip
-LATER_NAMES = {"monitor", "mwait", "rdrand", "rdseed", "crc32", "getsec", "pconfig", "monitorx",
-               "mwaitx", "xsavec", "xsavec64", "xsaves", "xsaves64", "xrstors", "xrstors64",
-               "clwb", "rdpid", "montmul", "xstore", "xsha1", "xsha256", "xcryptecb", "xcryptcbc",
-               "xcryptctr", "xcryptcfb", "xcryptofb"}  # fmt: skip
+LATER = {"avx", "avx2", "avx512", "bmi", "bmi2", "fma", "fma4", "f16c", "xop", "tbm",
+         "rtm", "hle", "cet", "vm", "3dnow", "sgx", "mpx", "cdi", "dqi", "bwi", "vlx",
+         "ndd", "pfi", "novlx"}  # fmt: skip
+LATER_NAMES = {"monitor", "mwait", "getsec", "pconfig", "monitorx", "mwaitx", "xsavec",
+               "xsavec64", "xsaves", "xsaves64", "xrstors", "xrstors64", "montmul", "xstore",
+               "xsha1", "xsha256", "xcryptecb", "xcryptcbc", "xcryptctr", "xcryptcfb",
+               "xcryptofb"}  # fmt: skip
 PROTECTED = {"lar", "lsl", "arpl", "str", "sldt", "lldt", "ltr", "verr", "verw"}  # #UD in real mode
 
 

@@ -6,6 +6,7 @@ host callbacks, and compile forms.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -152,6 +153,7 @@ class X86Cpu:
             (Host.READ_CR8, "u64", [], bus.read_cr8),
             (Host.WRITE_CR8, "void", ["u64"], bus.write_cr8),
             (Host.CPUID, "void", ["u32", "u32"], self._cpuid),
+            (Host.RANDOM, "u64", [], lambda: int.from_bytes(os.urandom(8), "little")),
         ]
         for host, result, parameters, function in hosts:
             self._bind("host", result, parameters, function, host)

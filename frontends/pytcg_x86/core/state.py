@@ -92,6 +92,7 @@ class Host(IntEnum):
     WRITE_CR8 = 6
     CPUID = 7
     TSC = 8
+    RANDOM = 9
 
 
 class Flag(IntFlag):

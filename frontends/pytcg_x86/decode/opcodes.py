@@ -23,7 +23,8 @@ FAMILIES = (
     "system.msr", "system.cpuid", "system.io", "system.fxsave", "vector.sse_move",
     "vector.sse_int", "vector.sse_float", "vector.sse_convert", "vector.mmx", "vector.ssse3",
     "vector.sse_horizontal", "vector.sse41", "vector.sse_lanes", "vector.sse_round",
-    "vector.sse42", "vector.crypto", "x87.instructions",
+    "vector.sse42", "vector.crypto", "vector.sse4a", "integer.random", "system.lines",
+    "x87.instructions",
 )  # fmt: skip
 
 

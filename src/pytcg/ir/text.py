@@ -162,7 +162,7 @@ class _Parser:
             return int(text)
         if key == "order":
             return tuple(map(int, text.split(",")))
-        if key == "likely":
+        if key in ("likely", "cold"):
             return {"True": True, "False": False}.get(text)
         if key == "cases":
             pairs = [pair.split(":@") for pair in text.split(",") if pair]
