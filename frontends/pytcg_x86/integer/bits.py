@@ -27,7 +27,7 @@ rows("""
 0f.bc          BSF     Gv,Ev
 0f.bd          BSR     Gv,Ev
 f3:0f.b8       POPCNT  Gv,Ev ?popcnt
-f3:0f.bc       TZCNT   Gv,Ev
+f3:0f.bc       TZCNT   Gv,Ev ?bmi1
 f3:0f.bd       LZCNT   Gv,Ev ?abm
 f2:0f.38.f0    CRC32   Gy,Eb ?sse4.2
 f2:0f.38.f1    CRC32   Gy,Ev ?sse4.2
