@@ -22,9 +22,14 @@ from pytcg.softmmu.perm import RWX, Perm
 from pytcg.softmmu.ram import HostBuffer, RamError, RamWindow
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from pytcg.exec.hooks import Hooks as Lists
+    from pytcg.library.call import Argument
+    from pytcg.library.loader import Image
 
 __all__ = ["SKIP", "Context", "Cpu", "CpuError", "NoBus", "Stop"]
 
@@ -35,6 +40,7 @@ _MODES = ("real", "protected", "long")
 _DATA, _CODE = 0x93, 0x9B
 _BIG, _LONG = 0xC000, 0xA000
 _CHUNK = 1 << 20
+_DEEP = 120 << 20  # bytes of translated code that a run within a run has to leave alone
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _SOFTWARE = frozenset(b"\xcc\xcd\xce\xf1")  # INT3, INT, INTO, INT1
 _KINDS = {Exit.HALT: "hlt", Exit.UNTIL: "until", Exit.BUDGET: "limit",
@@ -492,6 +498,8 @@ class Cpu:
                                                         "fault_record", "hook_skip")}  # fmt: skip
         soft, until_before, jump = self._halves[self._soft], self._until, self._jump
         stopping = self._stopping
+        if words[at["arena_used"] // 8] > _DEEP:
+            raise CpuError("too many runs within runs")
         words[at["arena_floor"] // 8] = words[at["arena_used"] // 8]
         try:
             return self._run(start, until, max_insns, timeout)
@@ -501,6 +509,8 @@ class Cpu:
             self._halves[self._soft] = soft
             self._halves[at["exit_reason"] // 4] = 0
             self._set_until(until_before)
+            self._flush = self._flush or words[at["arena_used"] // 8] > _DEEP // 2
+            self._dirty = self._dirty or self._flush
             self._jump, self._stopping = jump, stopping
             self._cpu.poke(stop=True)  # what follows may have been translated anew
 
@@ -600,6 +610,50 @@ class Cpu:
                 continue
         mode = state.get("mode")
         return code, 64 if mode & 2 else 32 if mode & 1 else 16
+
+    # Programs ----------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return bool(self._owner_thread)
+
+    def asm(self, text: str, *, address: int = 0,
+            symbols: Mapping[str, int] | None = None) -> bytes:  # fmt: skip
+        """Machine code of assembly text in Intel syntax, for this mode and ``address``.
+
+        Statements are parted by ``;`` or newlines; ``symbols`` names addresses. AssemblyError.
+        """
+        from pytcg.library.assembler import assemble
+
+        bits = {"real": 16, "protected": 32, "long": 64}[self.mode]
+        return assemble(text, bits, address, tuple(sorted((symbols or {}).items())))
+
+    def call(self, address: int, *args: Argument, abi: str | None = None, floating: bool = False,
+             max_insns: int | None = None,
+             timeout: float | None = None) -> int | float:  # fmt: skip
+        """Call the function at ``address`` and return what it returns.
+
+        ``abi`` is "sysv64" (default in long mode), "win64", "cdecl" (default in protected mode),
+        "stdcall" or "fastcall". Arguments are ints, floats (as doubles), and bytes and strings, of
+        which it gets the address. ``floating``: the result is a double (XMM0 or ST0). Uses rSP if
+        1 MiB below it is mapped, else a stack of its own. Raises GuestFault if the code ends
+        otherwise than by returning.
+        """
+        from pytcg.library import call
+
+        return call.call(self, address, args, abi or call.default_abi(self), floating=floating,
+                         max_insns=max_insns, timeout=timeout)  # fmt: skip
+
+    def load(self, source: str | Path | bytes, *, base: int | None = None,
+             kind: str = "auto") -> Image:  # fmt: skip
+        """Map a program file (a path, or its bytes): "elf", "pe" or "raw".
+
+        Position-independent files and raw bytes go to ``base``. LoadError for what can't be loaded.
+        """
+        from pytcg.library.loader import load
+
+        return load(self, source, base=base, kind=kind)
 
     # Faults ------------------------------------------------------------------------------------
 

@@ -103,6 +103,12 @@ class Registers(StateRegisters):
         return 0 if mantissa >> 63 and exponent not in (0, 0x7FFF) else 2
 
     def __setitem__(self, name: str, value: int) -> None:
+        if name in _PC:
+            before = self["rip"]
+            self._set_slot(name, value)
+            if self["rip"] != before:
+                self._jumped(self["rip"])
+            return
         if name not in _PLAIN:
             name = _dotted(name)
             self._settle()
@@ -120,8 +126,6 @@ class Registers(StateRegisters):
             self._fits(name, value, 4)
         else:
             self._set_slot(name, value)
-        if name in _PC:
-            self._jumped(self["rip"])
 
     def _set_slot(self, name: str, value: int) -> None:
         try:
