@@ -70,6 +70,11 @@ def sha(data: bytes) -> str:
 
 DISKS = {
     "ide": ("-drive", "file={0},format={1},if=ide", "/dev/sda"),
+    "virtio": ("-drive", "file={0},format={1},if=virtio", "/dev/vda"),
+    "packed": ("-drive", "file={0},format={1},if=none,id=d",
+               "-device", "virtio-blk-pci,drive=d,packed=on,disable-legacy=on", "/dev/vda"),
+    "legacy": ("-drive", "file={0},format={1},if=none,id=d", "-device",
+               "virtio-blk-pci,drive=d,disable-modern=on,event_idx=off,vectors=0", "/dev/vda"),
 }
 
 

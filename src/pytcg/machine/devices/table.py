@@ -17,7 +17,18 @@ IDE: Final = (*BLOCK, Property("unit", "uint32", help="0 for the master, 1 for t
               Property("ver", "str", help="firmware version"),
               Property("wwn", "uint64", 0, help="world wide name"))  # fmt: skip
 
+VIRTIO: Final = (
+    *PCI,
+    Property("disable-legacy", "OnOffAuto", help="without the transport of before virtio 1.0"),
+    Property("disable-modern", "bool", False),
+    Property("packed", "bool", False, "offer packed rings"),
+    Property("indirect_desc", "bool", True),
+    Property("event_idx", "bool", True),
+    Property("vectors", "uint32", help="MSI-X vectors; 0: none"),
+)
+
 MODELS: Final = (
+    Model("virtio-blk-pci", "PCI", "virtio disk", "virtio:build_blk", (*VIRTIO, *BLOCK)),
     Model("ide-hd", "IDE", "virtual IDE disk", "ide:build_disk", IDE),
     Model("ide-cd", "IDE", "virtual IDE CD-ROM", "ide:build_cdrom", IDE),
     Model("edu", "PCI", "QEMU's educational device", "debug:build_edu",

@@ -1,0 +1,1 @@
+"""virtio: rings, the PCI transport, and devices (Virtual I/O Device 1.2)."""

@@ -1,0 +1,67 @@
+"""A buffer that a driver offers: descriptors to read, then ones to write (virtio 1.2, 2.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+MAX_DESCRIPTORS = 1024  # of one chain, its indirect table included
+MAX_BYTES = 1 << 27  # that a device takes into its own memory at once
+
+
+class RingError(Exception):
+    """A ring that no driver may make: the device needs a reset."""
+
+
+class Memory(Protocol):
+    """Guest memory; DmaError where there is none."""
+
+    def dma_read(self, address: int, length: int) -> bytes: ...
+
+    def dma_write(self, address: int, data: bytes) -> None: ...
+
+
+class Chain:
+    """``head`` is what the ring wants back; ``slots``, how many of its descriptors are taken."""
+
+    def __init__(self, memory: Memory, head: int, slots: int,
+                 descriptors: Iterable[tuple[int, int, bool]]) -> None:  # fmt: skip
+        self._memory = memory
+        self.head = head
+        self.slots = slots
+        self.readable: list[tuple[int, int]] = []
+        self.writable: list[tuple[int, int]] = []
+        for address, length, writes in descriptors:
+            if not writes and self.writable:
+                raise RingError("a descriptor to read follows one to write")
+            (self.writable if writes else self.readable).append((address, length))
+        self.to_read = sum(length for _, length in self.readable)
+        self.to_write = sum(length for _, length in self.writable)
+
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of the readable part; RingError for more than a device takes."""
+        if length is None:
+            length = self.to_read - offset
+        if length > MAX_BYTES:
+            raise RingError(f"a buffer of {length} bytes")
+        pieces = _pieces(self.readable, offset, length)
+        return b"".join(self._memory.dma_read(address, size) for address, size in pieces)
+
+    def write(self, data: bytes, offset: int = 0) -> None:
+        """Store into the writable part; what doesn't fit is dropped."""
+        at = 0
+        for address, size in _pieces(self.writable, offset, len(data)):
+            self._memory.dma_write(address, data[at : at + size])
+            at += size
+
+
+def _pieces(spans: list[tuple[int, int]], offset: int, length: int) -> Iterable[tuple[int, int]]:
+    for address, size in spans:
+        if offset >= size:
+            offset -= size
+            continue
+        step = min(size - offset, length)
+        if step <= 0:
+            return
+        yield address + offset, step
+        offset, length = 0, length - step

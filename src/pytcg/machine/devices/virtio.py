@@ -1,0 +1,59 @@
+"""virtio cards."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytcg.hw.virtio.blk import VirtioBlk
+from pytcg.hw.virtio.device import Feature, VirtioDevice
+from pytcg.hw.virtio.pci import VirtioPci
+from pytcg.machine.devices.model import Values
+from pytcg.machine.devices.rack import Rack
+from pytcg.machine.drives import DeviceError
+
+STORAGE_SCSI: Final = 0x010000  # class codes
+
+
+def plug(rack: Rack, name: str, values: Values, device: VirtioDevice, class_code: int
+         ) -> VirtioPci:  # fmt: skip
+    """A card with the device on it, as its properties say, in a slot."""
+    optional = {"packed": Feature.RING_PACKED, "indirect_desc": Feature.INDIRECT_DESC,
+                "event_idx": Feature.EVENT_IDX}  # fmt: skip
+    for key, feature in optional.items():
+        device.options &= ~(1 << feature)
+        if values[key]:
+            device.options |= 1 << feature
+    legacy, modern = not values["disable-legacy"], not values["disable-modern"]
+    if not legacy and not modern:
+        raise DeviceError(f"-device {name}: device cannot work as neither modern nor legacy mode"
+                          " is enabled")  # fmt: skip
+    try:
+        card = VirtioPci(device, class_code, legacy=legacy, modern=modern,
+                         vectors=values["vectors"])  # fmt: skip
+    except ValueError as error:
+        raise DeviceError(f"-device {name}: {error}") from None
+    rack.plug_pci(card, name, values)
+    return card
+
+
+def build_blk(rack: Rack, values: Values) -> object:
+    """virtio-blk-pci."""
+    name = "virtio-blk-pci"
+    drive = rack.take_drive(name, values)
+    if drive.io is None:
+        raise DeviceError(f"-device {name}: Device needs media, but drive is empty")
+    cache = values["write-cache"]
+    device = VirtioBlk(drive.io, values["serial"] or "",
+                       write_cache=drive.write_cache if cache is None else cache)  # fmt: skip
+    card = plug(rack, name, values, device, STORAGE_SCSI)
+    rack.add_boot(values, boot_path(card, "scsi") + "/disk@0,0")
+    return card
+
+
+def boot_path(card: VirtioPci, kind: str) -> str:
+    """A card's OpenFirmware path."""
+    slot, function = divmod(card.devfn, 8)
+    place = f"{slot:x},{function:x}" if function else f"{slot:x}"
+    return f"/pci@i0cf8/{kind}@{place}"
+
+
