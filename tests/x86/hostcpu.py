@@ -17,6 +17,8 @@ import platform
 import struct
 from dataclasses import dataclass, field
 
+from pytcg_x86.decode.table import Row
+
 PAGE = 0x1000
 BASE = 0x2000_0000
 CODE = BASE + 0x400         # the code under test, at most CODE_SIZE bytes
@@ -151,6 +153,29 @@ def host_cpu() -> HostCpu:
     return HostCpu()
 
 
+LINUX_NAMES = {"sse3": "pni", "sse4.1": "sse4_1", "sse4.2": "sse4_2", "lahf-lm": "lahf_lm",
+               "sha-ni": "sha_ni", "tsc-adjust": "tsc_adjust",
+               "avx-vnni": "avx_vnni", "fxsr-opt": "fxsr_opt"}  # fmt: skip
+
+
+INTELS = {"DPPS", "DPPD"}
+"""Of two NaNs they give the one that Intel's give; others have not been asked."""
+
+
+@functools.cache
+def is_intel() -> bool:
+    with open("/proc/cpuinfo") as text:
+        return any("GenuineIntel" in line for line in text)
+
+
+def has_row(row: Row) -> bool:
+    """Whether this host has one of the features that a row of the table needs."""
+    if row.mnemonic in INTELS and not (available() and is_intel()):
+        return False
+    return not row.features or any(has(LINUX_NAMES.get(name, name)) for name in row.features)
+
+
+@functools.cache
 def has(*features: str) -> bool:
     """Whether this host can be the oracle of instructions with these features (Linux's names)."""
     if not available():

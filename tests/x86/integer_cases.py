@@ -14,6 +14,7 @@ from functools import cache
 
 from pytcg_x86.decode import table
 from pytcg_x86.decode.table import Row
+from x86 import hostcpu
 from x86.encoder import (
     ARITHMETIC,
     DF,
@@ -68,7 +69,7 @@ def family_rows() -> list[Row]:
     modules = {importlib.import_module(f"pytcg_x86.integer.{name}").__name__ for name in FAMILIES}
     mnemonics = {name for name, lowering in table.LOWERINGS.items()
                  if lowering.function.__module__ in modules} - set(EXCLUDED)  # fmt: skip
-    return [row for row in table.ROWS if row.mnemonic in mnemonics]
+    return [row for row in table.ROWS if row.mnemonic in mnemonics and hostcpu.has_row(row)]
 
 
 def _undefined() -> dict[str, str]:

@@ -81,7 +81,10 @@ def test_control_registers_decide(code: str, regs: dict[str, int], expected: int
 @pytest.mark.parametrize(("code", "a", "b", "flag"), [
     ("f30f58c1", SNAN, ONE, 0), ("f30f5ec1", ONE, 0, 2), ("f30f5ec1", ONE, 0x4040_0000, 5),
     ("f30f59c1", 0x7F7F_FFFF, 0x7F7F_FFFF, 3), ("0f2fc1", NAN, ONE, 0), ("f30f2dc1", 0, NAN, 0),
-    ("0f58c1", 1, 0, 1), ("0fc2c101", NAN, ONE, 0), ("f30f5dc1", NAN, ONE, 0),
+    ("f20fd0c1", SNAN, ONE, 0), ("f20f7cc1", SNAN, ONE, 0), ("660f3a40c1ff", SNAN, ONE, 0),
+    ("660f3a0ac100", ONE, 0x3FC0_0000, 5), ("660f3a08c104", ONE, 0x3FC0_0000, 5),
+    ("660f3a0ac108", ONE, SNAN, 0), ("0f58c1", 1, 0, 1),
+    ("0fc2c101", NAN, ONE, 0), ("f30f5dc1", NAN, ONE, 0),
 ])  # fmt: skip
 def test_unmasked_exceptions_fault_before_the_write(code: str, a: int, b: int, flag: int) -> None:
     unmasked = 0x1F80 & ~(0x80 << flag)

@@ -71,7 +71,9 @@ def _dot_product(mnemonic: str, bits: int) -> None:
             xm_check(t)
             order = tuple(i ^ step for i in range(count))
             other = t.b.op("vshuffle", total, total, lane=bits, order=order)
-            total = t.b.op("vfadd", total, other, lane=bits)
+            # A pair's other member comes first, of two pairs the lane's own.
+            both = (total, other) if step == 2 or count == 2 else (other, total)
+            total = t.b.op("vfadd", *both, lane=bits)
             step *= 2
         xm_check(t)
         return total & bit_mask(t, control, bits)
