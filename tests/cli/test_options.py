@@ -82,7 +82,7 @@ def test_option(line: str, name: str, value: Any) -> None:
         ("-device isa-debug-exit,iobase=q",
          "-device isa-debug-exit,iobase=q: Property 'isa-debug-exit.iobase' expects a number,"
          " not 'q'"),
-        ("-display gtk", "-display gtk: there is no display yet"),
+        ("-display gtk", "-display gtk: there is no such display, only none and vnc=ADDRESS"),
         ("-monitor stdio", "-monitor stdio: there is no monitor yet"),
         ("-nic user", "-nic user: there is no network yet"),
         ("-serial null " * 5, "-serial null: there are only 4 serial ports"),

@@ -31,6 +31,7 @@ from pytcg.machine.board.pci import make_pci_bus
 from pytcg.machine.board.power import PowerControl
 from pytcg.machine.board.serial import make_serial_ports
 from pytcg.machine.board.timers import Timers
+from pytcg.machine.board.vga import Display
 from pytcg.machine.boot_order import BootOptions, BootOrder
 from pytcg.machine.pci_host import PciSpaces
 from pytcg.machine.runner import PowerRequest, Vcpu
@@ -49,6 +50,8 @@ class PcConfig:
     bios: bytes | None = None  # a multiple of 64 KiB
     flashes: Sequence[FlashImage] = ()  # in place of the ROM
     hpet: bool = True
+    vga: bool = False
+    vga_rom: bytes | None = None
     nographic: bool = False  # firmware talks to the first serial port
     boot: BootOptions = field(default_factory=BootOptions)
     smbios: Smbios | None = None
@@ -84,6 +87,7 @@ class Pc:
         self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus)
         self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
         self.ide = make_ide(board, self.pci)
+        self.display = Display(board, self.pci, config.vga_rom) if config.vga else None
         self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)
         self.serial_links = make_serial_ports(board, config.serials)
         if config.debugcon is not None:

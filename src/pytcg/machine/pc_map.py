@@ -23,6 +23,8 @@ PIC_SLAVE: Final = 0xA0
 APM_CONTROL: Final = 0xB2
 DMA_HIGH: Final = 0xC0
 DEBUG_CONSOLE: Final = 0xE9
+DISPI: Final = (0x1CE, 0x1CF, 0x1D0)  # index, data, data
+VGA: Final = 0x3B0
 ELCR: Final = 0x4D0
 FW_CFG_SELECTOR: Final = 0x510
 FW_CFG_DATA: Final = 0x511
@@ -56,6 +58,7 @@ TIMER_PIN: Final = 2  # of the I/O APIC; the MADT's override says so
 
 HOST_BRIDGE: Final = 0  # slots
 PIIX: Final = 1
+VGA_SLOT: Final = 2
 ACPI_ENABLE: Final = 0xF1  # commands for APM_CONTROL
 ACPI_DISABLE: Final = 0xF0
 SLEEP_SOFT_OFF: Final = 0  # SLP_TYP that \_S5 names

@@ -12,6 +12,7 @@ from pytcg.block.device import BlockError
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.spec import open_chardev
 from pytcg.cli import guest
+from pytcg.cli.system.display_options import VGA_BIOS, has_card
 from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
@@ -67,6 +68,7 @@ def _run(options: Options, stack: ExitStack) -> int:
         options.memory, serials, debugcon or None, options.debugcon_port, bios,
         flashes=open_flashes(options, stack),
         hpet=options.hpet, nographic=options.nographic or options.firmware_on_serial,
+        vga=has_card(options), vga_rom=_open_vga_bios(options),
         boot=boot_options(options.boot), smbios=_smbios(options),
     )  # fmt: skip
     plug = partial(_make_vcpu, options, memory, log, stack)
@@ -80,6 +82,8 @@ def _run(options: Options, stack: ExitStack) -> int:
         link.chardev.start(context, link.uart)
     if config.debugcon is not None:
         config.debugcon.start(context, None)
+    if options.vnc is not None:
+        _serve_vnc(options, board, loop, stack)
     status = Runner(board, loop, no_reboot=options.no_reboot).run()
     if loop.signal is not None:
         stack.close()  # the terminal first
@@ -101,6 +105,29 @@ def _open_bios(options: Options) -> bytes | None:
     if options.kernel is not None and options.bios is None and finder.find(DEFAULT_BIOS) is None:
         return None
     return finder.read_bios(options.bios)
+
+
+def _open_vga_bios(options: Options) -> bytes | None:
+    """The card's BIOS. Who starts a kernel and names no card can do without."""
+    finder = RomFinder(options.rom_folders, guest.cache_folder())
+    if not has_card(options) or (options.vga is None and finder.find(VGA_BIOS) is None):
+        return None
+    return finder.read(VGA_BIOS, "the VGA BIOS")
+
+
+def _serve_vnc(options: Options, board: Pc, loop: MainLoop, stack: ExitStack) -> None:
+    from pytcg.ui.console import Console
+    from pytcg.ui.vnc.server import VncError, VncServer
+
+    if board.display is None or options.vnc is None:
+        raise StartError("-vnc: there is no display card (-vga none)")
+    console = Console(loop.lock, board.display.screen, board.power.keyboard.keyboard)
+    server = VncServer(loop.asyncio, console, options.name or "pytcg")
+    stack.callback(server.close)
+    try:
+        server.listen(options.vnc)
+    except VncError as error:
+        raise StartError(f"-vnc {options.vnc}: {error}") from error
 
 
 def _smbios(options: Options) -> Smbios:

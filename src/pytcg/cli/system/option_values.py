@@ -58,6 +58,8 @@ class Options:
     debugcon: str | None = None
     debugcon_port: int = 0xE9
     nographic: bool = False
+    vga: str | None = None
+    vnc: str | None = None
     defaults: bool = True
     no_reboot: bool = False
     log_items: frozenset[str] = frozenset()

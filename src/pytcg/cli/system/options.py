@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from pytcg.cli.system.display_options import set_display, set_vga, set_vnc
 from pytcg.cli.system.drive_options import (
     set_blockdev,
     set_cdrom,
@@ -110,8 +111,9 @@ OPTIONS: Final = (
     Option("debugcon", "CHARDEV", set_debugcon, "connect the debug console (port 0xe9)"),
     Option("global", "DRIVER.PROPERTY=VALUE", set_global, "set a property: isa-debugcon.iobase"),
     Option("nographic", "", set_nographic, "first serial port on the terminal, Ctrl-A h helps"),
-    Option("display", "none", must_be_none("display", "display"), "there is none"),
-    Option("vga", "none", must_be_none("vga", "display"), "there is none"),
+    Option("vga", "std|none", set_vga, "the display card"),
+    Option("display", "none|vnc=ADDRESS", set_display, "who shows it"),
+    Option("vnc", "[HOST]:DISPLAY|unix:PATH", set_vnc, "show it to VNC viewers"),
     Option("monitor", "none", must_be_none("monitor", "monitor"), "there is none"),
     Option("parallel", "none", must_be_none("parallel", "parallel port"), "there is none"),
     Option("net", "none", must_be_none("net", "network"), "there is none"),
@@ -126,7 +128,7 @@ BY_NAME: Final = {name: option for option in OPTIONS for name in option.names.sp
 USAGE: Final = "usage: pytcg-system-x86_64 [options] [disk image]\n\n"
 NOTES: Final = """
 CHARDEV is stdio, mon:stdio (with Ctrl-A escapes), file:PATH, pty, null or none.
-There is no display: without -serial the first serial port is on the terminal, as with -nographic.
+Without -serial the first serial port is on the terminal, as with -nographic.
 """
 
 

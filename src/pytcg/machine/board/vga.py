@@ -1,0 +1,103 @@
+"""The display: a VGA in its slot, its ports, the window at A0000h, and what it shows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pytcg.hw.display.screen import VgaScreen
+from pytcg.hw.display.vga import Vga
+from pytcg.hw.display.vga_pci import VgaPci
+from pytcg.hw.display.vram import PAGE, Vram
+from pytcg.hw.pci.bar import Backing
+from pytcg.hw.pci.bus import PciBus
+from pytcg.machine import pc_map as at
+from pytcg.machine.board.backplane import Backplane
+from pytcg.machine.bus import PortHandlers
+from pytcg.machine.layout import MIB, VGA_HOLE, VGA_HOLE_SIZE
+from pytcg.softmmu.address_map import AddressMap, ram
+
+MEMORY_SIZE: Final = 16 * MIB
+_FIRST_PORTS: Final = range(0x0C)  # 3B0h-3BBh: above is a parallel port
+_SECOND_PORTS: Final = range(0x10, 0x30)
+
+
+class ComparedPages:
+    """Dirty pages found by comparing with what was there: guests write display memory as RAM.
+
+    A screen's 3 MiB compare in a millisecond, and only while somebody looks.
+    """
+
+    def __init__(self, view: memoryview) -> None:
+        self._now = np.frombuffer(view, np.uint64).reshape(-1, PAGE // 8)
+        self._before: npt.NDArray[np.uint64] | None = None
+        self._marked = np.ones(len(self._now), np.bool_)
+
+    def mark(self, first: int, last: int) -> None:
+        """Pages first to last were written by the chip."""
+        self._marked[first : last + 1] = True
+
+    def take(self) -> npt.NDArray[np.bool_]:
+        """The pages that differ from what they were at the last call."""
+        found, self._marked = self._marked, np.zeros(len(self._now), np.bool_)
+        if self._before is None:
+            self._before = np.zeros_like(self._now)
+        differs: npt.NDArray[np.bool_] = (self._now != self._before).any(axis=1)
+        self._before[differs] = self._now[differs]
+        result: npt.NDArray[np.bool_] = found | differs
+        return result
+
+
+class Display:
+    """The card. `screen` draws it; whoever uses that holds the device lock."""
+
+    def __init__(self, board: Backplane, pci: PciBus, rom: bytes | None) -> None:
+        self._memory = board.memory
+        self._offset = board.memory.allocate(MEMORY_SIZE)
+        view = board.memory.view(self._offset, MEMORY_SIZE)
+        self.vga = board.add(Vga(board.clock, Vram(view, ComparedPages(view))))
+        self.screen = VgaScreen(self.vga)
+        self._alias: tuple[int, int, int] | None = None
+        self.vga.on_mapping = self._map_window
+        pci.plug(VgaPci(self.vga, Backing(view, self._offset), rom), at.VGA_SLOT)
+        aperture = self.vga.aperture
+        board.mmio.map_window(self, VGA_HOLE, VGA_HOLE_SIZE, aperture.read, aperture.write)
+        for ports in (_FIRST_PORTS, _SECOND_PORTS):
+            board.ports.attach(self.vga, at.VGA + ports.start, count=len(ports),
+                               first=ports.start)  # fmt: skip
+        self._attach_dispi(board)
+
+    def _attach_dispi(self, board: Backplane) -> None:
+        vbe = self.vga.vbe
+
+        def select(value: int) -> None:
+            vbe.index = value
+
+        def write(value: int) -> None:
+            self.vga.write_dispi(vbe.index, value)
+
+        index = PortHandlers(lambda: vbe.index, select)
+        data = PortHandlers(lambda: self.vga.read_dispi(vbe.index), write)
+        for handlers, port in zip((index, data, data), at.DISPI, strict=True):
+            board.ports.attach_port(handlers, port, size=2)
+
+    def _map_window(self) -> None:
+        """While stores to the window need no help, let it be the memory itself."""
+        alias = self.vga.aperture.chained()
+        if alias != self._alias:
+            self._alias = alias
+            show_alias(self._memory, self, alias, self._offset)
+
+
+def show_alias(memory: AddressMap, key: object, alias: tuple[int, int, int] | None,
+               offset: int) -> None:  # fmt: skip
+    """Map (window offset, length, display memory offset) at A0000h, or nothing."""
+    if alias is None:
+        memory.fill(key, [])
+    else:
+        start, length, bank = alias
+        memory.fill(key, [ram(VGA_HOLE + start, length, offset + bank)])
+
+

@@ -1,0 +1,73 @@
+"""A machine's screen and keyboard, for whoever shows or drives them.
+
+Every call takes the device lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pytcg.hw.display.picture import FORMATS
+from pytcg.hw.display.screen import VgaScreen
+from pytcg.hw.input.ps2_keyboard import Ps2Keyboard
+from pytcg.ui.keys import key_bytes
+
+Pixels = npt.NDArray[np.uint32]
+
+
+class Frame(NamedTuple):
+    """A picture. It is drawn into by the next refresh, and is another once the size changes."""
+
+    pixels: Pixels  # height x width of 00RRGGBBh
+    stamps: npt.NDArray[np.int64]  # of each line: the serial of the frame that changed it
+    serial: int
+
+
+class Console:
+    """The picture as it is now, and keys for the guest."""
+
+    def __init__(self, lock: threading.RLock, screen: VgaScreen, keyboard: Ps2Keyboard) -> None:
+        self._lock: Final = lock
+        self._screen = screen
+        self._keyboard = keyboard
+        self._serial = 0
+        self._stamps = np.zeros(0, np.int64)
+
+    def refresh(self) -> Frame:
+        """Draw what has changed."""
+        with self._lock:
+            return self._refresh()
+
+    def _refresh(self) -> Frame:
+        lines = self._screen.refresh()
+        pixels = self._screen.pixels
+        if len(lines) or len(pixels) != len(self._stamps):
+            self._serial += 1
+        if len(pixels) != len(self._stamps):
+            self._stamps = np.full(len(pixels), self._serial)
+        self._stamps[lines] = self._serial
+        return Frame(pixels, self._stamps, self._serial)
+
+    def text(self) -> list[str] | None:
+        """The lines of a text mode; None in graphics modes."""
+        with self._lock:
+            screen = self._screen.text()
+            return None if screen is None else screen.lines()
+
+    def screenshot(self, path: Path) -> None:
+        """Write the picture as PNG if the name says so, else as PPM; OSError."""
+        with self._lock:
+            pixels = self._refresh().pixels.copy()
+        kind = path.suffix.lower().lstrip(".")
+        path.write_bytes(FORMATS.get(kind, FORMATS["ppm"])(pixels))
+
+    def key(self, name: str, *, down: bool) -> None:
+        """Press or release a key by its name (`keys.SCAN_CODES`); KeyError for no such key."""
+        codes = key_bytes(name, down=down)
+        with self._lock:
+            self._keyboard.key(codes)

@@ -1,0 +1,1 @@
+"""A VNC server: the remote framebuffer protocol, RFC 6143."""

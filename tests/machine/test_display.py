@@ -1,0 +1,134 @@
+"""The display card on its board: ports, windows, the picture, the VGA BIOS's ROM."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from machine.fakes import FakeVcpu, board_memory
+from pytcg.hw.clock import FakeClock
+from pytcg.hw.display.vbe import Dispi, Enable
+from pytcg.machine import pc_map as at
+from pytcg.machine.board.vga import Display
+from pytcg.machine.pc import Pc, PcConfig
+
+FRAME_BUFFER, REGISTERS, ROM = 0xE000_0000, 0xE100_0000, 0xE200_0000
+BIOS_IMAGE = b"\x55\xaa" + bytes(range(254)) * 4
+
+
+class Bench:
+    """A board with a card; software has put its windows somewhere."""
+
+    def __init__(self) -> None:
+        self.memory = board_memory(16 << 20)
+        config = PcConfig(16 << 20, epoch=0, vga=True, vga_rom=BIOS_IMAGE)
+        self.board = Pc(config, FakeClock(), threading.RLock(), self.memory,
+                        lambda bus: FakeVcpu(bus, FakeVcpu.wait))  # fmt: skip
+        self.bus = self.board.cpu_bus
+        self.board.boot = lambda vcpu: None
+        self.board.start()
+        assert self.board.display is not None
+        self.display: Display = self.board.display
+        for register, value in ((0x10, FRAME_BUFFER), (0x18, REGISTERS), (0x30, ROM | 1), (4, 3)):
+            self.config(register, value)
+
+    def config(self, register: int, value: int | None = None) -> int:
+        self.bus.write_port(at.PCI_ADDRESS, 4, 1 << 31 | at.VGA_SLOT << 11 | register)
+        if value is not None:
+            self.bus.write_port(at.PCI_DATA, 4, value)
+        return self.bus.read_port(at.PCI_DATA, 4)
+
+    def dispi(self, index: int, value: int) -> None:
+        self.bus.write_port(at.DISPI[0], 2, index)
+        self.bus.write_port(at.DISPI[1], 2, value)
+
+    def set_mode(self, width: int, height: int, bits: int) -> None:
+        self.dispi(Dispi.ENABLE, 0)
+        self.dispi(Dispi.XRES, width)
+        self.dispi(Dispi.YRES, height)
+        self.dispi(Dispi.BPP, bits)
+        self.dispi(Dispi.ENABLE, Enable.ENABLED | Enable.LFB)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_the_card_says_what_it_is(bench: Bench) -> None:
+    assert bench.config(0) == 0x1111_1234
+    assert bench.config(8) >> 8 == 0x030000
+
+
+def test_the_frame_buffer_is_memory_that_the_screen_shows(bench: Bench) -> None:
+    bench.set_mode(640, 480, 32)
+    assert bench.display.screen.refresh().tolist() == list(range(480))
+    bench.memory.store(FRAME_BUFFER + (100 * 640 + 5) * 4, (0x123456).to_bytes(4, "little"))
+    lines = bench.display.screen.refresh()
+    assert 100 in lines and len(lines) <= 4  # a page has no more
+    assert bench.display.screen.pixels[100, 5] == 0x123456
+    assert len(bench.display.screen.refresh()) == 0
+
+
+def test_the_frame_buffer_moves(bench: Bench) -> None:
+    bench.set_mode(640, 480, 32)
+    bench.config(0x10, 0xF000_0000)
+    bench.memory.store(0xF000_0000, b"\x11\x22\x33\x00")
+    bench.display.screen.refresh()
+    assert bench.display.screen.pixels[0, 0] == 0x332211
+    bench.config(4, 0)
+    assert bench.memory.find(0xF000_0000) is None
+
+
+def test_a_bank_is_memory_while_stores_need_no_help(bench: Bench) -> None:
+    bench.set_mode(640, 480, 8)
+    bench.bus.write_port(0x3C2, 1, 0x63)
+    bench.dispi(Dispi.BANK, 1)
+    region = bench.memory.find(0xA0000)
+    assert region is not None and region.writable
+    bench.memory.store(0xA0000, b"\x2a")
+    assert bench.memory.read(FRAME_BUFFER + 0x10000, 1) == b"\x2a"
+    bench.bus.write_port(0x3CE, 2, 0x0F08)  # a bit mask
+    assert bench.memory.find(0xA0000) is None
+
+
+def test_characters_written_to_the_window_are_on_the_screen(bench: Bench) -> None:
+    out = bench.bus.write_port
+    out(0x3C2, 1, 0x67)
+    for index, value in enumerate((3, 0, 3, 0, 2)):
+        out(0x3C4, 2, index | value << 8)
+    for index, value in ((5, 0x10), (6, 0x0E), (8, 0xFF)):
+        out(0x3CE, 2, index | value << 8)
+    crt = {0: 0x5F, 1: 0x4F, 6: 0xBF, 7: 0x1F, 9: 0x4F, 0x12: 0x8F, 0x13: 0x28, 0x17: 0xA3}
+    for index, value in crt.items():
+        out(0x3D4, 2, index | value << 8)
+    bench.bus.read_port(0x3DA, 1)
+    out(0x3C0, 1, 0x20)
+    for number, character in enumerate(b"Hello"):
+        bench.bus.write_mmio(0xB8000 + 2 * number, 2, 0x0700 | character)
+    text = bench.display.screen.text()
+    assert text is not None and text.lines()[0] == "Hello"
+    assert bench.bus.read_mmio(0xB8000, 2) == 0x0748
+
+
+def test_the_registers_are_in_memory_too(bench: Bench) -> None:
+    bench.bus.write_mmio(REGISTERS + 0x500 + 2 * Dispi.XRES, 2, 800)
+    bench.bus.write_port(at.DISPI[0], 2, Dispi.XRES)
+    assert bench.bus.read_port(at.DISPI[2], 2) == 800
+    bench.bus.write_mmio(REGISTERS + 0x404, 2, 0x0F02)  # sequencer: map mask
+    assert bench.bus.read_mmio(REGISTERS + 0x405, 1) == 0x0F
+
+
+def test_the_rom_holds_the_bios(bench: Bench) -> None:
+    assert bench.bus.read_mmio(ROM, 2) == 0xAA55
+
+
+def test_dirty_pages_of_the_chip_and_of_the_guest(bench: Bench) -> None:
+    dirty = bench.display.vga.vram.dirty
+    dirty.take()
+    dirty.mark(3, 4)
+    bench.memory.store(FRAME_BUFFER + 0x9000, b"x")
+    assert np.flatnonzero(dirty.take()).tolist() == [3, 4, 9]
+    assert not dirty.take().any()

@@ -1,0 +1,237 @@
+"""The VNC server with viewers of every kind, and with what is none."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pytcg.ui.console import Console
+from pytcg.ui.keys import KEYSYMS, SCAN_CODES, key_bytes
+from pytcg.ui.vnc.server import VncError, VncServer
+from ui.rfb_client import RfbClient
+
+RAW, ZLIB, ZRLE = 0, 6, 16
+
+
+class Screen:
+    """A picture that the test paints."""
+
+    def __init__(self) -> None:
+        self.pixels = np.zeros((200, 320), np.uint32)
+        self.dirty: set[int] = set(range(200))
+
+    def paint(self, lines: slice, colours: np.ndarray | int) -> None:
+        self.pixels[lines] = colours
+        self.dirty |= set(range(*lines.indices(len(self.pixels))))
+
+    def resize(self, height: int, width: int) -> None:
+        self.pixels = np.full((height, width), 0x102030, np.uint32)
+        self.dirty = set(range(height))
+
+    def refresh(self) -> np.ndarray:
+        lines, self.dirty = np.array(sorted(self.dirty), np.int64), set()
+        return lines
+
+
+class Keyboard:
+    def __init__(self) -> None:
+        self.codes: list[bytes] = []
+
+    def key(self, codes: bytes) -> None:
+        self.codes.append(codes)
+
+
+class Show:
+    """A server in a thread of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.screen, self.keyboard, self.lock = Screen(), Keyboard(), threading.RLock()
+        self.path = path
+        self.loop = asyncio.new_event_loop()
+        self.errors: list[object] = []
+        self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
+        console = Console(self.lock, self.screen, self.keyboard)  # type: ignore[arg-type]
+        self.server = VncServer(self.loop, console, "a machine")
+        self.server.listen(f"unix:{path}")
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(self.path))
+        return sock
+
+    def viewer(self, encoding: int, **options: bool) -> RfbClient:
+        return RfbClient(self.connect(), encoding, **options)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.server.close)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.run_until_complete(asyncio.sleep(0.01))
+        self.loop.close()
+
+
+@pytest.fixture
+def show(tmp_path: Path) -> Iterator[Show]:
+    made = Show(tmp_path / "vnc")
+    yield made
+    made.close()
+    assert made.errors == []
+
+
+def painted(seed: int, colours: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.choice(rng.integers(0, 1 << 24, colours, np.uint32), (200, 320))
+
+
+@pytest.mark.parametrize("encoding", [RAW, ZLIB, ZRLE])
+@pytest.mark.parametrize("colours", [1, 2, 3, 16, 17, 5000])
+def test_a_viewer_sees_the_picture(show: Show, encoding: int, colours: int) -> None:
+    show.screen.paint(slice(0, 200), painted(colours, colours))
+    viewer = show.viewer(encoding)
+    assert viewer.name == "a machine"
+    viewer.update()
+    assert np.array_equal(viewer.picture, show.screen.pixels)
+
+
+def test_only_what_changed_is_sent(show: Show) -> None:
+    viewer = show.viewer(ZRLE)
+    viewer.update()
+    with show.lock:
+        show.screen.paint(slice(10, 12), 0xFF0000)
+        show.screen.paint(slice(50, 53), 0x00FF00)
+    assert viewer.update() == [(0, 10, 320, 2), (0, 50, 320, 3)]
+    assert np.array_equal(viewer.picture, show.screen.pixels)
+
+
+def test_two_viewers_each_see_all(show: Show) -> None:
+    first = show.viewer(ZLIB)
+    first.update()
+    show.screen.paint(slice(0, 5), 7)
+    first.update()
+    second = show.viewer(RAW)
+    second.update()
+    for viewer in (first, second):
+        assert np.array_equal(viewer.picture, show.screen.pixels)
+
+
+@pytest.mark.parametrize("encoding", [RAW, ZLIB, ZRLE])
+def test_sixteen_bits_a_pixel(show: Show, encoding: int) -> None:
+    show.screen.paint(slice(0, 200), painted(1, 900))
+    viewer = show.viewer(encoding)
+    viewer.set_format(struct.pack(">BBBBHHHBBB3x", 16, 16, 0, 1, 31, 63, 31, 11, 5, 0), "<u2")
+    viewer.update()
+    red, green, blue = (show.screen.pixels >> shift & 0xFF for shift in (16, 8, 0))
+    expected = (red * 31 + 127) // 255 << 11 | (green * 63 + 127) // 255 << 5
+    assert np.array_equal(viewer.picture, expected | (blue * 31 + 127) // 255)
+
+
+def test_a_new_size_is_told(show: Show) -> None:
+    viewer = show.viewer(ZRLE)
+    viewer.update()
+    with show.lock:
+        show.screen.resize(300, 400)
+    assert viewer.update() == [(0, 0, 400, 300)]
+    viewer.update()
+    assert np.array_equal(viewer.picture, show.screen.pixels)
+
+
+def test_a_viewer_that_cant_change_size_sees_what_fits(show: Show) -> None:
+    viewer = show.viewer(RAW, resizes=False)
+    viewer.update()
+    with show.lock:
+        show.screen.resize(100, 400)
+    viewer.update()
+    assert (viewer.picture[:100] == 0x102030).all() and not viewer.picture[100:].any()
+
+
+@pytest.mark.parametrize("version", [b"RFB 003.003\n", b"RFB 003.007\n", b"RFB 003.889\n"])
+def test_other_versions_shake_hands(show: Show, version: bytes) -> None:
+    sent = b"RFB 003.008\n" if b"889" in version else version
+    viewer = RfbClient(show.connect(), RAW, sent)
+    viewer.update()
+    assert np.array_equal(viewer.picture, show.screen.pixels)
+
+
+def test_keys_reach_the_keyboard_and_are_let_go_when_the_viewer_leaves(show: Show) -> None:
+    sock = show.connect()
+    viewer = RfbClient(sock, RAW)
+    viewer.key(ord("a"), down=True)
+    viewer.key(ord("a"), down=False)
+    viewer.key(0xFF52, down=True)
+    viewer.key(0x1234567, down=True)  # no such key
+    viewer.update()
+    assert show.keyboard.codes == [b"\x1c", b"\xf0\x1c", b"\xe0\x75"]
+    sock.shutdown(socket.SHUT_RDWR)
+    for _ in range(200):
+        if len(show.keyboard.codes) == 4:
+            break
+        threading.Event().wait(0.02)
+    assert show.keyboard.codes[3] == b"\xe0\xf0\x75"
+
+
+def test_junk_ends_its_connection_and_no_other(show: Show) -> None:
+    good = show.viewer(ZRLE)
+    rng = random.Random(1)
+    hello = b"RFB 003.008\n\x01\x01"
+    for number in range(120):
+        sock = show.connect()
+        sock.settimeout(5)
+        junk = rng.randbytes(rng.randrange(1, 300))
+        kinds = bytes(rng.choice((0, 2, 3, 4, 5, 6)) for _ in range(3))
+        sock.sendall((junk, hello + junk, hello + kinds + junk)[number % 3])
+        sock.close()
+    good.update()
+    assert np.array_equal(good.picture, show.screen.pixels)
+
+
+def test_vncdotool_captures_the_picture_and_types(show: Show, tmp_path: Path) -> None:
+    show.screen.paint(slice(0, 200), painted(3, 300))
+    shot = tmp_path / "shot.png"
+    loop = show.loop
+    console = Console(show.lock, show.screen, show.keyboard)  # type: ignore[arg-type]
+    server = VncServer(loop, console, "tcp")
+
+    async def listen() -> None:
+        server._server = await asyncio.start_server(server._connected, "127.0.0.1", 0)
+
+    asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
+    command = [sys.executable, "-m", "vncdotool.command", "-s", f"127.0.0.1::{server.port}",
+               "capture", str(shot), "key", "enter"]  # fmt: skip
+    subprocess.run(command, check=True, timeout=60)
+    rgb = np.asarray(Image.open(shot).convert("RGB")).astype(np.uint32)
+    seen = rgb[:, :, 0] << 16 | rgb[:, :, 1] << 8 | rgb[:, :, 2]
+    assert np.array_equal(seen, show.screen.pixels)
+    assert show.keyboard.codes[:2] == [b"\x5a", b"\xf0\x5a"]
+    loop.call_soon_threadsafe(server.close)
+
+
+def test_an_address_that_is_taken_is_named(show: Show, tmp_path: Path) -> None:
+    loop = asyncio.new_event_loop()
+    console = Console(show.lock, show.screen, show.keyboard)  # type: ignore[arg-type]
+    server = VncServer(loop, console, "")
+    with pytest.raises(VncError, match="unix:/nowhere/at/all"):
+        server.listen("unix:/nowhere/at/all")
+    with pytest.raises(VncError, match="no display number"):
+        server.listen(":x")
+    loop.close()
+
+
+def test_every_key_has_its_code() -> None:
+    assert len({code for code in SCAN_CODES.values()}) == len(SCAN_CODES)
+    for character in map(chr, range(32, 127)):
+        assert ord(character) in KEYSYMS, character
+    assert key_bytes("delete", down=False) == b"\xe0\xf0\x71"
+    assert key_bytes("print", down=True) == b"\xe0\x12\xe0\x7c"
