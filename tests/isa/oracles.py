@@ -124,6 +124,7 @@ def check_x87(row: Row, states: int) -> Verdict:
 _BY_THE_MANUAL = {
     "pytcg_x86.vector.sse4a": "test_later_sets.py",
     "pytcg_x86.integer.random": "test_later_sets.py",
+    "pytcg_x86.vector.threednow": "test_threednow.py",
     "pytcg_x86.system.lines": "test_later_sets.py", "pytcg_x86.integer.control": "test_exec.py",
     "pytcg_x86.system.fxsave": "test_sse_faults.py",
 }  # fmt: skip

@@ -24,7 +24,7 @@ PREDICATED = {"CMPPS", "CMPPD", "CMPSS", "CMPSD"}
 
 # What capstone knows and this decoder has no rows for: later instruction sets.
 LATER = {"avx", "avx2", "avx512", "bmi", "bmi2", "fma", "fma4", "f16c", "xop", "tbm",
-         "rtm", "hle", "cet", "vm", "3dnow", "sgx", "mpx", "cdi", "dqi", "bwi", "vlx",
+         "rtm", "hle", "cet", "vm", "sgx", "mpx", "cdi", "dqi", "bwi", "vlx",
          "ndd", "pfi", "novlx"}  # fmt: skip
 LATER_NAMES = {"monitor", "mwait", "getsec", "pconfig", "monitorx", "mwaitx", "xsavec",
                "xsavec64", "xsaves", "xsaves64", "xrstors", "xrstors64", "montmul", "xstore",
@@ -51,6 +51,8 @@ def unjudged(code: bytes, bits: int, ours: Decoded, theirs: Decoded | None) -> s
     before = prefixes(code)
     if ours.name in ("UD0", "UD1"):
         return "capstone's have no ModRM byte; those of today's processors do"
+    if ours.name == "3DNOW":
+        return "capstone knows which values of the last byte, for us an operand, are operations"
     if theirs is None:
         return _unknown(before, ours)
     segments = [byte for byte in before if byte in b"\x2e\x36\x3e\x26\x64\x65"]

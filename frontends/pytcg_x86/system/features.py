@@ -65,8 +65,8 @@ IMPLEMENTED = frozenset({
     "erms", "invpcid", "smap", "tsc-adjust", "clflushopt", "pdpe1gb", "rdtscp", "abm",
     "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx", "aes",
     "pclmulqdq", "sha-ni", "gfni", "xsaveopt", "monitor", "mce", "mca", "bmi1", "bmi2",
-    "mmxext", "sse4a", "rdrand", "rdseed", "clwb", "clzero", "wbnoinvd", "serialize", "movdiri",
-    "movdir64b", "rdpid", "cldemote",
+    "mmxext", "sse4a", "3dnow", "3dnowext", "rdrand", "rdseed", "clwb", "clzero", "wbnoinvd",
+    "serialize", "movdiri", "movdir64b", "rdpid", "cldemote",
 })  # fmt: skip
 """What may be switched on: a feature bit promises that its instructions and registers work."""
 
