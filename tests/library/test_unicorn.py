@@ -274,6 +274,19 @@ def test_segments_come_from_the_gdt() -> None:
     both(scenario)
 
 
+def test_segments_of_64_bit_code_are_but_numbers() -> None:
+    def scenario(u: Any) -> Any:
+        mu, found = u.Uc(u.UC_ARCH_X86, u.UC_MODE_64), []
+        for name in ("CS", "DS", "ES", "SS", "FS", "GS"):
+            number = getattr(u, f"UC_X86_REG_{name}")
+            for value in (8, 0x33, 0x2B, 0):
+                found.append(attempt(u, lambda n=number, v=value: mu.reg_write(n, v)))
+                found.append(mu.reg_read(number))
+        return found
+
+    both(scenario)
+
+
 def test_real_mode() -> None:
     def scenario(u: Any) -> Any:
         mu, log = u.Uc(u.UC_ARCH_X86, u.UC_MODE_16), []

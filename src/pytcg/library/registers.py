@@ -92,12 +92,22 @@ class Registers(StateRegisters):
         except KeyError:
             raise RegisterError(f"no register {name!r}") from None
 
+    def physical(self, number: int) -> tuple[int, int]:
+        """An x87 register by its physical number: significand, sign and exponent."""
+        get = self._state.get
+        return get("fp_register", 2 * number), get("fp_register", 2 * number + 1) & 0xFFFF
+
+    def set_physical(self, number: int, mantissa: int, exponent: int) -> None:
+        """What `physical` gets; the tag stays."""
+        self._state.set("fp_register", mantissa, 2 * number)
+        self._state.set("fp_register", exponent, 2 * number + 1)
+
     def _tag(self, number: int) -> int:
         """A physical x87 register's tag (SDM vol. 1, 8.1.7): valid, zero, special, empty."""
-        get = self._state.get
-        if get("fp_tag", number):
+        if self._state.get("fp_tag", number):
             return 3
-        exponent, mantissa = get("fp_exponent", number) & 0x7FFF, get("fp_mantissa", number)
+        mantissa, exponent = self.physical(number)
+        exponent &= 0x7FFF
         if exponent == 0 and mantissa == 0:
             return 1
         return 0 if mantissa >> 63 and exponent not in (0, 0x7FFF) else 2

@@ -73,12 +73,10 @@ def _table(name: str) -> Accessor:
 def _x87(number: int) -> Accessor:
     """A physical register as (mantissa, exponent)."""
     def read(regs: Registers) -> tuple[int, int]:
-        get = regs._state.get
-        return get("fp_mantissa", number), get("fp_exponent", number)
+        return regs.physical(number)
 
     def write(regs: Registers, value: Sequence[int]) -> None:
-        regs._state.set("fp_mantissa", value[0] & _ALL, number)
-        regs._state.set("fp_exponent", value[1] & 0xFFFF, number)
+        regs.set_physical(number, value[0] & _ALL, value[1] & 0xFFFF)
 
     return read, write
 
@@ -101,8 +99,8 @@ def _field(name: str) -> Accessor:
 def load_segment(cpu: Cpu, name: str, selector: int) -> None:
     """Load a segment register from the GDT or LDT as a far move does; UcError if it faults."""
     regs, state = cpu.regs, cpu.regs._state
-    if not state.get("cr0") & 1:
-        regs[name] = selector  # real mode
+    if not state.get("cr0") & 1 or (cpu.mode == "long" and name not in ("fs", "gs")):
+        regs[name] = selector  # real mode; and 64-bit code's other segments are but numbers
         return
     if selector & 0xFFFC == 0:
         if name in ("cs", "ss") and not state.get("efer") & 0x400:
