@@ -1,0 +1,1 @@
+"""Differential fuzzing: random instruction sequences on several engines, which must agree."""
