@@ -130,6 +130,14 @@ class Pc:
         self.fw_cfg.add_file(link.TABLES_FILE, bytes(image.tables))
         self.fw_cfg.add_file(link.LOADER_FILE, image.script())
 
+    def ask(self, request: PowerRequest) -> None:
+        """Make a request as if the guest had; device lock held."""
+        self.backplane.ask(request)
+
+    def press_power_button(self) -> None:
+        """The user presses it for a moment; device lock held."""
+        self.chipset.pm.power_button()
+
     def take_request(self) -> PowerRequest | None:
         """The event the guest asked for since the last call."""
         return self.backplane.take_request()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from pytcg.exec.bus import ExitReason
 from pytcg.machine.loop import MainLoop
@@ -77,10 +78,20 @@ class Event(Enum):
 
 
 class PowerRequest(NamedTuple):
-    """An event, with the exit status that it brings."""
+    """An event, with the exit status that it brings; ``guest`` unless a monitor asked for it."""
 
     event: Event
     status: int = 0
+    guest: bool = True
+
+
+class RunState(Enum):
+    """What the machine is doing, in QMP's words."""
+
+    PRELAUNCH = "prelaunch"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
 
 
 class MachineError(Exception):
@@ -103,16 +114,29 @@ class Board(Protocol):
         """The event the guest asked for since the last call."""
         ...
 
+    def ask(self, request: PowerRequest) -> None:
+        """Make a request for the guest; device lock held."""
+        ...
+
+    def press_power_button(self) -> None:
+        """Device lock held."""
+        ...
+
 
 class Runner:
     """The vCPU thread of one board: runs, resets, ends; its exit status and its errors."""
 
-    def __init__(self, board: Board, loop: MainLoop, *, no_reboot: bool = False) -> None:
+    def __init__(self, board: Board, loop: MainLoop, *, no_reboot: bool = False,
+                 paused: bool = False) -> None:  # fmt: skip
         self._board = board
         self._loop = loop
         self._no_reboot = no_reboot
         self._quitting = False
+        self._wake = threading.Condition()
+        self.state = RunState.PRELAUNCH if paused else RunState.RUNNING
         self.status = 0
+        self.on_event: list[Callable[[str, dict[str, Any]], None]] = []
+        """Called in the main loop with an event of QMP's and its data."""
 
     def run(self) -> int:
         """Boot and serve until the end; the process's exit status. Raises what a device raised."""
@@ -123,17 +147,77 @@ class Runner:
         try:
             self._loop.run(thread.start)
         finally:
-            self._quitting = True
+            with self._wake:
+                self._quitting = True
+                self._wake.notify_all()
             self._board.vcpu.request_exit()
             if thread.ident is not None:
                 thread.join(JOIN_TIMEOUT)
             sys.setswitchinterval(interval)
         return self.status
 
+    # --- from the main loop --------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stop the processor, soon; `resume` lets it go on."""
+        if self.state is RunState.RUNNING:
+            self.state = RunState.PAUSED
+            self._board.vcpu.request_exit()
+            self._tell("STOP")
+
+    def resume(self) -> None:
+        """Let a paused processor go on."""
+        if self.state in (RunState.PAUSED, RunState.PRELAUNCH):
+            with self._wake:
+                self.state = RunState.RUNNING
+                self._wake.notify_all()
+            self._tell("RESUME")
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        with self._loop.lock:
+            self._board.ask(PowerRequest(Event.RESET, guest=False))
+        with self._wake:
+            self._wake.notify_all()
+
+    def power_down(self) -> None:
+        """Press the power button: the guest may shut down."""
+        with self._loop.lock:
+            self._board.press_power_button()
+        self._tell("POWERDOWN")
+
+    def quit(self) -> None:
+        """End the emulator."""
+        self.state = RunState.SHUTDOWN
+        self._tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
+        self._loop.stop()
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back in the main loop after a while."""
+        self._loop.asyncio.call_later(seconds, callback)
+
+    def _tell(self, name: str, **data: Any) -> None:
+        """An event, from any thread."""
+        for listener in self.on_event:
+            self._loop.asyncio.call_soon_threadsafe(listener, name, data)
+
+    # --- the processor's thread ----------------------------------------------------------------
+
+    def _wait_while_paused(self) -> None:
+        """Requests are served meanwhile: a stopped machine can be reset."""
+        with self._wake:
+            while self.state in (RunState.PAUSED, RunState.PRELAUNCH) and not self._quitting:
+                self._wake.wait()
+                with self._loop.lock:
+                    request = self._board.take_request()
+                if request is not None:
+                    self._serve(request)
+
     def _vcpu_main(self) -> None:
         try:
+            self._wait_while_paused()
             while not self._quitting and self._run_once():
-                pass
+                self._wait_while_paused()
         except BaseException as error:
             self._loop.fail(error)
         else:
@@ -154,6 +238,11 @@ class Runner:
         if request.event is Event.RESET and not self._no_reboot:
             with self._loop.lock:
                 self._board.start()
+            reason = "guest-reset" if request.guest else "host-qmp-system-reset"
+            self._tell("RESET", guest=request.guest, reason=reason)
             return True
         self.status = request.status
+        self.state = RunState.SHUTDOWN
+        reason = "guest-reset" if request.event is Event.RESET else "guest-shutdown"
+        self._tell("SHUTDOWN", guest=True, reason=reason)
         return False

@@ -59,12 +59,11 @@ class Console:
             screen = self._screen.text()
             return None if screen is None else screen.lines()
 
-    def screenshot(self, path: Path) -> None:
-        """Write the picture as PNG if the name says so, else as PPM; OSError."""
+    def screenshot(self, path: Path, kind: str) -> None:
+        """Write the picture as ``ppm`` or ``png``; OSError."""
         with self._lock:
             pixels = self._refresh().pixels.copy()
-        kind = path.suffix.lower().lstrip(".")
-        path.write_bytes(FORMATS.get(kind, FORMATS["ppm"])(pixels))
+        path.write_bytes(FORMATS[kind](pixels))
 
     def key(self, name: str, *, down: bool) -> None:
         """Press or release a key by its name (`keys.SCAN_CODES`); KeyError for no such key."""

@@ -56,6 +56,11 @@ _SPECIAL: Final = {
 KEYSYMS.update({0xFF61: "print", 0xFF13: "pause"})
 
 
+def is_key(name: str) -> bool:
+    """Whether there is a key of that name."""
+    return name in SCAN_CODES or name in _SPECIAL
+
+
 def key_bytes(name: str, *, down: bool) -> bytes:
     """What a keyboard sends in set 2 when a key goes down or up; KeyError for no such key."""
     if name in _SPECIAL:

@@ -33,8 +33,10 @@ from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.roms import DEFAULT_BIOS, RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
 from pytcg.machine.smbios import Smbios, SmbiosError
+from pytcg.monitor.machine import Machine
 from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError, RamWindow
+from pytcg.ui.console import Console
 
 KNOWN_ERRORS = (
     DeviceError, LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError,
@@ -82,9 +84,12 @@ def _run(options: Options, stack: ExitStack) -> int:
         link.chardev.start(context, link.uart)
     if config.debugcon is not None:
         config.debugcon.start(context, None)
+    console = _make_console(board, loop)
     if options.vnc is not None:
-        _serve_vnc(options, board, loop, stack)
-    status = Runner(board, loop, no_reboot=options.no_reboot).run()
+        _serve_vnc(options, console, loop, stack)
+    runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused)
+    _start_monitors(options, Machine(board, runner, console, options.name), context, stack)
+    status = runner.run()
     if loop.signal is not None:
         stack.close()  # the terminal first
         print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
@@ -115,13 +120,32 @@ def _open_vga_bios(options: Options) -> bytes | None:
     return finder.read(VGA_BIOS, "the VGA BIOS")
 
 
-def _serve_vnc(options: Options, board: Pc, loop: MainLoop, stack: ExitStack) -> None:
-    from pytcg.ui.console import Console
+def _make_console(board: Pc, loop: MainLoop) -> Console | None:
+    if board.display is None:
+        return None
+    return Console(loop.lock, board.display.screen, board.power.keyboard.keyboard)
+
+
+def _start_monitors(options: Options, machine: Machine, context: Context,
+                    stack: ExitStack) -> None:  # fmt: skip
+    if not options.qmp:
+        return
+    from pytcg.chardev.socket import SocketChardev
+    from pytcg.monitor.qmp import QmpSession
+
+    for number, spec in enumerate(options.qmp):
+        chardev = _open(spec, f"compat_monitor{number}", stack)
+        if chardev is not None:
+            connected = not isinstance(chardev, SocketChardev)
+            QmpSession(machine, chardev).start(context, connected=connected)
+
+
+def _serve_vnc(options: Options, console: Console | None, loop: MainLoop,
+               stack: ExitStack) -> None:  # fmt: skip
     from pytcg.ui.vnc.server import VncError, VncServer
 
-    if board.display is None or options.vnc is None:
+    if console is None or options.vnc is None:
         raise StartError("-vnc: there is no display card (-vga none)")
-    console = Console(loop.lock, board.display.screen, board.power.keyboard.keyboard)
     server = VncServer(loop.asyncio, console, options.name or "pytcg")
     stack.callback(server.close)
     try:

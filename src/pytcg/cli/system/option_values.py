@@ -60,6 +60,8 @@ class Options:
     nographic: bool = False
     vga: str | None = None
     vnc: str | None = None
+    qmp: list[str] = field(default_factory=list)
+    paused: bool = False
     defaults: bool = True
     no_reboot: bool = False
     log_items: frozenset[str] = frozenset()

@@ -28,6 +28,7 @@ from pytcg.cli.system.firmware_options import (
     set_uuid,
 )
 from pytcg.cli.system.machine_option import set_machine, set_no_hpet
+from pytcg.cli.system.monitor_options import set_paused, set_qmp
 from pytcg.cli.system.option_values import (
     Information,
     OptionError,
@@ -114,6 +115,8 @@ OPTIONS: Final = (
     Option("vga", "std|none", set_vga, "the display card"),
     Option("display", "none|vnc=ADDRESS", set_display, "who shows it"),
     Option("vnc", "[HOST]:DISPLAY|unix:PATH", set_vnc, "show it to VNC viewers"),
+    Option("qmp", "CHARDEV", set_qmp, "control the machine by QMP: unix:PATH,server=on,wait=off"),
+    Option("S", "", set_paused, "wait for QMP's cont before the guest starts"),
     Option("monitor", "none", must_be_none("monitor", "monitor"), "there is none"),
     Option("parallel", "none", must_be_none("parallel", "parallel port"), "there is none"),
     Option("net", "none", must_be_none("net", "network"), "there is none"),

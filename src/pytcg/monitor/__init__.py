@@ -1,0 +1,1 @@
+"""The machine's monitor: QMP, the protocol of those who script machines."""

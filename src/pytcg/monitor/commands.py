@@ -1,0 +1,212 @@
+"""QMP's commands, as far as their subsystems are there: one table, in QEMU's names and shapes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from pytcg import __version__
+from pytcg.machine.runner import RunState
+from pytcg.monitor.command import Argument, Command, CommandError
+from pytcg.monitor.machine import Machine
+from pytcg.softmmu.ram import RamError
+
+QEMU_VERSION: Final = {"major": 7, "minor": 2, "micro": 0}
+"""Whose commands these are."""
+SAVE_CHUNK: Final = 1 << 20
+DEFAULT_HOLD: Final = 100  # milliseconds a key of send-key stays down
+
+# Queries -----------------------------------------------------------------------------------------
+
+
+def query_version(machine: Machine) -> Any:
+    """The version of the interface, and ours."""
+    del machine
+    return {"qemu": QEMU_VERSION, "package": f"pytcg {__version__}"}
+
+
+def query_commands(machine: Machine) -> Any:
+    """Every command there is."""
+    del machine
+    return [{"name": name} for name in sorted(COMMANDS)]
+
+
+def query_status(machine: Machine) -> Any:
+    """Whether the guest runs."""
+    state = machine.runner.state
+    return {"status": state.value, "singlestep": False, "running": state is RunState.RUNNING}
+
+
+def query_name(machine: Machine) -> Any:
+    """-name."""
+    return {"name": machine.name} if machine.name else {}
+
+
+def query_uuid(machine: Machine) -> Any:
+    """-uuid."""
+    return {"UUID": machine.uuid}
+
+
+def query_kvm(machine: Machine) -> Any:
+    """KVM is not used."""
+    del machine
+    return {"enabled": False, "present": False}
+
+
+def query_target(machine: Machine) -> Any:
+    """The processor's architecture."""
+    del machine
+    return {"arch": "x86_64"}
+
+
+def query_cpus_fast(machine: Machine) -> Any:
+    """The virtual processors."""
+    del machine
+    return [{"cpu-index": 0, "qom-path": "/machine/unattached/device[0]", "target": "x86_64",
+             "thread-id": threading.get_native_id(),
+             "props": {"core-id": 0, "thread-id": 0, "socket-id": 0}}]  # fmt: skip
+
+
+def query_machines(machine: Machine) -> Any:
+    """The boards."""
+    del machine
+    return [{"name": "pc", "is-default": True, "cpu-max": 1, "hotpluggable-cpus": False,
+             "numa-mem-supported": False, "deprecated": False}]  # fmt: skip
+
+
+def query_memory_size_summary(machine: Machine) -> Any:
+    """How much RAM there is."""
+    return {"base-memory": machine.board.config.ram_size, "plugged-memory": 0}
+
+
+def query_chardev(machine: Machine) -> Any:
+    """The character devices."""
+    return [{"label": label, "filename": chardev.description(), "frontend-open": True}
+            for label, chardev in machine.chardevs.items()]  # fmt: skip
+
+
+# The guest's run ---------------------------------------------------------------------------------
+
+
+def stop(machine: Machine) -> Any:
+    """Stop the processor."""
+    machine.runner.pause()
+    return {}
+
+
+def cont(machine: Machine) -> Any:
+    """Go on."""
+    machine.runner.resume()
+    return {}
+
+
+def system_reset(machine: Machine) -> Any:
+    """Press the reset button."""
+    machine.runner.reset()
+    return {}
+
+
+def system_powerdown(machine: Machine) -> Any:
+    """Press the power button."""
+    machine.runner.power_down()
+    return {}
+
+
+def quit_emulator(machine: Machine) -> Any:
+    """End the emulator."""
+    machine.runner.quit()
+    return {}
+
+
+def inject_nmi(machine: Machine) -> Any:
+    """An NMI."""
+    machine.board.vcpu.raise_nmi()
+    return {}
+
+
+# Memory, screen, keys ----------------------------------------------------------------------------
+
+
+def pmemsave(machine: Machine, val: int, size: int, filename: str) -> Any:
+    """Write physical memory to a file."""
+    if size < 0 or val < 0:
+        raise CommandError("Invalid parameter 'size'" if size < 0 else "Invalid parameter 'val'")
+    try:
+        with open(filename, "wb") as file:
+            for at in range(val, val + size, SAVE_CHUNK):
+                file.write(machine.board.memory.read(at, min(SAVE_CHUNK, val + size - at)))
+    except OSError as error:
+        raise CommandError(f"Could not open '{filename}': {error.strerror}") from error
+    except RamError as error:
+        raise CommandError(f"Invalid addr {val:#018x}/size {size} specified") from error
+    return {}
+
+
+def screendump(machine: Machine, filename: str, format: str = "ppm") -> Any:
+    """The screen as a file."""
+    if machine.console is None:
+        raise CommandError("There is no console to take a screendump from.")
+    if format not in ("ppm", "png"):
+        raise CommandError("Invalid parameter 'format'")
+    try:
+        machine.console.screenshot(Path(filename), format)
+    except OSError as error:
+        raise CommandError(f"failed to open file '{filename}': {error.strerror}") from error
+    return {}
+
+
+def send_key(machine: Machine, keys: list[Any], hold_time: int = DEFAULT_HOLD) -> Any:
+    """Press keys together and let them go."""
+    names = [_key_name(key) for key in keys]
+    console = machine.console
+    if console is None:
+        raise CommandError("There is no console that takes keys.")
+    for name in names:
+        console.key(name, down=True)
+
+    def release() -> None:
+        for name in reversed(names):
+            console.key(name, down=False)
+
+    machine.runner.later(hold_time / 1000, release)
+    return {}
+
+
+def _key_name(key: Any) -> str:
+    from pytcg.ui.keys import is_key
+
+    if not isinstance(key, dict) or key.get("type") != "qcode":
+        raise CommandError("Invalid parameter 'keys'")
+    name = key.get("data")
+    if not isinstance(name, str) or not is_key(name):
+        raise CommandError(f"Parameter 'data' does not accept value '{name}'")
+    return name
+
+
+_STRING, _INT = Argument("str"), Argument("int")
+
+COMMANDS: Final = {command.name: command for command in (
+    Command("query-version", query_version),
+    Command("query-commands", query_commands),
+    Command("query-status", query_status),
+    Command("query-name", query_name),
+    Command("query-uuid", query_uuid),
+    Command("query-kvm", query_kvm),
+    Command("query-target", query_target),
+    Command("query-cpus-fast", query_cpus_fast),
+    Command("query-machines", query_machines),
+    Command("query-memory-size-summary", query_memory_size_summary),
+    Command("query-chardev", query_chardev),
+    Command("stop", stop),
+    Command("cont", cont),
+    Command("system_reset", system_reset),
+    Command("system_powerdown", system_powerdown),
+    Command("quit", quit_emulator),
+    Command("inject-nmi", inject_nmi),
+    Command("pmemsave", pmemsave, {"val": _INT, "size": _INT, "filename": _STRING}),
+    Command("screendump", screendump,
+            {"filename": _STRING, "format": Argument("str", optional=True)}),
+    Command("send-key", send_key,
+            {"keys": Argument("array"), "hold-time": Argument("int", optional=True)}),
+)}  # fmt: skip

@@ -1,0 +1,145 @@
+"""A QMP session on a character device: greeting, negotiation, commands, events.
+
+The wire protocol is QEMU's ("docs/interop/qmp-spec"). Commands run in the main loop without the
+device lock, since some have to wait for the processor.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from enum import Enum, auto
+from typing import Any
+
+from pytcg.chardev.base import Chardev, Context
+from pytcg.monitor.command import CLASS_GENERIC, CLASS_NOT_FOUND, CommandError
+from pytcg.monitor.commands import COMMANDS, query_version
+from pytcg.monitor.jsonstream import JsonError, JsonStream
+from pytcg.monitor.machine import Machine
+
+_MEMBERS = {"execute", "arguments", "id"}
+_ROOM = 65536
+
+
+class State(Enum):
+    """How far a client is."""
+
+    CLOSED = auto()       # there is none
+    NEGOTIATING = auto()  # greeted; `qmp_capabilities` comes next
+    READY = auto()
+
+
+class QmpSession:
+    """The front-end of the monitor's character device."""
+
+    def __init__(self, machine: Machine, chardev: Chardev) -> None:
+        self._machine = machine
+        self._chardev = chardev
+        self._context: Context | None = None
+        self._stream = JsonStream()
+        self.state = State.CLOSED
+        chardev.on_open = self._opened
+        chardev.on_close = self._closed
+        machine.runner.on_event.append(self.event)
+
+    def start(self, context: Context, *, connected: bool) -> None:
+        """Begin to serve; ``connected`` if the device has no connections but is always there."""
+        self._context = context
+        self._chardev.start(context, self)
+        if connected:
+            self._opened()
+
+    def _opened(self) -> None:
+        self._stream = JsonStream()
+        self.state = State.NEGOTIATING
+        version = query_version(self._machine)
+        self._send({"QMP": {"version": version, "capabilities": []}})
+
+    def _closed(self) -> None:
+        self.state = State.CLOSED
+
+    # --- the character device's side -----------------------------------------------------------
+
+    def can_receive(self) -> int:
+        """As much as comes."""
+        return _ROOM
+
+    def receive(self, data: bytes) -> int:
+        """Bytes of the client."""
+        assert self._context is not None
+        for value in self._stream.feed(data):
+            self._context.loop.call_soon(self._serve, value)
+        return len(data)
+
+    def receive_break(self) -> None:
+        """Nothing to monitors."""
+
+    def _send(self, value: Any) -> None:
+        data = json.dumps(value).encode() + b"\r\n"
+        if self._context is None:
+            self._chardev.write(data)
+            return
+        with self._context.lock:
+            self._chardev.write(data)
+
+    # --- commands ------------------------------------------------------------------------------
+
+    def _serve(self, request: Any) -> None:
+        if self.state is State.CLOSED:
+            return
+        answer: dict[str, Any]
+        try:
+            if isinstance(request, JsonError):
+                raise CommandError(str(request))
+            answer = {"return": self._execute(request)}
+        except CommandError as error:
+            answer = {"error": {"class": error.kind, "desc": str(error)}}
+        if isinstance(request, dict) and "id" in request:
+            answer["id"] = request["id"]
+        self._send(answer)
+
+    def _execute(self, request: Any) -> Any:
+        if not isinstance(request, dict):
+            raise CommandError("QMP input must be a JSON object")
+        for name in request:
+            if name not in _MEMBERS:
+                raise CommandError(f"QMP input member '{name}' is unexpected")
+        if "execute" not in request:
+            raise CommandError("QMP input lacks member 'execute'")
+        name, arguments = request["execute"], request.get("arguments", {})
+        if not isinstance(name, str):
+            raise CommandError("QMP input member 'execute' must be a string")
+        if not isinstance(arguments, dict):
+            raise CommandError("QMP input member 'arguments' must be an object")
+        if self.state is State.NEGOTIATING:
+            return self._negotiate(name, arguments)
+        if name == "qmp_capabilities":
+            raise CommandError("Capabilities negotiation is already complete, command ignored",
+                               CLASS_NOT_FOUND)  # fmt: skip
+        command = COMMANDS.get(name)
+        if command is None:
+            raise CommandError(f"The command {name} has not been found", CLASS_NOT_FOUND)
+        return command.call(self._machine, arguments)
+
+    def _negotiate(self, name: str, arguments: dict[str, Any]) -> Any:
+        if name != "qmp_capabilities":
+            raise CommandError("Expecting capabilities negotiation with 'qmp_capabilities'",
+                               CLASS_NOT_FOUND)  # fmt: skip
+        wanted = arguments.pop("enable", [])
+        if arguments:
+            raise CommandError(f"Parameter '{next(iter(arguments))}' is unexpected")
+        if wanted:
+            raise CommandError(f"Capability {wanted[0]} not available", CLASS_GENERIC)
+        self.state = State.READY
+        return {}
+
+    # --- events --------------------------------------------------------------------------------
+
+    def event(self, name: str, data: dict[str, Any]) -> None:
+        """Tell a client that is ready; main loop."""
+        if self.state is not State.READY:
+            return
+        seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        stamp = {"seconds": seconds, "microseconds": nanoseconds // 1000}
+        body = {"event": name, "timestamp": stamp}
+        self._send({**body, "data": data} if data else body)
