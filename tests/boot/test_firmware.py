@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, Terminal
+from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
+from pytcg.cli import guest
 from pytcg.machine.roms import DEFAULT_BIOS, RomFinder
 
 pytestmark = pytest.mark.boot
@@ -73,3 +74,16 @@ def test_ovmf_keeps_a_variable_in_its_flash(start: Start, tmp_path: Path) -> Non
     at_the_shell("set kept firmly")
     assert "firmly".encode("utf-16-le") in variables.read_bytes()
     assert b"firmly" in at_the_shell("set kept")
+
+
+@needs_seabios
+def test_seabios_starts_a_kernel_at_its_real_mode_entry(start: Start, files: Path) -> None:
+    kernel = ("-kernel", str(files / guest.KERNEL), "-initrd", str(files / guest.INITRAMFS))
+    terminal = start("-bios", DEFAULT_BIOS, *kernel, "-append", "console=ttyS0")
+    screen = terminal.wait_for(PROMPT, BOOT_SECONDS)
+    assert b"Booting from ROM..." in screen
+    assert b"SMBIOS 2.8 present." in screen
+    terminal.type("cat /sys/bus/pci/devices/0000:00:01.0/device\n")
+    assert b"0x7000" in terminal.wait_for(PROMPT, ANSWER_SECONDS)
+    terminal.type("poweroff\n")
+    assert terminal.wait(ANSWER_SECONDS) == 0

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from hw.test_fw_cfg import Memory
 from machine.fakes import FakeVcpu, board_memory
-from pytcg.machine import elf
+from pytcg.hw.chipset.fw_cfg import FwCfg
+from pytcg.machine import elf, linux_rom
 from pytcg.machine.boot import boot_kernel, open_kernel
 from pytcg.machine.layout import MIB
 from pytcg.machine.linux import LoadError
+from pytcg.machine.linux_rom import FirmwareKernel, make_firmware_kernel
 from pytcg.softmmu.address_map import AddressMap
+from x86.assemble import assemble
 
 RAM = 16 * MIB
 LOAD = 0x100000
@@ -166,3 +170,90 @@ def test_damaged_files_are_refused_or_loaded_never_worse(tmp_path: Path, seed: i
         del image[chance.randrange(len(image)) :]
     with contextlib.suppress(LoadError):
         Started(written(tmp_path, bytes(image)))
+
+
+# Kernels that firmware starts -------------------------------------------------------------------
+
+
+def old_kernel(version: int, loadflags: int, payload: bytes = b"P" * 4096) -> bytes:
+    """A setup of two sectors and a payload, of some boot protocol."""
+    image = bytearray(3 * 512)
+    image[0x1F1] = 2
+    image[0x1FE:0x200] = b"\x55\xaa"
+    if version:
+        image[0x202:0x206] = b"HdrS"
+        struct.pack_into("<H", image, 0x206, version)
+        image[0x211] = loadflags
+        struct.pack_into("<L", image, 0x22C, 0x7FFFFFF)
+    return bytes(image) + payload
+
+
+def run_rom(made: FirmwareKernel) -> dict[int, bytes]:
+    """What the ROM's transfers put where."""
+    fw_cfg = FwCfg(Memory())
+    made.tell(fw_cfg)
+    fw_cfg.reset()
+    rom = fw_cfg.file("genroms/linux.bin")
+    assert rom[:2] == b"\x55\xaa" and len(rom) == rom[2] * 512 and sum(rom) & 0xFF == 0
+    pnp = struct.unpack_from("<H", rom, 0x1A)[0]
+    assert rom[pnp : pnp + 4] == b"$PnP" and sum(rom[pnp : pnp + 32]) & 0xFF == 0
+    entry = struct.unpack_from("<H", rom, pnp + 0x1A)[0]
+    table, count = (struct.unpack_from("<H", rom, entry + at)[0] for at in (15, 18))
+    placed = {}
+    for number in range(count):
+        control, length, where = struct.unpack_from(">LLQ", rom, table + 16 * number)
+        assert control & 0xFFFF == 0x0A
+        fw_cfg.select(control >> 16)
+        placed[where] = bytes(fw_cfg.read_data() for _ in range(length))
+    jump = rom.index(b"\xea", entry)
+    assert struct.unpack_from("<HH", rom, jump + 1) == (0, (made.setup_address >> 4) + 0x20)
+    return placed
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "setup", "payload"),
+    [(0x20F, 1, 0x10000, 0x100000), (0x201, 1, 0x90000, 0x100000), (0x200, 0, 0x90000, 0x10000),
+     (0, 0, 0x90000, 0x10000)],
+)  # fmt: skip
+def test_each_boot_protocol_has_its_places(
+    version: int, flags: int, setup: int, payload: int
+) -> None:
+    initrd = b"I" * 100 if version else b""
+    made = make_firmware_kernel("k", old_kernel(version, flags), initrd, "quiet", RAM)
+    placed = run_rom(made)
+    assert placed[payload] == b"P" * 4096
+    line = made.command_line_address
+    assert placed[line] == b"quiet\0"
+    header = placed[setup]
+    if version >= 0x202:
+        assert struct.unpack_from("<L", header, 0x228)[0] == line
+    else:
+        assert struct.unpack_from("<HH", header, 0x20) == (0xA33F, line - setup)
+    if version:
+        where, size = struct.unpack_from("<LL", header, 0x218)
+        assert placed[where] == initrd and size == 100 and where % 4096 == 0
+
+
+def test_the_roms_program_is_what_its_comments_say() -> None:
+    text = """
+        cli; cld; mov ax, cs; mov ds, ax; movzx ebx, ax; shl ebx, 4; mov si, 0x7080; mov cx, 0x300
+        1: movzx eax, si; add eax, ebx; bswap eax; mov dx, 0x518; out dx, eax
+        add si, 16; dec cx; jnz 1b
+        mov ax, 0x1000; mov ds, ax; mov es, ax; mov fs, ax; mov gs, ax; mov ss, ax; mov sp, 0xfff0
+    """
+    program = bytearray(linux_rom.PROGRAM)
+    struct.pack_into("<H", program, linux_rom.TRANSFERS_AT, 0x7080)
+    struct.pack_into("<H", program, linux_rom.COUNT_AT, 0x300)
+    struct.pack_into("<H", program, linux_rom.SEGMENT_AT, 0x1000)
+    assert bytes(program).startswith(assemble(text, 16))
+    assert program[linux_rom.ENTRY_AT - 1] == 0xEA and len(program) == linux_rom.ENTRY_AT + 4
+
+
+@pytest.mark.parametrize(
+    ("image", "initrd", "message"),
+    [(b"x" * 2000, b"", "is not a Linux kernel"), (old_kernel(0, 0), b"I", "too old to load"),
+     (old_kernel(0x20F, 1), b"I" * RAM, "not enough memory"), (b"", b"", "is not a Linux kernel")],
+)  # fmt: skip
+def test_what_firmware_can_not_start_is_named(image: bytes, initrd: bytes, message: str) -> None:
+    with pytest.raises(LoadError, match=message):
+        make_firmware_kernel("k", image, initrd, "", RAM)

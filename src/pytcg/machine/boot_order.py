@@ -40,6 +40,7 @@ class BootOrder:
 
     options: BootOptions
     devices: dict[int, str] = field(default_factory=dict)
+    before: list[str] = field(default_factory=list)  # what goes before all of them
     _booted: bool = False
 
     def add(self, index: int, path: str) -> None:
@@ -55,7 +56,7 @@ class BootOrder:
         first_two, third = cmos_order(once or self.options.order)
         rtc.set_cmos(ORDER_12, first_two)
         rtc.set_cmos(ORDER_3, third)
-        paths = [self.devices[index] for index in sorted(self.devices)]
+        paths = self.before + [self.devices[index] for index in sorted(self.devices)]
         if self.options.strict:
             paths.append(HALT)
         fw_cfg.add_file("bootorder", ("\n".join(paths) + "\0").encode() if paths else b"")

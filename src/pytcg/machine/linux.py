@@ -38,6 +38,10 @@ class LoadError(Exception):
     """A kernel or initrd can't be booted; the text names the file and the reason."""
 
 
+class NeedsFirmware(LoadError):
+    """The kernel can be started by a BIOS only."""
+
+
 class LoadFlags(IntFlag):
     """`loadflags` of the setup header."""
 
@@ -111,7 +115,9 @@ def parse_kernel(path: str, image: bytes) -> Kernel:
     flags = LoadFlags(image[0x211])
     if version < 0x202 or not flags & LoadFlags.LOADED_HIGH:
         number = f"{version >> 8}.{version & 0xFF:02}"
-        raise LoadError(f"kernel file '{path}' has boot protocol {number}, too old to load high")
+        raise NeedsFirmware(
+            f"kernel file '{path}' has boot protocol {number}, too old to start without a BIOS"
+        )
     setup_sectors = image[HEADER] or 4
     payload = image[(setup_sectors + 1) * SECTOR :]
     if len(payload) + 15 < _field(image, "<L", 0x1F4) * 16 or not payload:
@@ -156,7 +162,9 @@ def place(kernel: Kernel, initrd_size: int, ram_size: int) -> Placement:
     """
     address = kernel.preferred_address if kernel.relocatable else kernel.code32_start
     if address < HIGH_MEMORY:
-        raise LoadError(f"kernel file '{kernel.path}' has only a real-mode entry: it needs a BIOS")
+        raise NeedsFirmware(
+            f"kernel file '{kernel.path}' has only a real-mode entry: it needs a BIOS"
+        )
     end = address + max(kernel.init_size, len(kernel.payload))
     low_end = low_memory_end(ram_size)
     top = min(low_end, kernel.initrd_max + 1)

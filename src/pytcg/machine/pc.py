@@ -33,6 +33,7 @@ from pytcg.machine.board.serial import make_serial_ports
 from pytcg.machine.board.timers import Timers
 from pytcg.machine.board.vga import Display
 from pytcg.machine.boot_order import BootOptions, BootOrder
+from pytcg.machine.linux_rom import BOOT_PATH, FirmwareKernel
 from pytcg.machine.pci_host import PciSpaces
 from pytcg.machine.runner import PowerRequest, Vcpu
 from pytcg.machine.smbios import ANCHOR_FILE, TABLES_FILE, Smbios
@@ -49,6 +50,7 @@ class PcConfig:
     debugcon_port: int = at.DEBUG_CONSOLE
     bios: bytes | None = None  # a multiple of 64 KiB
     flashes: Sequence[FlashImage] = ()  # in place of the ROM
+    kernel: FirmwareKernel | None = None  # for the firmware to start
     hpet: bool = True
     vga: bool = False
     vga_rom: bytes | None = None
@@ -93,6 +95,8 @@ class Pc:
         if config.debugcon is not None:
             debug.attach_debug_console(board, config.debugcon, config.debugcon_port)
         self.boot_order = BootOrder(config.boot)
+        if config.kernel is not None:
+            self.boot_order.before.append(BOOT_PATH)
         self.fw_cfg.before_reset(self._tell_firmware)
 
     def start(self) -> None:
@@ -121,6 +125,8 @@ class Pc:
 
     def _tell_firmware(self) -> None:
         """Tables that the firmware puts into memory itself."""
+        if self.config.kernel is not None:
+            self.config.kernel.tell(self.fw_cfg)
         self.boot_order.tell(self.timers.rtc, self.fw_cfg)
         smbios = self.config.smbios or Smbios(self.config.ram_size)
         self.fw_cfg.add_file(ANCHOR_FILE, smbios.anchor())

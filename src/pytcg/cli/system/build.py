@@ -16,6 +16,7 @@ from pytcg.cli.system.display_options import VGA_BIOS, has_card
 from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
+from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.option_values import Options
 from pytcg.cli.system.options import serial_ports
 from pytcg.engines import EngineError, cpu_warning, make_vcpu
@@ -23,14 +24,14 @@ from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
 from pytcg.machine import layout
-from pytcg.machine.boot import Bootable, boot_kernel, open_kernel
+from pytcg.machine.boot import boot_kernel
 from pytcg.machine.bus import Claimed
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
 from pytcg.machine.linux import LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc, PcConfig
-from pytcg.machine.roms import DEFAULT_BIOS, RomError, RomFinder
+from pytcg.machine.roms import RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
 from pytcg.machine.smbios import Smbios, SmbiosError
 from pytcg.monitor.machine import Machine
@@ -59,7 +60,7 @@ def build_and_run(options: Options) -> int:
 
 def _run(options: Options, stack: ExitStack) -> int:
     _check_memory(options.memory)
-    kernel, bios = _open_kernel(options), _open_bios(options)
+    code = open_guest_code(options)
     log = stack.enter_context(_open_log(options))
     loop = MainLoop()
     stack.callback(loop.close)
@@ -67,8 +68,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
     memory = _make_memory(options.memory)
     config = PcConfig(
-        options.memory, serials, debugcon or None, options.debugcon_port, bios,
-        flashes=open_flashes(options, stack),
+        options.memory, serials, debugcon or None, options.debugcon_port, code.bios,
+        flashes=open_flashes(options, stack), kernel=code.firmware_kernel,
         hpet=options.hpet, nographic=options.nographic or options.firmware_on_serial,
         vga=has_card(options), vga_rom=_open_vga_bios(options),
         boot=boot_options(options.boot), smbios=_smbios(options),
@@ -77,8 +78,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     board = Pc(config, loop.clock, loop.lock, memory, plug)
     drives = Drives(options, loop.lock, loop.fail, stack)
     drives.add_devices(Rack(board, drives.by_id))
-    if kernel is not None:
-        board.boot = partial(boot_kernel, kernel, memory, options.memory)
+    if code.kernel is not None:
+        board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
     context = Context(loop.asyncio, loop.lock, loop.stop)
     for link in board.serial_links:
         link.chardev.start(context, link.uart)
@@ -94,22 +95,6 @@ def _run(options: Options, stack: ExitStack) -> int:
         stack.close()  # the terminal first
         print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
     return status
-
-
-def _open_kernel(options: Options) -> Bootable | None:
-    if options.kernel is None:
-        return None
-    return open_kernel(options.kernel, options.initrd, options.append or "", options.memory)
-
-
-def _open_bios(options: Options) -> bytes | None:
-    """The firmware. A kernel starts without, so there it may be missing if nobody named it."""
-    if options.flashes:
-        return None
-    finder = RomFinder(options.rom_folders, guest.cache_folder())
-    if options.kernel is not None and options.bios is None and finder.find(DEFAULT_BIOS) is None:
-        return None
-    return finder.read_bios(options.bios)
 
 
 def _open_vga_bios(options: Options) -> bytes | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum, IntFlag
-from functools import partial
 from typing import Final
 
 from pytcg.hw.bits import register_bits
@@ -158,7 +157,10 @@ class BusMaster:
 
 
 class Piix3Ide(PciDevice):
-    """`channels[n]` answer at the legacy ports while their decoding is enabled."""
+    """`channels[n]` answer at the legacy ports.
+
+    Whatever IDETIM's decode bits and the command register say: QEMU's do, and OVMF relies on it.
+    """
 
     identity = Identity(0x8086, 0x7010, class_code=0x010180)
 
@@ -176,11 +178,6 @@ class Piix3Ide(PciDevice):
             master.reset()
         for channel in self.channels:
             channel.reset()
-
-    def decodes(self, number: int) -> bool:
-        """Whether a channel's ports answer."""
-        enabled = self.config.get(IDETIM + 2 * number, 2) & DECODE
-        return bool(enabled and self._commanded(pci.Command.IO))
 
     def set_up(self) -> None:
         """What firmware leaves behind: ports and bus mastering on."""
@@ -200,38 +197,3 @@ class Piix3Ide(PciDevice):
         super().restore(state)
         for channel, saved in zip(self.channels, state["channels"], strict=True):
             channel.restore(saved)
-
-
-class ChannelPorts:
-    """A channel's bytes at its legacy ports: silent while they are not decoded."""
-
-    def __init__(self, ide: Piix3Ide, number: int) -> None:
-        self._channel = ide.channels[number]
-        self._decodes = partial(ide.decodes, number)
-
-    def read(self, reg: int) -> int:
-        """Command block registers 1 to 7."""
-        return self._channel.read(reg) if self._decodes() else 0xFF
-
-    def write(self, reg: int, value: int) -> None:
-        """Command block registers 1 to 7."""
-        if self._decodes():
-            self._channel.write(reg, value)
-
-    def read_data(self, size: int) -> int:
-        """The data register, 1, 2 or 4 bytes wide."""
-        return self._channel.read_data(size) if self._decodes() else (1 << size * 8) - 1
-
-    def write_data(self, size: int, value: int) -> None:
-        """The data register."""
-        if self._decodes():
-            self._channel.write_data(size, value)
-
-    def read_alternate(self) -> int:
-        """Alternate status."""
-        return self._channel.read_alternate() if self._decodes() else 0xFF
-
-    def write_control(self, value: int) -> None:
-        """Device control."""
-        if self._decodes():
-            self._channel.write_control(value)

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Final
 
 from pytcg.hw.pci.bus import PciBus
-from pytcg.hw.storage.piix3_ide import ChannelPorts, Piix3Ide
+from pytcg.hw.storage.ide_channel import IdeChannel
+from pytcg.hw.storage.piix3_ide import Piix3Ide
 from pytcg.machine import pc_map as at
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.bus import PortHandlers
@@ -20,12 +21,12 @@ def make_ide(board: Backplane, pci: PciBus) -> Piix3Ide:
     ide = Piix3Ide()
     pci.plug(ide, at.PIIX, FUNCTION)
     for number, (base, control, irq) in enumerate(at.IDE_CHANNELS):
-        _attach(board, ChannelPorts(ide, number), base, control)
+        _attach(board, ide.channels[number], base, control)
         board.connect_irq(ide.channels[number].irq, irq)
     return ide
 
 
-def _attach(board: Backplane, channel: ChannelPorts, base: int, control: int) -> None:
+def _attach(board: Backplane, channel: IdeChannel, base: int, control: int) -> None:
     for size in (1, 2, 4):
         data = PortHandlers(partial(channel.read_data, size), partial(channel.write_data, size))
         board.ports.attach_port(data, base, size=size)
