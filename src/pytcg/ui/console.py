@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pytcg.hw.display.picture import FORMATS
 from pytcg.hw.display.screen import VgaScreen
 from pytcg.hw.input.ps2_keyboard import Ps2Keyboard
+from pytcg.hw.input.ps2_mouse import Ps2Mouse
 from pytcg.ui.keys import key_bytes
 
 Pixels = npt.NDArray[np.uint32]
@@ -31,8 +32,10 @@ class Frame(NamedTuple):
 class Console:
     """The picture as it is now, and keys for the guest."""
 
-    def __init__(self, lock: threading.RLock, screen: VgaScreen, keyboard: Ps2Keyboard) -> None:
+    def __init__(self, lock: threading.RLock, screen: VgaScreen, keyboard: Ps2Keyboard,
+                 mouse: Ps2Mouse | None = None) -> None:  # fmt: skip
         self._lock: Final = lock
+        self._mouse = mouse
         self._screen = screen
         self._keyboard = keyboard
         self._serial = 0
@@ -70,3 +73,13 @@ class Console:
         codes = key_bytes(name, down=down)
         with self._lock:
             self._keyboard.key(codes)
+
+    def point(self, dx: int, dy: int, buttons: int, wheel: int = 0) -> None:
+        """Move the mouse by pixels, turn its wheel (towards the user), hold these `Button`s."""
+        if self._mouse is None:
+            return
+        with self._lock:
+            if dx or dy or wheel:
+                self._mouse.move(dx, dy, wheel)
+            if buttons != self._mouse.buttons:
+                self._mouse.press(buttons)

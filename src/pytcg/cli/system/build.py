@@ -108,7 +108,8 @@ def _open_vga_bios(options: Options) -> bytes | None:
 def _make_console(board: Pc, loop: MainLoop) -> Console | None:
     if board.display is None:
         return None
-    return Console(loop.lock, board.display.screen, board.power.keyboard.keyboard)
+    inputs = board.power.keyboard
+    return Console(loop.lock, board.display.screen, inputs.keyboard, inputs.mouse)
 
 
 def _start_monitors(options: Options, machine: Machine, context: Context,

@@ -1,8 +1,7 @@
-"""Intel 8042 as the PC's keyboard controller, with a keyboard and an empty mouse connector.
+"""Intel 8042 as the PC's keyboard controller, with connectors for a keyboard and a mouse.
 
 Commands and bits: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device
-Controller". The auxiliary port works and passes its test, but nothing is plugged in: bytes sent
-there come back as a time-out, as on a real board.
+Controller". Bytes sent to a mouse that is not plugged in come back as a time-out.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from enum import IntEnum, IntFlag
 
 from pytcg.hw.bits import register_bits
 from pytcg.hw.input.ps2_keyboard import RESEND, Ps2Keyboard
+from pytcg.hw.input.ps2_mouse import Ps2Mouse
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 
@@ -98,13 +98,17 @@ class I8042:
         "last_was_command",
     )  # fmt: skip
 
-    def __init__(self, on_reset: Callable[[], None], keyboard: Ps2Keyboard | None = None) -> None:
+    def __init__(self, on_reset: Callable[[], None], keyboard: Ps2Keyboard | None = None,
+                 mouse: Ps2Mouse | None = None) -> None:  # fmt: skip
         self._on_reset = on_reset
         self.keyboard = keyboard or Ps2Keyboard()
+        self.mouse = mouse
         self.irq1, self.irq12 = Line(), Line()
         self.a20 = Line(level=True)
         self._clear()
         self.keyboard.on_data = self._sync
+        if mouse is not None:
+            mouse.on_data = self._sync
 
     def _clear(self) -> None:
         self.ram = bytearray(32)
@@ -119,6 +123,9 @@ class I8042:
     def reset(self) -> None:
         self._clear()
         self.keyboard.reset()
+        if self.mouse is not None:
+            self.mouse.reset()
+            self.mouse.queue.clear()  # the controller was in reset too when it reported
         self._sync()
 
     def read(self, reg: int) -> int:
@@ -144,11 +151,14 @@ class I8042:
         self._sync()
 
     def state(self) -> State:
-        return save(self, 1, self._FIELDS) | {"keyboard": self.keyboard.state()}
+        mouse = {} if self.mouse is None else {"mouse": self.mouse.state()}
+        return save(self, 1, self._FIELDS) | {"keyboard": self.keyboard.state()} | mouse
 
     def restore(self, state: State) -> None:
         load(self, state, 1, self._FIELDS)
         self.keyboard.restore(state["keyboard"])
+        if self.mouse is not None:
+            self.mouse.restore(state["mouse"])
         self._sync()
 
     def _status(self) -> Status:
@@ -195,7 +205,10 @@ class I8042:
                 self._reply(value | Status.AUX_OBF << 8)
             case Command.WRITE_AUX:
                 self._mode(Mode.DISABLE_AUX, on=False)
-                self._reply(RESEND | (Status.AUX_OBF | Status.TIMEOUT) << 8)
+                if self.mouse is not None:
+                    self.mouse.write(value)
+                else:
+                    self._reply(RESEND | (Status.AUX_OBF | Status.TIMEOUT) << 8)
             case _:
                 self.ram[command & 0x1F] = value
 
@@ -224,6 +237,10 @@ class I8042:
                 self.obuf, self.aux, self.obf = reply & 0xFF, Status(reply >> 8), True
             elif self.keyboard.queue and not self.ram[0] & Mode.DISABLE_KBD:
                 self._take_scan_code(self.keyboard.take())
+            elif self.mouse and self.mouse.queue and not self.ram[0] & Mode.DISABLE_AUX:
+                self.aux = Status.AUX_OBF
+                self.obf = True  # first: taking a byte may bring the next, and us here again
+                self.obuf = self.mouse.take()
             else:
                 return
 

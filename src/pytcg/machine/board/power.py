@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytcg.hw.core.glue import ResetControl, SystemControlPortA
 from pytcg.hw.input.i8042 import I8042
+from pytcg.hw.input.ps2_mouse import Ps2Mouse
 from pytcg.machine import pc_map as at
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.runner import Event, PowerRequest
@@ -14,7 +15,7 @@ class PowerControl:
 
     def __init__(self, board: Backplane) -> None:
         self._board = board
-        self.keyboard = board.add(I8042(board.ask_reset))
+        self.keyboard = board.add(I8042(board.ask_reset, mouse=Ps2Mouse()))
         board.connect_irq(self.keyboard.irq1, at.IRQ_KEYBOARD)
         board.connect_irq(self.keyboard.irq12, at.IRQ_MOUSE)
         ports = board.ports

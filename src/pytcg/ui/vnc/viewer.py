@@ -25,6 +25,7 @@ MAX_TEXT: Final = 1 << 20  # of a clipboard, which is not looked at
 MAX_ENCODINGS: Final = 4096
 MAX_UNREAD: Final = 32 << 20  # bytes that a viewer may have asked for and not read
 NO_SECURITY: Final = 1
+_WHEEL_UP, _WHEEL_DOWN = 8, 16
 
 
 class Message(IntEnum):
@@ -61,6 +62,8 @@ class Viewer:
         self._seen = -1  # the serial of the frame it was sent last; -1: nothing
         self.wants_update = False
         self._pressed: dict[str, None] = {}
+        self._place: tuple[int, int] | None = None
+        self._mask = 0
 
     # --- handshake -----------------------------------------------------------------------------
 
@@ -124,7 +127,7 @@ class Viewer:
                 down, keysym = await self._read(">B2xI")
                 self._key(keysym, down=bool(down))
             case Message.POINTER:
-                await self._read(">BHH")  # there is no mouse yet
+                self._point(*await self._read(">BHH"))
             case Message.CUT_TEXT:
                 length, = await self._read(">3xI")
                 if length > MAX_TEXT:
@@ -153,6 +156,15 @@ class Viewer:
         else:
             self._pressed.pop(name, None)
         self._console.key(name, down=down)
+
+    def _point(self, mask: int, x: int, y: int) -> None:
+        """Where the pointer is: the mouse moves by how far it came (RFC 6143, 7.5.5)."""
+        before = self._place or (x, y)
+        self._place = x, y
+        new, self._mask = mask & ~self._mask, mask
+        wheel = bool(new & _WHEEL_DOWN) - bool(new & _WHEEL_UP)
+        buttons = mask & 1 | (mask & 2) << 1 | (mask & 4) >> 1
+        self._console.point(x - before[0], y - before[1], buttons, wheel)
 
     # --- updates -------------------------------------------------------------------------------
 
