@@ -140,3 +140,52 @@ def test_snapshot_leaves_the_image_alone(machine: Machine, tmp_path: Path) -> No
     assert path.read_bytes() == before
 
 
+
+
+GRUB = """\
+serial --unit=0 --speed=115200
+terminal_input serial console
+terminal_output serial console
+set timeout=0
+echo "GRUB says hello"
+linux /vmlinuz console=ttyS0 quiet
+initrd /initrd
+boot
+"""
+
+
+@pytest.fixture(scope="module")
+def rescue(initramfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ISO image that boots by GRUB, from a CD and from a disk."""
+    folder = tmp_path_factory.mktemp("rescue")
+    tree = folder / "tree"
+    (tree / "boot" / "grub").mkdir(parents=True)
+    (tree / "boot" / "grub" / "grub.cfg").write_text(GRUB)
+    (tree / "vmlinuz").write_bytes((initramfs.parent / guest.KERNEL).read_bytes())
+    (tree / "initrd").write_bytes(initramfs.read_bytes())
+    iso = folder / "rescue.iso"
+    subprocess.run(["grub-mkrescue", "-o", iso, tree], check=True, capture_output=True)
+    return iso
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("raw", "-cdrom {0}"),
+        ("raw", "-drive file={0},format=raw"),
+        ("qcow2", "-drive file={0},if=virtio"),
+    ],
+    ids=["cd", "ide", "virtio"],
+)
+def test_firmware_and_grub_boot_linux(rescue: Path, tmp_path: Path, format: str, options: str
+                                      ) -> None:  # fmt: skip
+    disk = tmp_path / "disk"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", format, rescue, disk], check=True)
+    terminal = Terminal("-m", "256", "-nographic", "-no-reboot", *options.format(disk).split())
+    try:
+        terminal.wait_for(b"GRUB says hello", BOOT_SECONDS)
+        terminal.wait_for(PROMPT, BOOT_SECONDS)
+        terminal.type("poweroff\n")
+        assert terminal.wait(ANSWER_SECONDS) == 0
+    finally:
+        terminal.close()

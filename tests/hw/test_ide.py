@@ -373,3 +373,26 @@ def test_random_accesses_never_raise(pc: Pc) -> None:
                 entry = struct.pack("<LL", chance.randrange(1 << 21), chance.randrange(1 << 32))
                 pc.slot.memory[at : at + 8] = entry
             pc.ide._write(4, 4, TABLE)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_accesses_in_a_row_are_the_same_as_one_by_one(size: int) -> None:
+    one, row = Pc(), Pc()
+    for pc in (one, row):
+        pc.lba28(0x20, 3, 3)
+    counts = (100, 512 // size - 100, 700 // size, 5, 1000 // size)
+    for count in counts:
+        single = b"".join(one.disk.read_data(size).to_bytes(size, "little") for _ in range(count))
+        assert row.disk.read_run(size, count) == single
+        assert one.disk.irq.level == row.disk.irq.level
+        assert one.disk.read(7) == row.disk.read(7)
+    data = random.Random(5).randbytes(1536)
+    for pc in (one, row):
+        pc.lba28(0x30, 50, 3)
+    for at in range(0, 1536, size):
+        one.disk.write_data(size, int.from_bytes(data[at : at + size], "little"))
+    for at in range(0, 1536, 768):
+        row.disk.write_run(size, data[at : at + 768])
+    assert one.medium.data == row.medium.data
+    assert row.medium.data[50 * 512 : 53 * 512] == data
+    assert one.medium.log == row.medium.log and row.disk.read(7) == 0x50

@@ -218,3 +218,26 @@ def test_ins_does_not_read_the_port_when_its_target_faults(port_log: PortLog) ->
     assert cpu is not None
     stop = start(cpu, encode(0x6C, 1), rcx=2, rdi=END, rdx=0x60, eflags=2)
     assert (stop.vector, stop.address, port_log.next) == (14, END, 0)
+
+
+def test_bus_that_takes_many_accesses_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[tuple[int, int, int]] = []
+    written = bytearray()
+
+    def read_run(_bus: object, port: int, size: int, count: int) -> bytes:
+        runs.append((port, size, count))
+        return b"\x5a" * (size * count)
+
+    monkeypatch.setattr(pytcg.cpu.NoBus, "read_port_run", read_run, raising=False)
+    monkeypatch.setattr(pytcg.cpu.NoBus, "write_port_run",
+                        lambda _bus, p, s, data: written.extend(data), raising=False)  # fmt: skip
+    cpu = make_cpu()
+    start(cpu, encode(0x6C, 2), rcx=3000, rdi=DATA + 1, rdx=0x1F0, eflags=2)
+    assert cpu.read(DATA + 1, 6000).count(0x5A) + 2 * (3000 - sum(n for _, _, n in runs)) >= 6000
+    assert (cpu.regs["rcx"], cpu.regs["rdi"]) == (0, DATA + 6001)
+    assert 0 < len(runs) <= 4 and all(row[:2] == (0x1F0, 2) for row in runs)
+    assert cpu.read(DATA, 1) == b"\0" and cpu.read(DATA + 6001, 1) == b"\0"
+    cpu.write(DATA, bytes(range(200)))
+    start(cpu, encode(0x6E, 4), rcx=50, rsi=DATA, rdx=0xCF8, eflags=2)
+    assert bytes(written) in bytes(range(200)) and len(written) >= 192
+    assert (cpu.regs["rcx"], cpu.regs["rsi"]) == (0, DATA + 200)

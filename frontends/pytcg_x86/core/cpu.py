@@ -10,11 +10,12 @@ import os
 import struct
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from threading import get_ident
 from typing import Protocol
 
 from pytcg.exec import layout
-from pytcg.exec.bus import CpuBus
+from pytcg.exec.bus import CpuBus, PortRuns
 from pytcg.exec.exits import Exit
 from pytcg.ir.blocks import Function
 from pytcg.log import Log
@@ -155,10 +156,26 @@ class X86Cpu:
             (Host.CPUID, "void", ["u32", "u32"], self._cpuid),
             (Host.RANDOM, "u64", [], lambda: int.from_bytes(os.urandom(8), "little")),
         ]
+        if isinstance(bus, PortRuns):
+            run = ["u32", "u32", "u64", "u64"]
+            hosts.append((Host.READ_PORTS, "u64", run, partial(self._read_ports, bus)))
+            hosts.append((Host.WRITE_PORTS, "u64", run, partial(self._write_ports, bus)))
         for host, result, parameters, function in hosts:
             self._bind("host", result, parameters, function, host)
         for index, word in enumerate(self.model.feature_words()):
             put("cpuid_features", word, index)
+
+    def _read_ports(self, bus: PortRuns, port: int, size: int, count: int, offset: int) -> int:
+        """REP INS of ``count`` elements to the RAM window; how many there were."""
+        data = bus.read_port_run(port, size, count)
+        self.memory.window.view[offset : offset + len(data)] = data
+        return count
+
+    def _write_ports(self, bus: PortRuns, port: int, size: int, count: int, offset: int) -> int:
+        """REP OUTS of ``count`` elements from the RAM window; how many were taken."""
+        data = bytes(self.memory.window.view[offset : offset + count * size])
+        bus.write_port_run(port, size, data)
+        return count
 
     def _bind(self, field: str, result: str, parameters: list[str],
               function: Callable[..., int | None], index: int = 0) -> None:  # fmt: skip

@@ -93,6 +93,8 @@ class Host(IntEnum):
     CPUID = 7
     TSC = 8
     RANDOM = 9
+    READ_PORTS = 10
+    WRITE_PORTS = 11
 
 
 class Flag(IntFlag):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class ExitReason(Enum):
@@ -53,4 +53,17 @@ class CpuBus(Protocol):
 
     def write_cr8(self, value: int) -> None:
         """Set the task priority class; ValueError means #GP."""
+        ...
+
+
+@runtime_checkable
+class PortRuns(Protocol):
+    """What a bus may offer besides: many accesses of one port in a row (REP INS, REP OUTS)."""
+
+    def read_port_run(self, port: int, size: int, count: int) -> bytes:
+        """``count`` INs of ``size`` bytes."""
+        ...
+
+    def write_port_run(self, port: int, size: int, data: bytes) -> None:
+        """OUTs of ``size`` bytes."""
         ...

@@ -31,6 +31,13 @@ class PortHandlers(NamedTuple):
     write: Callable[[int], None]
 
 
+class RunHandlers(NamedTuple):
+    """Many accesses of a port in a row: read(count) gives their bytes, write(bytes) takes them."""
+
+    read: Callable[[int], bytes]
+    write: Callable[[bytes], None]
+
+
 class MmioRegion(NamedTuple):
     """A device at a range of physical addresses: read(offset, size), write(offset, size, value)."""
 
@@ -72,6 +79,7 @@ class PortBus:
     def __init__(self) -> None:
         # One dictionary look-up finds a bound handler: a guest polls its UART a lot.
         self._handlers: dict[tuple[int, int], PortHandlers] = {}
+        self._runs: dict[tuple[int, int], RunHandlers] = {}
         self._windows = Windows()
 
     def map_window(self, key: object, base: int, length: int, read: Callable[[int, int], int],
@@ -82,6 +90,24 @@ class PortBus:
     def unmap_window(self, key: object) -> None:
         """Take a window away."""
         self._windows.unmap(key)
+
+    def attach_run(self, handlers: RunHandlers, port: int, *, size: int) -> None:
+        """A quicker way for accesses in a row to a port that is attached."""
+        self._runs[port, size] = handlers
+
+    def read_run(self, port: int, size: int, count: int) -> bytes:
+        """``count`` INs in a row."""
+        if run := self._runs.get((port, size)):
+            return run.read(count)
+        return b"".join(self.read(port, size).to_bytes(size, "little") for _ in range(count))
+
+    def write_run(self, port: int, size: int, data: bytes) -> None:
+        """OUTs in a row."""
+        if run := self._runs.get((port, size)):
+            run.write(data)
+            return
+        for at in range(0, len(data), size):
+            self.write(port, size, int.from_bytes(data[at : at + size], "little"))
 
     def attach(self, device: ByteDevice, port: int, *, count: int, first: int = 0) -> None:
         """Byte registers first, first + 1, … of the device at port, port + 1, …."""

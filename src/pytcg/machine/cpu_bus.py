@@ -35,6 +35,14 @@ class PcCpuBus:
         with self._lock:
             self._ports.write(port, size, value)
 
+    def read_port_run(self, port: int, size: int, count: int) -> bytes:
+        with self._lock:
+            return self._ports.read_run(port, size, count)
+
+    def write_port_run(self, port: int, size: int, data: bytes) -> None:
+        with self._lock:
+            self._ports.write_run(port, size, data)
+
     def read_mmio(self, address: int, size: int) -> int:
         with self._lock:
             return self._mmio.read(address, size)

@@ -109,6 +109,16 @@ class IdeChannel:
         if self.selected is not None:
             self.selected.write_data(value, size)
 
+    def read_run(self, size: int, count: int) -> bytes:
+        """``count`` reads of the data register."""
+        drive = self.selected
+        return b"\xff" * (size * count) if drive is None else drive.read_run(size, count)
+
+    def write_run(self, size: int, data: bytes) -> None:
+        """Writes of the data register."""
+        if self.selected is not None:
+            self.selected.write_run(data, size)
+
     def read_alternate(self) -> int:
         """The alternate status register: it leaves the interrupt alone."""
         if self.drives == [None] * UNITS:

@@ -248,6 +248,35 @@ class IdeDrive(ABC):
             self._block_read()
         return int.from_bytes(data, "little")
 
+    def read_run(self, size: int, count: int) -> bytes:
+        """``count`` reads of the data register."""
+        data = b""
+        while len(data) < size * count:
+            whole = min((self._end - self._at) // size, count - len(data) // size) * size
+            if whole and self.status & Status.DRQ and self._gather is None and self.dma is None:
+                data += self._buffer[self._at : self._at + whole]
+                self._at += whole
+                if self._at >= self._end:
+                    self._block_read()
+            else:
+                data += self.read_data(size).to_bytes(size, "little")
+        return data
+
+    def write_run(self, data: bytes, size: int) -> None:
+        """Writes of the data register: all but the last of a block at once."""
+        at = 0
+        while at < len(data):
+            gather = self._gather
+            if gather is not None and self.status & Status.DRQ:
+                room = min(self._block - len(gather) % self._block, self._end - len(gather))
+                whole = min(room - 1, len(data) - at) // size * size
+                gather += data[at : at + whole]
+                at += whole
+            element = data[at : at + size]
+            if element:
+                self.write_data(int.from_bytes(element, "little"), size)
+            at += size
+
     def _block_read(self) -> None:
         if self._at < len(self._buffer):
             self._next_block()
