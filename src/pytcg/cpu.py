@@ -39,7 +39,6 @@ _FOREVER = 1 << 62
 _MODES = ("real", "protected", "long")
 _DATA, _CODE = 0x93, 0x9B
 _BIG, _LONG = 0xC000, 0xA000
-_CHUNK = 1 << 20
 _DEEP = 120 << 20  # bytes of translated code that a run within a run has to leave alone
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _SOFTWARE = frozenset(b"\xcc\xcd\xce\xf1")  # INT3, INT, INTO, INT1
@@ -371,7 +370,7 @@ class Cpu:
         old = self.memory.window
         for region in self.memory.regions:
             if region.handler is None:
-                _copy(old, window, region.offset, region.size)
+                window.take(old, region.offset, region.size)
         self._cpu.use_window(window)
 
     # Hooks: what `pytcg.library.hooks` needs -----------------------------------------------------
@@ -709,11 +708,3 @@ def _perms(perm: str | Perm) -> Perm:
         return Perm.parse(perm) if isinstance(perm, str) else Perm(perm) & RWX
     except (ValueError, TypeError) as error:
         raise CpuError(str(error)) from None
-
-
-def _copy(source: RamWindow, target: RamWindow, offset: int, size: int) -> None:
-    """Copy what is not zero, which commits no memory for the rest."""
-    for at in range(offset, offset + size, _CHUNK):
-        part = source.view[at : min(at + _CHUNK, offset + size)]
-        if bytes(part).count(0) != len(part):
-            target.view[at : at + len(part)] = part

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +149,12 @@ def test_contexts() -> None:
     assert (cpu.regs.eax, cpu.regs.xmm0, cpu.regs.rip) == (0, 5, CODE)
     with pytest.raises(CpuError, match="no context"):
         Cpu("real").restore_context(context)
+
+
+@pytest.mark.slow
+def test_whatever_a_script_does_the_process_lives() -> None:
+    script = Path(__file__).parent / "abuse.py"
+    done = subprocess.run([sys.executable, "-X", "faulthandler", str(script), "0", "60"],
+                          capture_output=True, text=True, timeout=200, check=False,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert done.stdout.endswith("alive\n"), done.stdout[-100:] + done.stderr[-3000:]

@@ -1,0 +1,142 @@
+"""Random uses of one processor, right and wrong: `python tests/library/abuse.py SEED COUNT`.
+
+Whatever comes, the process must live and only `pytcg.errors` come out. Prints "alive" at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pytcg import SKIP, Cpu
+from pytcg.errors import PytcgError
+from pytcg.tracing import Coverage, MemoryTrace
+
+PAGES = [n << 12 for n in (0, 1, 2, 3, 0x10, 0x11, 0x12, 0xFFFFF, 0x100000)] + [(1 << 64) - 4096]
+_EDGES = (0, 1, 0xFF, 0xFFF, 0x1000, 0x10FFF, 0x7FFFFFFF, 1 << 31, (1 << 47) - 1, 1 << 47, 1 << 63,
+          (1 << 64) - 1, 1 << 64, -1)  # fmt: skip
+
+
+class Abuser:
+    """Acts on a processor."""
+
+    def __init__(self, seed: int):
+        self.rng = random.Random(seed)
+        mode = self.rng.choice(("long", "protected", "real"))
+        self.cpu = Cpu(mode, self.rng.choice(("auto", "jit", "threaded")),
+                       stop_exceptions=self.rng.random() < 0.7)  # fmt: skip
+        self.kept: list[Any] = []
+        self.snapshots: list[Any] = []
+        self.depth = 0
+        self.names = [name for name in self.cpu.regs if self.rng.random() < 0.5]
+
+    def address(self) -> int:
+        if self.rng.random() < 0.3:
+            return self.rng.choice(_EDGES)
+        return self.rng.choice(PAGES) + self.rng.randrange(0, 4096, self.rng.choice((1, 4096)))
+
+    def size(self) -> int:
+        return self.rng.choice((0, 1, 4, 4095, 4096, 8192, 0x10000, -1, 1 << 40))
+
+    def map(self) -> None:
+        self.cpu.map(self.address() & -4096, abs(self.size()) & 0x1FFFF or 4096,
+                     self.rng.choice(("rwx", "rx", "rw", "---", "q")))  # fmt: skip
+
+    def map_wrongly(self) -> None:
+        self.cpu.map(self.address(), self.size())
+
+    def mmio(self) -> None:
+        self.cpu.map_mmio(self.address() & -4096, 4096, lambda offset, size: self.inside() or 5,
+                          lambda offset, size, value: self.inside())  # fmt: skip
+
+    def unmap(self) -> None:
+        self.cpu.unmap(self.address() & -4096, self.rng.choice((4096, 8192)))
+
+    def protect(self) -> None:
+        self.cpu.protect(self.address() & -4096, 4096, self.rng.choice(("r", "rwx", "", "x")))
+
+    def write(self) -> None:
+        self.cpu.write(self.address(), self.rng.randbytes(self.rng.choice((1, 15, 300, 5000))))
+
+    def read(self) -> None:
+        self.cpu.read(self.address(), self.rng.choice((1, 8, 4096, -1)))
+
+    def register(self) -> None:
+        name = self.rng.choice(self.names)
+        self.cpu.regs[name] = self.rng.choice((*_EDGES, self.rng.getrandbits(64), 0x10000))
+
+    def msr(self) -> None:
+        self.cpu.regs.msr[self.rng.choice((0x10, 0x1B, 0xC0000080, 0xC0000100, 0x277, 5))] = (
+            self.rng.getrandbits(self.rng.choice((8, 48, 64))))  # fmt: skip
+
+    def run(self) -> None:
+        until = self.address() if self.rng.random() < 0.3 else None
+        self.cpu.run(self.address(), until, max_insns=self.rng.choice((0, 1, 5, 300, 5000)),
+                     timeout=2)  # fmt: skip
+
+    def hook(self) -> None:
+        hooks, start = self.cpu.hooks, self.address()
+        end = self.rng.choice((None, start + 1, start + 5000))
+        kind = self.rng.randrange(6)
+        if kind == 0:
+            self.kept.append(hooks.code(lambda c, a, s: self.inside(), start, end))
+        elif kind == 1:
+            self.kept.append(hooks.memory(lambda c, k, a, s, v: self.inside(), start, end))
+        elif kind == 2:
+            self.kept.append(hooks.block(lambda c, a, s: self.inside(), start, end))
+        elif kind == 3:
+            self.kept.append(hooks.instruction(("in", "out", "cpuid", "add"),
+                                               lambda c, a, s: SKIP))  # fmt: skip
+        elif kind == 4:
+            self.kept.append(hooks.fault(lambda c, stop: self.rng.random() < 0.3))
+        else:
+            self.kept.append(self.rng.choice((Coverage, MemoryTrace))(self.cpu))
+
+    def unhook(self) -> None:
+        if self.kept:
+            self.kept.pop(self.rng.randrange(len(self.kept))).remove()
+
+    def snapshot(self) -> None:
+        self.snapshots = [*self.snapshots[-5:], self.cpu.snapshot()]
+
+    def restore(self) -> None:
+        if self.snapshots:
+            self.cpu.restore(self.rng.choice(self.snapshots))
+
+    def stop(self) -> None:
+        self.cpu.stop()
+
+    def inside(self) -> None:
+        """In a hook: now and then something else."""
+        if self.rng.random() < 0.02 and self.depth < 3:
+            self.depth += 1
+            try:
+                self.act()
+            finally:
+                self.depth -= 1
+
+    def act(self) -> None:
+        acts: list[Callable[[], None]] = [
+            self.map, self.map, self.map_wrongly, self.mmio, self.unmap, self.protect, self.write,
+            self.write, self.read, self.register, self.register, self.msr, self.run, self.run,
+            self.run, self.hook, self.unhook, self.snapshot, self.restore, self.stop,
+        ]  # fmt: skip
+        with contextlib.suppress(PytcgError):
+            self.rng.choice(acts)()
+
+
+def main() -> None:
+    seed, count = int(sys.argv[1]), int(sys.argv[2])
+    for number in range(seed, seed + count):
+        abuser = Abuser(number)
+        print(number, flush=True)
+        for _ in range(150):
+            abuser.act()
+    print("alive")
+
+
+if __name__ == "__main__":
+    main()
