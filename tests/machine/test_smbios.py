@@ -50,6 +50,14 @@ def test_the_anchor_counts_and_sums(size: int) -> None:
     assert tables.endswith(b"\x7f\x04\x00\x7f\0\0")
 
 
+def test_tables_at_an_address() -> None:
+    made = Smbios(1 << 30)
+    image = made.place(0xF8000)
+    assert sum(image[:31]) & 0xFF == 0 and sum(image[16:31]) & 0xFF == 0
+    address, length = struct.unpack_from("<L", image, 24)[0], struct.unpack_from("<H", image, 22)[0]
+    assert image[address - 0xF8000 :] == made.tables() and length == len(made.tables())
+
+
 def test_what_the_command_line_says() -> None:
     made = Smbios(1 << 30)
     made.set(0, {"vendor": "me", "release": "3.7"})

@@ -116,19 +116,23 @@ class Pc:
         data_area = firmware.bios_data_area([uart.base for uart in uarts])
         self.memory.write(firmware.BIOS_DATA_AREA, data_area)
         self.memory.write(at.ACPI_TABLES, self._acpi_tables().place(at.ACPI_TABLES))
+        self.memory.write(at.SMBIOS_TABLES, self._smbios().place(at.SMBIOS_TABLES))
+
+    def _smbios(self) -> Smbios:
+        return self.config.smbios or Smbios(self.config.ram_size)
 
     def _acpi_tables(self) -> link.Image:
         uarts = [serial.port for serial in self.serial_links]
-        return link.build(
-            at.acpi_hardware(self.config.ram_size, uarts, hpet=self.config.hpet)
-        )
+        hardware = at.acpi_hardware(self.config.ram_size, uarts, hpet=self.config.hpet,
+                                    vga=self.config.vga)  # fmt: skip
+        return link.build(hardware)
 
     def _tell_firmware(self) -> None:
         """Tables that the firmware puts into memory itself."""
         if self.config.kernel is not None:
             self.config.kernel.tell(self.fw_cfg)
         self.boot_order.tell(self.timers.rtc, self.fw_cfg)
-        smbios = self.config.smbios or Smbios(self.config.ram_size)
+        smbios = self._smbios()
         self.fw_cfg.add_file(ANCHOR_FILE, smbios.anchor())
         self.fw_cfg.add_file(TABLES_FILE, smbios.tables())
         image = self._acpi_tables()

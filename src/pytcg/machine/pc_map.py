@@ -48,6 +48,7 @@ LOCAL_APIC: Final = 0xFEE00000
 PCI_MEMORY_END: Final = IO_APIC  # windows lie below
 APIC_PAGE: Final = 0x1000
 ACPI_TABLES: Final = 0xF0000
+SMBIOS_TABLES: Final = 0xF8000
 
 IRQ_TIMER: Final = 0
 IRQ_KEYBOARD: Final = 1
@@ -69,7 +70,7 @@ RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
 
 def acpi_hardware(
     ram_size: int, serial_ports: Sequence[SerialPort],
-    parallel_ports: Sequence[ParallelPort] = (), *, hpet: bool = True,
+    parallel_ports: Sequence[ParallelPort] = (), *, hpet: bool = True, vga: bool = False,
 ) -> Hardware:  # fmt: skip
     """What the ACPI tables tell the operating system of all this."""
     return Hardware(
@@ -91,5 +92,6 @@ def acpi_hardware(
         parallel_ports=parallel_ports,
         isa_slot=PIIX,
         hpet=HPET if hpet else None,
+        vga=vga,
         memory_window=(low_memory_end(ram_size), PCI_MEMORY_END - 1),
     )

@@ -17,6 +17,7 @@ ANCHOR_FILE: Final = "etc/smbios/smbios-anchor"
 TABLES_FILE: Final = "etc/smbios/smbios-tables"
 VERSION: Final = (2, 8)
 LARGEST_MODULE: Final = 16 * GIB
+ANCHOR_ROOM: Final = 32
 NO_HANDLE: Final = 0xFFFE
 UNKNOWN_16: Final = 0xFFFF
 
@@ -107,6 +108,15 @@ class Smbios:
         outer = bytearray(struct.pack("<4sBBBBHB5x", b"_SM_", 0, 0x1F, *VERSION, largest, 0))
         outer[4] = -(sum(outer) + sum(inner)) & 0xFF
         return bytes(outer + inner)
+
+    def place(self, base: int) -> bytes:
+        """Anchor and tables linked for a physical address (a multiple of 16), without firmware."""
+        anchor = bytearray(self.anchor())
+        struct.pack_into("<L", anchor, 24, base + ANCHOR_ROOM)
+        for at, start in ((21, 16), (4, 0)):
+            anchor[at] = 0
+            anchor[at] = -sum(anchor[start:]) & 0xFF
+        return bytes(anchor).ljust(ANCHOR_ROOM, b"\0") + self.tables()
 
     # --- structures ----------------------------------------------------------------------------
 
