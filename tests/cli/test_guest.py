@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytcg.cli import guest, initramfs
+from pytcg.machine import roms
 
 BUSYBOX = "#!/bin/sh\nprintf 'ash\\nbusybox\\nls\\npoweroff\\n'\n"
 
@@ -106,3 +107,20 @@ def test_a_failing_download_is_one_line(
     assert captured.err.startswith("guest: apt-")
     assert captured.err.count("\n") == 1
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_firmware_is_fetched_where_no_package_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roms, "PACKAGED", ())
+    fetched: list[Path] = []
+
+    def fetch(cache: Path) -> None:
+        fetched.append(cache)
+        for name in guest.FIRMWARE:
+            (cache / name).write_bytes(b"rom")
+
+    for _ in range(2):
+        guest.ensure_firmware(tmp_path, fetcher=fetch)
+    assert fetched == [tmp_path]
+    assert roms.RomFinder(cache=tmp_path).find("bios-256k.bin") == str(tmp_path / "bios-256k.bin")

@@ -1,7 +1,7 @@
-"""Get a guest to boot: the distribution's kernel and a busybox initramfs, without root.
+"""Get a guest to boot: the distribution's kernel, a busybox initramfs and firmware, without root.
 
-`python -m pytcg.cli.guest` leaves `vmlinuz` and `initramfs.cpio` in the cache folder and prints
-the folder's name.
+`python -m pytcg.cli.guest` leaves `vmlinuz` and `initramfs.cpio` in the cache folder, and the BIOS
+if its package isn't installed, and prints the folder's name.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pytcg.cli import initramfs
 # Meta-packages that depend on the newest kernel image, smallest first: Debian's, then Ubuntu's.
 KERNEL_PACKAGES: Final = ("linux-image-cloud-amd64", "linux-image-amd64", "linux-image-virtual")
 BUSYBOX_PACKAGE: Final = "busybox-static"
+FIRMWARE_PACKAGE: Final = "seabios"
+FIRMWARE: Final = ("bios-256k.bin", "vgabios-stdvga.bin")
 KERNEL: Final = "vmlinuz"
 BUSYBOX: Final = "busybox"
 INITRAMFS: Final = "initramfs.cpio"
@@ -130,22 +132,46 @@ def publish(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise
 
 
+def download_all(work: Path, names: Callable[[Apt], list[str]]) -> list[Path]:
+    """Package files, by the system's package lists or else by lists fetched for it."""
+    apt = Apt(work)
+    try:
+        return [apt.download(name) for name in names(apt)]
+    except GuestError:  # no lists, or lists that name versions the mirror has dropped
+        apt.use_private_lists()
+        return [apt.download(name) for name in names(apt)]
+
+
 def fetch(cache: Path) -> None:
     """Download what is missing and unpack it into the cache folder."""
     work = Path(tempfile.mkdtemp(dir=cache, prefix=".fetch."))
     try:
-        apt = Apt(work)
-        try:
-            kernel = apt.kernel_package()
-            packages = [apt.download(kernel), apt.download(BUSYBOX_PACKAGE)]
-        except GuestError:  # no lists, or lists that name versions the mirror has dropped
-            apt.use_private_lists()
-            packages = [apt.download(apt.kernel_package()), apt.download(BUSYBOX_PACKAGE)]
+        packages = download_all(work, lambda apt: [apt.kernel_package(), BUSYBOX_PACKAGE])
         progress("unpacking")
         publish(cache / KERNEL, extract(packages[0], "./boot/vmlinuz-*"))
         publish(cache / BUSYBOX, extract(packages[1], "*bin/busybox"), 0o755)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def fetch_firmware(cache: Path) -> None:
+    """Download the BIOS and the VGA BIOS and unpack them into the cache folder."""
+    work = Path(tempfile.mkdtemp(dir=cache, prefix=".fetch."))
+    try:
+        package = download_all(work, lambda apt: [FIRMWARE_PACKAGE])[0]
+        for name in FIRMWARE:
+            publish(cache / name, extract(package, f"./usr/share/seabios/{name}"))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def ensure_firmware(cache: Path, *, fetcher: Callable[[Path], None] = fetch_firmware) -> None:
+    """Make the firmware be there, unless the distribution's package is installed."""
+    from pytcg.machine.roms import RomFinder
+
+    finder = RomFinder(cache=cache)
+    if any(finder.find(name) is None for name in FIRMWARE):
+        fetcher(cache)
 
 
 def applets_of(busybox: Path) -> list[str]:
@@ -177,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         ensure(options.cache, refresh=options.refresh)
+        ensure_firmware(options.cache)
     except (GuestError, OSError) as error:
         print(f"guest: {error}", file=sys.stderr)
         return 1
