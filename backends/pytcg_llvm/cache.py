@@ -7,13 +7,21 @@ processes may share the folder.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 _MAGIC = b"pytcgobj1\n"
+LIMIT = 256 << 20
+"""Bytes of objects that are kept; then those go that nobody has loaded for longest."""
+_STORES = 64
+"""Stores of a process between two looks at the folder's size."""
+_FRESH = 3600.0
+"""Seconds in which a file that is loaded again counts as loaded once."""
 
 
 class CacheError(Exception):
@@ -33,8 +41,10 @@ class ObjectCache:
     Without a place for its folder (a home that is missing or read-only) it keeps nothing.
     """
 
-    def __init__(self, folder: Path | None = None):
+    def __init__(self, folder: Path | None = None, *, limit: int = LIMIT):
         self.folder = folder or user_cache() / "objects"
+        self._limit = limit
+        self._stores = 0
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
@@ -69,20 +79,47 @@ class ObjectCache:
     def load(self, key: str) -> bytes | None:
         if not self.usable:
             return None
+        path = self.folder / f"{key}.o"
         try:
-            data = (self.folder / f"{key}.o").read_bytes()
+            data = path.read_bytes()
         except OSError:
             return None
+        self._note_use(path)
         header, checksum = len(_MAGIC), len(_MAGIC) + 20
         body = data[checksum:]
         if data[:header] != _MAGIC or data[header:checksum] != self._checksum(key, body):
             return None
         return body
 
+    @staticmethod
+    def _note_use(path: Path) -> None:
+        """The modification time is that of the last use."""
+        with contextlib.suppress(OSError):  # gone meanwhile, or a read-only folder
+            if time.time() - path.stat().st_mtime > _FRESH:
+                os.utime(path)
+
+    def prune(self) -> None:
+        """Remove the objects used longest ago until four fifths of the limit are left."""
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            files = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path)
+                           for entry in entries)  # fmt: skip
+            total = sum(size for _, size, _ in files)
+            if total <= self._limit:
+                return
+            for _, size, path in files:
+                if total <= self._limit * 4 // 5:
+                    return
+                with contextlib.suppress(OSError):  # another process was quicker
+                    os.unlink(path)
+                total -= size
+
     def store(self, key: str, body: bytes) -> None:
         """Keep ``body``; a full or read-only disk only costs the next run time."""
         if not self.usable:
             return
+        self._stores += 1
+        if self._stores % _STORES == 0:
+            self.prune()
         try:
             fd, name = tempfile.mkstemp(dir=self.folder)
             try:

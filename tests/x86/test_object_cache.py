@@ -1,0 +1,30 @@
+"""The object cache's size: what was used longest ago goes first."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from pytcg_llvm.cache import ObjectCache
+
+
+def test_the_oldest_objects_go_when_there_is_too_much(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "objects", limit=100_000)
+    long_ago = time.time() - 100_000
+    for number in range(120):
+        cache.store(f"k{number}", bytes(1000))
+        os.utime(tmp_path / "objects" / f"k{number}.o", (long_ago, long_ago + number))
+    assert cache.load("k0") is not None  # used again: it is the youngest now
+    cache.prune()
+    left = {path.stem for path in (tmp_path / "objects").iterdir()}
+    assert 70 <= len(left) <= 80
+    assert "k0" in left and "k119" in left and "k1" not in left
+    assert cache.load("k119") == bytes(1000)
+
+
+def test_a_store_now_and_then_looks_at_the_size(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "objects", limit=50_000)
+    for number in range(400):
+        cache.store(f"k{number}", bytes(1000))
+    assert len(list((tmp_path / "objects").iterdir())) <= 120
