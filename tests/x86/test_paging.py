@@ -24,6 +24,7 @@ PF, GP, UD = 14, 13, 6
 FAR = 0x40_0000
 """A linear address beyond the first large page."""
 PAGE = DATA >> 12
+G = 1 << 8
 ERROR_P, ERROR_W, ERROR_U, ERROR_RSVD, ERROR_I = 1, 2, 4, 8, 16
 SMEP, SMAP = 1 << 20, 1 << 21
 LOAD, STORE = "mov al, [0x9000]", "mov [0x9000], al"
@@ -314,6 +315,76 @@ def test_loading_cr3_changes_address_spaces() -> None:
     machine.put(DATA + 0x1000, 0x22, 1)
     machine.run(f"mov al, [0x9000]; mov ebx, {other}; mov cr3, rbx; mov bl, [0x9000]; hlt")
     assert (machine.regs["al"], machine.regs["bl"]) == (0x11, 0x22)
+
+
+RELOAD = "mov rcx, cr3; mov cr3, rcx"
+TOGGLE = "mov rcx, cr4; xor rcx, 0x80; mov cr4, rcx; xor rcx, 0x80; mov cr4, rcx"
+FLUSHES = {
+    # code, whether it drops global pages
+    "MOV CR3": (RELOAD, False),
+    "CR4.PGE": (TOGGLE, True),
+    "INVLPG": ("invlpg [0x9000]", True),
+    "INVPCID address": ("mov ecx, 0; invpcid rcx, [0xa000]", True),
+    "INVPCID context": ("mov ecx, 1; invpcid rcx, [0xa000]", False),
+    "INVPCID all": ("mov ecx, 2; invpcid rcx, [0xa000]", True),
+    "INVPCID all but global": ("mov ecx, 3; invpcid rcx, [0xa000]", False),
+}
+
+
+@pytest.mark.parametrize("pge", [True, False])
+@pytest.mark.parametrize("name", FLUSHES)
+@pytest.mark.parametrize("what", ["data", "code"])
+def test_global_pages_stay_where_the_manual_lets_them(what: str, name: str, pge: bool) -> None:
+    """The manual only allows it; that it is so is what makes switches between programs cheap."""
+    flush, drops = FLUSHES[name]
+    machine = long()
+    if pge:
+        machine.regs["cr4"] |= 0x80
+    set_entry(machine, P | RW | G)
+    slot = TABLES + 0x3000 + 8 * PAGE
+    machine.put(DATA + 0x1000, 0, 8)  # the INVPCID descriptor: PCID 0
+    machine.put(DATA + 0x1008, DATA, 8)
+    for page, value in ((DATA, 1), (DATA + 0x2000, 2)):
+        if what == "code":
+            machine.code(f"mov al, {value}; ret", page)
+        else:
+            machine.put(page, value, 1)
+    look = "call rbx" if what == "code" else "mov al, [rbx]"
+    machine.run(f"mov ebx, 0x9000; {look}; mov dl, al; mov qword ptr [{slot}],"
+                f" {DATA + 0x2000 | P | RW}; {flush}; {look}; hlt")  # fmt: skip
+    stays = pge and not drops
+    assert (machine.regs["dl"], machine.regs["al"]) == (1, 1 if stays else 2)
+
+
+def test_a_large_global_page_is_dropped_whole_by_invlpg_after_a_switch() -> None:
+    machine = long()
+    machine.regs["cr4"] |= 0x80
+    slot = TABLES + 0x2000 + 8 * 2
+    machine.put(slot, P | RW | PS | G, 8)
+    look = f"mov al, [{FAR + DATA}]"
+    machine.run(f"{look}; mov qword ptr [{slot}], 0; {RELOAD}; {look}; invlpg [{FAR}]; {look}; hlt")
+    assert machine.regs["cr2"] == FAR + DATA
+
+
+def test_code_on_a_global_page_is_dropped_when_it_is_written_to_after_a_switch() -> None:
+    machine = long()
+    machine.regs["cr4"] |= 0x80
+    set_entry(machine, P | RW | G)
+    machine.code("mov al, 1; ret", DATA)
+    machine.run(f"mov ebx, 0x9000; mov byte ptr [0x9800], 0; {RELOAD}; call rbx; mov dl, al;"
+                " mov byte ptr [rbx + 1], 2; call rbx; hlt")  # fmt: skip
+    assert (machine.regs["dl"], machine.regs["al"]) == (1, 2)
+
+
+@pytest.mark.parametrize(("kind", "pcid", "address"), [
+    (4, 0, 0), (0, 1 << 12, 0), (1, 1, 0), (0, 0, 1 << 62),
+])  # fmt: skip
+def test_invpcid_refuses(kind: int, pcid: int, address: int) -> None:
+    machine = long()
+    machine.put(DATA, pcid, 8)
+    machine.put(DATA + 8, address, 8)
+    stop = machine.run(f"mov ecx, {kind}; invpcid rcx, [0x9000]; hlt")
+    assert (stop.vector, stop.error_code) == (GP, 0)
 
 
 def test_rights_change_with_the_level() -> None:

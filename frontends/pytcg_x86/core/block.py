@@ -125,9 +125,13 @@ def link_record(env: Env, tb: Tb, record: ptr, slot: ptr, pc: u64) -> None:
     link: Link = Link(record)
     link.pc = pc
     link.slot = slot
-    plain: bool = (env.mode & (Mode.STEP | Mode.INHIBIT)) == 0 and tb.physical2 == NO_PAGE
+    link.stamp = ~u64(0)
+    plain: bool = (env.mode & (Mode.STEP | Mode.INHIBIT)) == 0  # no instruction changes the mode
+    whole: bool = tb.physical2 == NO_PAGE
     same: bool = ((env.code_base + pc) ^ (env.code_base + tb.pc)) & env.linear_mask & PAGE_MASK == 0
-    link.code = symbol("tb_chain") if plain and same else symbol("tb_jump")
+    link.code = symbol("tb_jump")
+    if plain:
+        link.code = symbol("tb_chain") if whole and same else symbol("tb_hop")
 
 
 @native

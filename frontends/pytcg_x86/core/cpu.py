@@ -106,6 +106,8 @@ class X86Cpu:
             "form_list": layout.FORM_HASH_SIZE * layout.FORM.size,
             "pages": _page_table_size(window),
             "tlb_log": layout.FILL_LOG * 8, "jump_log": layout.FILL_LOG * 8,
+            "global_tlb_log": entries * 8, "global_jump_log": layout.FILL_LOG * 8,
+            "tlb_global": entries,
             "arena": ARENA_SIZE, "ranges": _RANGES * layout.RANGE.size,
         }  # fmt: skip
         self.buffers = {name: self._buffer(size) for name, size in sizes.items()}
@@ -130,7 +132,8 @@ class X86Cpu:
     def _connect(self) -> None:
         put = self.state.set
         for name in ("tlbs", "jumps", "hash", "form_hash", "form_list", "pages", "arena", "ranges",
-                     "tlb_log", "jump_log"):  # fmt: skip
+                     "tlb_log", "jump_log", "global_tlb_log", "global_jump_log",
+                     "tlb_global"):  # fmt: skip
             put(name, self.buffers[name].address)
         put("ram", self.memory.window.address)
         put("fp_unit", self.engine.x87_control)

@@ -53,7 +53,8 @@ ENV = Struct("Env", [
     ("delivering", "u32"),             # an exception's delivery is under way: 1 + its vector
     ("stop_exceptions", "u32"),        # no usable handler: stop instead of escalating
     ("a20_mask", "u64"),
-    ("large_base", "u64", 3), ("large_mask", "u64", 3),  # what large pages in each TLB cover
+    # What large pages in each TLB cover, and from 3 on what global ones do.
+    ("large_base", "u64", 6), ("large_mask", "u64", 6),
     ("xmm", "u128", 16),
     ("ymm_high", "u128", 16),
     ("fp_register", "u64", 16),        # by physical register: significand (MMX), sign and exponent

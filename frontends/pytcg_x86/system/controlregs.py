@@ -14,7 +14,7 @@ from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Mode, Vector
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.features import Word
-from pytcg_x86.system.paging import PHYSICAL_BITS, check_pdptes, tlb_flush
+from pytcg_x86.system.paging import PHYSICAL_BITS, check_pdptes, tlb_flush, tlb_flush_local
 
 if TYPE_CHECKING:
     from pytcg.ir.blocks import Value
@@ -103,7 +103,7 @@ def clear_task_switched(env: Env) -> None:
 
 @native
 def write_cr3(env: Env, value: u64) -> None:
-    """MOV CR3: all translations are dropped, also those PCID would let stay."""
+    """MOV CR3: all translations but global ones are dropped, also those PCID would let stay."""
     base: u64 = value
     if (env.efer & Efer.LMA) != 0:
         if (env.cr4 & Cr4.PCIDE) != 0:
@@ -113,7 +113,7 @@ def write_cr3(env: Env, value: u64) -> None:
     elif (env.cr0 & Cr0.PG) != 0 and (env.cr4 & Cr4.PAE) != 0:
         check_pdptes(env, base)
     env.cr3 = base
-    tlb_flush(env)
+    tlb_flush_local(env)
 
 
 @native

@@ -1,6 +1,6 @@
 """Page walks (SDM vol. 3A, chapter 4) and the TLB's upkeep.
 
-Deviations from the manual: global pages and PCIDs are not kept apart, so every flush flushes all
+Deviations from the manual: PCIDs are not kept apart, so MOV CR3 flushes all but global pages
 (allowed: a processor may drop any entry); PAE's page-directory-pointer entries are checked
 when CR3 is loaded but read again by each walk; no PKU, no 5-level paging. A non-canonical
 address is #GP(0) also where the access goes through SS in 64-bit code, which should be #SS(0).
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from pytcg.exec.invalidate import jump_cache_flush
+from pytcg.exec.invalidate import jump_cache_flush, jump_cache_flush_local
 from pytcg.exec.layout import (
     FILL_LOG,
     JUMP,
@@ -24,8 +24,17 @@ from pytcg.exec.layout import (
     Slot,
     TlbEntry,
 )
-from pytcg.softmmu.access import NO_PAGE, Access, forget_pages, physical_load, physical_store
-from pytcg_native import fill, native, pointer_difference, ptr, u32, u64
+from pytcg.softmmu.access import (
+    GLOBAL,
+    NO_PAGE,
+    Access,
+    entry_number,
+    forget_pages,
+    holds_global,
+    physical_load,
+    physical_store,
+)
+from pytcg_native import fill, native, pointer_difference, ptr, store8, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_page_fault
 from pytcg_x86.core.modes import TLB_BYTES
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, MmuIndex, Vector
@@ -34,7 +43,7 @@ PHYSICAL_BITS = 40
 """MAXPHYADDR, as CPUID leaf 80000008H tells the guest."""
 LINEAR_BITS = 48
 
-_P, _RW, _US, _A, _D, _PS = 1, 2, 4, 0x20, 0x40, 0x80
+_P, _RW, _US, _A, _D, _PS, _G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 _NX = 1 << 63
 _ADDRESS = 0x000F_FFFF_FFFF_F000
 _TOO_HIGH = _ADDRESS & ~((1 << PHYSICAL_BITS) - 1)
@@ -108,6 +117,8 @@ def leaf(env: Env, address: u64, access: u32, entry: u64, where: u64, size: u32,
         physical_store(env, where, size, marked)
     if (marked & _D) == 0:
         allowed = allowed & (_READ | _EXECUTE)
+    if (entry & _G) != 0 and (env.cr4 & Cr4.PGE) != 0:
+        allowed |= GLOBAL
     return allowed
 
 
@@ -130,7 +141,7 @@ def walk_legacy(env: Env, address: u64, access: u32) -> u64:
             page_fault(env, address, access, _ERROR_P | _ERROR_RSVD)
         high: u64 = ((entry >> 13) & 0xFF) << 32
         kept: u64 = leaf(env, address, access, entry, where, 4, entry, 0)
-        note_large(env, address, 22)
+        note_large(env, address, 22, kept)
         return large_page(address, high | (entry & 0xFFC0_0000), 22) | kept
     if (entry & _A) == 0:
         physical_store(env, where, 4, entry | _A)
@@ -192,7 +203,7 @@ def walk_wide(env: Env, address: u64, access: u32) -> u64:
     allowed: u64 = leaf(env, address, access, entry, where, 8, rights, forbidden)
     shift: u32 = 12 + 9 * (level - 1)
     if large:
-        note_large(env, address, shift)
+        note_large(env, address, shift, allowed)
     return large_page(address, entry & _ADDRESS, shift) | allowed
 
 
@@ -236,9 +247,11 @@ def check_pdptes(env: Env, cr3: u64) -> None:
 
 
 @native
-def note_large(env: Env, address: u64, shift: u32) -> None:
+def note_large(env: Env, address: u64, shift: u32, allowed: u64) -> None:
     """A piece of a large page enters the TLB: widen what INVLPG must take for one large page."""
     index: u32 = mmu_index(env)
+    if (allowed & GLOBAL) != 0:
+        index += MMU_MODES
     base: u64 = env.large_base[index]
     mask: u64 = env.large_mask[index] & ~((u64(1) << shift) - 1)
     if base == _NO_LARGE:
@@ -250,11 +263,24 @@ def note_large(env: Env, address: u64, shift: u32) -> None:
 
 
 @native
+def forget_large(env: Env, index: u64) -> None:
+    env.large_base[index] = _NO_LARGE
+    env.large_mask[index] = _NO_LARGE
+
+
+@native
+def may_be_large(env: Env, address: u64, index: u64) -> bool:
+    """Whether an address may be in a large page that the TLB has a piece of."""
+    return ((address & env.large_mask[index]) == env.large_base[index]
+            or (address & env.large_mask[index + MMU_MODES]) == env.large_base[index + MMU_MODES])
+
+
+@native
 def flush_index(env: Env, index: u64) -> None:
     """Empty one of the TLBs."""
     fill(env.tlbs + index * TLB_BYTES, 0xFF, TLB_BYTES)
-    env.large_base[index] = _NO_LARGE
-    env.large_mask[index] = _NO_LARGE
+    forget_large(env, index)
+    forget_large(env, index + MMU_MODES)
 
 
 @native
@@ -270,16 +296,46 @@ def tlb_flush(env: Env) -> None:
     """Forget all translations, and what the jump cache made of them."""
     env.map_stamp += 1
     forget_pages(env)
+    clear_tlbs(env)
+    jump_cache_flush(env)
+
+
+@native
+def clear_tlbs(env: Env) -> None:
+    """Empty all TLBs."""
     if env.tlb_fills > FILL_LOG:
         fill(ptr(env.tlbs), 0xFF, MMU_MODES * TLB_BYTES)
     else:
         for i in range(env.tlb_fills):
             clear_entry(TlbEntry(Slot(env.tlb_log + (i << 3)).record))
+    for k in range(env.global_tlb_fills):
+        entry: TlbEntry = TlbEntry(Slot(env.global_tlb_log + (k << 3)).record)
+        clear_entry(entry)
+        store8(ptr(env.tlb_global), entry_number(env, entry), 0)
+    env.tlb_fills = 0
+    env.global_tlb_fills = 0
+    for index in range(u64(0), u64(2 * MMU_MODES)):
+        forget_large(env, index)
+
+
+@native
+def tlb_flush_local(env: Env) -> None:
+    """The same, but for global pages: what a change of the address space means."""
+    env.map_stamp += 1
+    forget_pages(env)
+    if env.tlb_fills > FILL_LOG:
+        for n in range(u64(0), u64(MMU_MODES * TLB_SIZE)):
+            if not holds_global(env, n):
+                clear_entry(TlbEntry(env.tlbs + n * _ENTRY_BYTES))
+    else:
+        for i in range(env.tlb_fills):
+            entry: TlbEntry = TlbEntry(Slot(env.tlb_log + (i << 3)).record)
+            if not holds_global(env, entry_number(env, entry)):
+                clear_entry(entry)
     env.tlb_fills = 0
     for index in range(u64(0), u64(MMU_MODES)):
-        env.large_base[index] = _NO_LARGE
-        env.large_mask[index] = _NO_LARGE
-    jump_cache_flush(env)
+        forget_large(env, index)
+    jump_cache_flush_local(env)
 
 
 @native
@@ -289,7 +345,7 @@ def tlb_flush_page(env: Env, address: u64) -> None:
     forget_pages(env)
     slot: u64 = ((address >> PAGE_BITS) & (TLB_SIZE - 1)) * _ENTRY_BYTES
     for index in range(u64(0), u64(MMU_MODES)):
-        if (address & env.large_mask[index]) == env.large_base[index]:
+        if may_be_large(env, address, index):
             flush_index(env, index)
         else:
             clear_entry(TlbEntry(env.tlbs + (index * TLB_BYTES + slot)))

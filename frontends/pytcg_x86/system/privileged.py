@@ -10,7 +10,7 @@ from pytcg.softmmu.access import probe_write
 from pytcg_native import native, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_selector
 from pytcg_x86.core.modes import select_tlb, update_mode
-from pytcg_x86.core.state import ENV, Attr, Env, Flag, Mode, Seg, Vector
+from pytcg_x86.core.state import ENV, Attr, Cr4, Env, Flag, Mode, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.descriptor import (
     descriptor_address,
@@ -23,7 +23,7 @@ from pytcg_x86.system.descriptor import (
     set_segment,
 )
 from pytcg_x86.system.frame import is_long
-from pytcg_x86.system.paging import is_canonical, tlb_flush, tlb_flush_page
+from pytcg_x86.system.paging import is_canonical, tlb_flush, tlb_flush_local, tlb_flush_page
 
 if TYPE_CHECKING:
     from pytcg.ir.blocks import Value
@@ -205,11 +205,23 @@ def lidt(t: Translator, src: Operand) -> None:
 
 
 @native
-def invalidate_pcid(env: Env, kind: u64) -> None:
-    """INVPCID: PCIDs are not kept apart, so every type flushes everything."""
-    if kind > _LAST_INVPCID:
+def invalidate_pcid(env: Env, kind: u64, pcid: u64, address: u64) -> None:
+    """INVPCID: one address, one PCID, all with global pages, all without (SDM vol. 2A).
+
+    Only the present PCID's translations are ever there.
+    """
+    if kind > _LAST_INVPCID or (pcid >> 12) != 0:
         raise_error(env, Vector.GP, 0)
-    tlb_flush(env)
+    if kind < 2 and pcid != 0 and (env.cr4 & Cr4.PCIDE) == 0:
+        raise_error(env, Vector.GP, 0)
+    if kind == 0:
+        if not is_canonical(address):
+            raise_error(env, Vector.GP, 0)
+        tlb_flush_page(env, address)
+    elif kind == 2:
+        tlb_flush(env)
+    else:
+        tlb_flush_local(env)
 
 
 @lower("INVLPG", dst="raw")
@@ -226,8 +238,9 @@ def invlpg(t: Translator, src: Operand) -> None:
 def invpcid(t: Translator, kind: Operand, src: Operand) -> None:
     """INVPCID: reads its descriptor, then flushes."""
     start = t.address(128)
-    t.load(128, start)
-    t.call(invalidate_pcid, t.env, t.read(kind).zext(Type.I64))
+    descriptor = t.load(128, start)
+    pcid, address = descriptor.trunc(Type.I64), (descriptor >> 64).trunc(Type.I64)
+    t.call(invalidate_pcid, t.env, t.read(kind).resize(Type.I64), pcid, address)
 
 
 @lower("CLFLUSH", "CLFLUSHOPT", dst="raw")

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pytcg.exec.exits import Exit
 from pytcg.exec.hooks import refund
 from pytcg.exec.invalidate import (
+    DEAD,
     fill_jump,
     hash_slot,
     invalidate_byte,
@@ -46,6 +47,7 @@ from pytcg.softmmu.access import (
     NOT_RAM,
     Access,
     forget_pages,
+    is_global,
     ram_offset,
     tlb_entry,
     tlb_fill,
@@ -142,7 +144,8 @@ def tb_find(env: ExecEnv) -> ptr:
             env.jit_block = ptr(tb)
             env.exit_reason = Exit.HOT
             return ptr(address_of(env.leave))
-    fill_jump(env, jump_slot(env, pc), pc ^ env.jump_salt, ptr(tb))
+    kept: bool = is_global(env, linear) and tb.physical2 == NO_PAGE
+    fill_jump(env, jump_slot(env, pc), pc ^ env.jump_salt, ptr(tb), kept)
     return ptr(tb)
 
 
@@ -209,6 +212,8 @@ def protect_page(env: ExecEnv, offset: u64) -> None:
     if env.tlb_fills <= FILL_LOG:
         for i in range(env.tlb_fills):
             forbid_stores(TlbEntry(Slot(env.tlb_log + (i << 3)).record), page)
+        for k in range(env.global_tlb_fills):
+            forbid_stores(TlbEntry(Slot(env.global_tlb_log + (k << 3)).record), page)
     else:
         for i in range(u64(0), u64(_TLB_ENTRIES)):
             forbid_stores(TlbEntry(env.tlbs + (i << 5)), page)
@@ -299,9 +304,24 @@ def tb_chain(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 
 @native(threaded=True)
 def tb_jump(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
-    """A successor on another page: its mapping may change, so look it up each time."""
+    """A successor in what may be another mode: look it up each time."""
     env.pc = Link(rec).pc
     return lookup_block(env)
+
+
+@native(threaded=True)
+def tb_hop(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """A successor on another page: look it up when it is dead or mappings may have changed."""
+    link: Link = Link(rec)
+    if likely(link.stamp == env.map_stamp and Tb(link.tb).flags != DEAD):
+        return ptr(link.tb)
+    env.pc = link.pc
+    flushes: u64 = env.tb_flushes
+    tb: ptr = lookup_block(env)
+    if env.exit_reason == Exit.NONE and flushes == env.tb_flushes:
+        link.tb = tb
+        link.stamp = env.map_stamp
+    return tb
 
 
 @native(threaded=True)

@@ -185,22 +185,44 @@ def invalidate_physical(env: ExecEnv, offset: u64, length: u64) -> None:
 @native
 def jump_cache_flush(env: ExecEnv) -> None:
     """Forget which block starts at which virtual address."""
-    if env.jump_fills > FILL_LOG:
+    if env.jump_fills > FILL_LOG or env.global_jump_fills > FILL_LOG:
         fill(ptr(env.jumps), 0xFF, _JUMP_BYTES)
     else:
-        for i in range(env.jump_fills):
-            Jump(Slot(env.jump_log + (i << 3)).record).tag = 0xFFFF_FFFF_FFFF_FFFF
+        forget_jumps(ptr(env.jump_log), env.jump_fills)
+        forget_jumps(ptr(env.global_jump_log), env.global_jump_fills)
+    env.jump_fills = 0
+    env.global_jump_fills = 0
+
+
+@native
+def jump_cache_flush_local(env: ExecEnv) -> None:
+    """The same, but for blocks on global pages."""
+    if env.jump_fills > FILL_LOG:
+        jump_cache_flush(env)
+        return
+    forget_jumps(ptr(env.jump_log), env.jump_fills)
     env.jump_fills = 0
 
 
 @native(inline=True)
-def fill_jump(env: ExecEnv, slot: Jump, tag: u64, tb: ptr) -> None:
-    """Let the jump cache know a block."""
+def forget_jumps(log: ptr, count: u64) -> None:
+    for i in range(count):
+        Jump(Slot(log + (i << 3)).record).tag = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@native(inline=True)
+def fill_jump(env: ExecEnv, slot: Jump, tag: u64, tb: ptr, everywhere: bool) -> None:
+    """Let the jump cache know a block; ``everywhere`` if it is on a global page."""
     slot.tag = tag
     slot.tb = tb
-    if env.jump_fills < FILL_LOG:
-        Slot(env.jump_log + (env.jump_fills << 3)).record = ptr(slot)
-    env.jump_fills += 1
+    if everywhere:
+        if env.global_jump_fills < FILL_LOG:
+            Slot(env.global_jump_log + (env.global_jump_fills << 3)).record = ptr(slot)
+        env.global_jump_fills += 1
+    else:
+        if env.jump_fills < FILL_LOG:
+            Slot(env.jump_log + (env.jump_fills << 3)).record = ptr(slot)
+        env.jump_fills += 1
 
 
 @native

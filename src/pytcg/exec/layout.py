@@ -48,8 +48,9 @@ BRANCH = Struct("Branch", [  # a record seen by control transfers
 LINK = Struct("Link", [  # stands for a successor that is not chained yet
     ("code", "ptr"),
     ("slot", "ptr"),      # where to put the successor once found
-    ("reserved", "u64"),
+    ("tb", "ptr"),        # `tb_hop`: the successor as it was by `stamp`
     ("pc", "u64"),        # of the successor
+    ("stamp", "u64"),     # env.map_stamp then
 ])  # fmt: skip
 
 TB = Struct("Tb", [
@@ -131,6 +132,10 @@ EXEC_ENV = Struct("ExecEnv", [
     # Places in the TLBs and in the jump cache filled since their last flush: `FILL_LOG` are noted,
     # the counts go on.
     ("tlb_log", "ptr"), ("tlb_fills", "u64"), ("jump_log", "ptr"), ("jump_fills", "u64"),
+    # The same for what is of global pages, which survives `tlb_flush_local`; of TLB entries all.
+    ("global_tlb_log", "ptr"), ("global_tlb_fills", "u64"),
+    ("global_jump_log", "ptr"), ("global_jump_fills", "u64"),
+    ("tlb_global", "ptr"),        # a byte for each TLB entry (`access.IS_GLOBAL`)
     ("arena", "ptr"), ("arena_used", "u64"), ("arena_size", "u64"), ("arena_limit", "u64"),
     ("arena_floor", "u64"),       # blocks below it stay: a run within a run
     ("tb_flushes", "u64"), ("tb_count", "u64"),

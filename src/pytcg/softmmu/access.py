@@ -43,6 +43,7 @@ from pytcg_native import (
     load64,
     load128,
     native,
+    pointer_difference,
     ptr,
     store8,
     store16,
@@ -66,6 +67,10 @@ class Access(IntEnum):
     EXECUTE = 2
 
 
+GLOBAL = 1 << 3
+"""In `guest_translate`'s result: the page is the same in all address spaces."""
+IS_GLOBAL, IN_LOG = 1, 2
+"""In `env.tlb_global`: the entry's page is global; the entry is in the log of those that were."""
 NO_PAGE = 0xFFFF_FFFF_FFFF_FFFF
 MODIFIES = 1 << 8
 """In env.access_size: the access is the load of a read-modify-write, which needs write access."""
@@ -77,7 +82,7 @@ _TLB_MASK = (TLB_SIZE - 1) << 5
 
 @native(extern=True)
 def guest_translate(env: ExecEnv, address: u64, access: u32) -> u64:
-    """Physical address of a linear one, with the page's permissions in bits 0-2.
+    """Physical address of a linear one, with the page's permissions in bits 0-2, `GLOBAL` in 3.
 
     The result is the physical page address | permissions; raises a page fault. The TLB may keep
     what it returns, so a page not yet dirty has no write permission unless ``access`` is WRITE.
@@ -137,6 +142,44 @@ def log_mmu(env: ExecEnv, event: u32, address: u64, access: u32, found: u64) -> 
     call_host(ptr(env.log_event), "void", event, address, u64(access), found)
 
 
+@native(inline=True)
+def entry_number(env: ExecEnv, entry: TlbEntry) -> u64:
+    """Which entry of all the TLBs it is."""
+    return u64(pointer_difference(ptr(entry), ptr(env.tlbs))) >> 5
+
+
+@native(inline=True)
+def note_fill(env: ExecEnv, entry: TlbEntry, found: u64) -> None:
+    """Note a filled entry for the next flush; as global only once, as that log stays."""
+    number: u64 = entry_number(env, entry)
+    noted: u8 = load8(ptr(env.tlb_global), number) & IN_LOG
+    if (found & GLOBAL) != 0:
+        if noted == 0:
+            Slot(env.global_tlb_log + (env.global_tlb_fills << 3)).record = ptr(entry)
+            env.global_tlb_fills += 1
+        store8(ptr(env.tlb_global), number, IS_GLOBAL | IN_LOG)
+    else:
+        if env.tlb_fills < FILL_LOG:
+            Slot(env.tlb_log + (env.tlb_fills << 3)).record = ptr(entry)
+        env.tlb_fills += 1
+        store8(ptr(env.tlb_global), number, noted)
+
+
+@native(inline=True)
+def holds_global(env: ExecEnv, number: u64) -> bool:
+    """Whether a TLB entry's page is global."""
+    return (load8(ptr(env.tlb_global), number) & IS_GLOBAL) != 0
+
+
+@native(inline=True)
+def is_global(env: ExecEnv, linear: u64) -> bool:
+    """Whether code at a linear address, just fetched, is on a global page."""
+    entry: TlbEntry = tlb_entry(env, linear)
+    if entry.execute != linear & PAGE_MASK:
+        return False
+    return holds_global(env, entry_number(env, entry))
+
+
 @native
 def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
     """Walk, enter the page in the TLB if it is RAM; returns the physical address."""
@@ -170,9 +213,7 @@ def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
         entry.write = page if (allowed & Perm.WRITE) != 0 and plain else NO_PAGE
         entry.execute = page if (allowed & Perm.EXECUTE) != 0 else NO_PAGE
         entry.addend = offset - page
-        if env.tlb_fills < FILL_LOG:
-            Slot(env.tlb_log + (env.tlb_fills << 3)).record = ptr(entry)
-        env.tlb_fills += 1
+        note_fill(env, entry, found)
     return physical | (address & (PAGE_SIZE - 1))
 
 
