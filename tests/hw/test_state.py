@@ -15,6 +15,7 @@ from pytcg.hw.core.apic import LocalApic
 from pytcg.hw.core.apic_bus import ApicBus, Trigger
 from pytcg.hw.core.apic_regs import Reg
 from pytcg.hw.core.glue import (
+    CoprocessorError,
     DebugConsole,
     DebugExit,
     ResetControl,
@@ -143,6 +144,7 @@ CASES = {
         lambda clock: SystemControlPortB(clock, nothing, lambda: False), writes((0, 3))
     ),
     "SystemControlPortA": Case(lambda clock: SystemControlPortA(nothing), writes((0, 0)), ["a20"]),
+    "CoprocessorError": Case(lambda clock: CoprocessorError(), lambda chip: chip.error(), ["irq"]),
     "ResetControl": Case(lambda clock: ResetControl(nothing), writes((0, 2))),
     "DebugExit": Case(lambda clock: DebugExit(nothing), nothing),
     "DebugConsole": Case(lambda clock: DebugConsole(nothing), nothing),

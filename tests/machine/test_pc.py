@@ -196,6 +196,17 @@ def test_rtc_and_keyboard_interrupts_reach_their_vectors(pc: Bench) -> None:
     assert pc.bus.acknowledge_interrupt() == 0x70
 
 
+def test_coprocessor_error_is_irq_13_until_port_f0h_is_written(pc: Bench) -> None:
+    pc.unmask_pic(2, 13)
+    pc.bus.fpu_error()
+    assert pc.bus.acknowledge_interrupt() == 0x75
+    pc.outb(0xA0, 0x20)
+    pc.outb(0x20, 0x20)
+    pc.outb(0xF0, 0)
+    pc.bus.fpu_error()
+    assert pc.bus.acknowledge_interrupt() == 0x75
+
+
 def test_cmos_tells_the_memory_size(pc: Bench) -> None:
     sizes = []
     for index in (0x34, 0x35):

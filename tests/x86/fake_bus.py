@@ -15,7 +15,11 @@ class FakeBus(NoBus):
         self.written: list[tuple[int, int, int]] = []
         self.stored: list[tuple[int, int, int]] = []
         self.on_write: Callable[[int, int], None] = lambda port, value: None
+        self.fpu_errors = 0
         self.acknowledged: Callable[[], None] = lambda: None
+
+    def fpu_error(self) -> None:
+        self.fpu_errors += 1
 
     def write_port(self, port: int, size: int, value: int) -> None:
         self.written.append((port, size, value))

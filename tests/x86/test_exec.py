@@ -260,7 +260,7 @@ def vcpu(engine: str, text: str, handler: str = "inc bx; iret") -> tuple[Vcpu, F
     made = make_vcpu(memory, bus, model="max", tier=engine, log=Log())
     memory.write(PAGE, assemble(text, 16))
     memory.write(HANDLER_AT, assemble(handler.replace("iret", ".byte 0xcf"), 16))
-    for vector in (2, 0x20):
+    for vector in (2, 16, 0x20):
         memory.write(vector * 4, HANDLER_AT.to_bytes(4, "little"))
     made.set_segment("cs", 0, 0, 0xFFFF, 0x9B)
     made.regs["rip"], made.regs["rsp"] = PAGE, STACK
@@ -336,3 +336,15 @@ def test_a_request_gets_through_while_no_handler_can_be_fetched(engine: str) -> 
     cpu, _ = vcpu(engine, "ud2")
     threading.Timer(0.1, cpu.request_exit).start()
     assert cpu.run() is ExitReason.REQUESTED
+
+
+@ENGINES
+def test_x87_exceptions_are_ferr_while_cr0_ne_is_clear(engine: str) -> None:
+    """Once for each, by the next instruction that waits; FNCLEX ends it (SDM vol. 1, D.2)."""
+    divide = "fninit; mov word ptr [0x2000], 0x37b; fldcw [0x2000]; fld1; fldz; fdivp st(1), st"
+    again = "fnop; fnop; fwait; fnclex; fdivp st(1), st; fwait"
+    for control, wanted in ((0x10, 2), (0x30, 0)):
+        cpu, bus = vcpu(engine, f"{divide}; {again}; out 0x80, al; 9: jmp 9b", "out 0x80, al; iret")
+        cpu.regs["cr0"] = control
+        assert cpu.run() is ExitReason.REQUESTED
+        assert bus.fpu_errors == wanted

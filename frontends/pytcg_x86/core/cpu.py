@@ -157,6 +157,7 @@ class X86Cpu:
             (Host.READ_CR8, "u64", [], bus.read_cr8),
             (Host.WRITE_CR8, "void", ["u64"], bus.write_cr8),
             (Host.CPUID, "void", ["u32", "u32"], self._cpuid),
+            (Host.FPU_ERROR, "void", [], bus.fpu_error),
             (Host.RANDOM, "u64", [], lambda: int.from_bytes(os.urandom(8), "little")),
         ]
         if isinstance(bus, PortRuns):

@@ -69,7 +69,8 @@ ENV = Struct("Env", [
     ("kept_tlb", "ptr"),  # the supervisor's TLB that its kept pages are of
     ("cc_kind", "u32"), ("cc_a", "u64"), ("cc_b", "u64"),
     ("monitor_address", "u64"),
-    ("host", "ptr", 12),               # callbacks into Python, by `Host`
+    ("fp_ferr", "u32"),                # FERR# has been signalled for the pending x87 exception
+    ("host", "ptr", 16),               # callbacks into Python, by `Host`
     ("cpuid_features", "u64", 6),      # feature bits decode and control registers depend on
 ], base=EXEC_ENV, align=64)  # fmt: skip
 ENV.alias("rip", "pc")
@@ -96,6 +97,7 @@ class Host(IntEnum):
     RANDOM = 9
     READ_PORTS = 10
     WRITE_PORTS = 11
+    FPU_ERROR = 12
 
 
 class Flag(IntFlag):

@@ -385,6 +385,11 @@ class Translator:
                 self.call(exceptions.raise_error, self.env, self.const(vector, 32),
                           self.const(error, 32))  # fmt: skip
 
+    def rarely(self, condition: Value, native: NativeFunction[Any, Any]) -> None:
+        """Call a native on the state if ``condition``; a region leaves it to threaded code."""
+        with self.when(condition, likely=False):
+            self.call(native, self.env)
+
     def require(self, feature: str) -> None:
         """#UD unless CPUID tells of ``feature``; for what the decoder's rows can't say."""
         from pytcg_x86.core.state import Vector

@@ -36,7 +36,7 @@ from pytcg_native.compiler import Program
 from pytcg_native.types import NativeFunction
 from pytcg_x86.core.flags import Flags
 from pytcg_x86.core.form import Instruction, context_of, row_of
-from pytcg_x86.core.state import ENV
+from pytcg_x86.core.state import ENV, Vector
 from pytcg_x86.core.translate import Translator
 from pytcg_x86.decode.formkey import KEY_DEAD, KEY_SECOND, RELATIVE
 from pytcg_x86.region.builder import (
@@ -298,6 +298,9 @@ class RegionTranslator(Translator):
 
     def shortcut(self, fast: Callable[[Block], None], slow: Callable[[], None]) -> None:
         fast(self.unwind)
+
+    def rarely(self, condition: Value, native: NativeFunction[Any, Any]) -> None:
+        self.raise_if(condition, Vector.MF)
 
     def check_masked(self) -> None:
         self.region.needs_masked = True

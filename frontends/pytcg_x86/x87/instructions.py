@@ -4,7 +4,7 @@ Everything but the FN… instructions waits: it first raises #MF for an exceptio
 an instruction does to the register stack is in `stack`, arithmetic in `softfloat80*`.
 
 Deviations: the last opcode (FOP) is not recorded, as on processors that keep it only for unmasked
-exceptions; with CR0.NE clear no IRQ 13 is raised. Where processors differ (C1 after FCOMI, the last
+exceptions. Where processors differ (C1 after FCOMI, the last
 bit of transcendentals) the manual or the correctly rounded value wins.
 """
 

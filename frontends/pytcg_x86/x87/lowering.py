@@ -7,9 +7,10 @@ from typing import Any
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
 from pytcg_native.types import NativeFunction
-from pytcg_x86.core.state import ENV, Cr0, Seg, Vector
+from pytcg_x86.core.state import ENV, Seg
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.x87.softfloat80 import Fsw
+from pytcg_x86.x87.stack import fp_wait
 
 Native = NativeFunction[Any, Any]
 
@@ -28,8 +29,7 @@ def run(t: Translator, native: Native, *args: Value | int) -> None:
 
 def begin(t: Translator) -> None:
     """What a waiting instruction does first: see `stack.fp_wait`."""
-    pending = (t.ld_env("fp_status") & Fsw.ES).ne(0) & (t.ld_env("cr0") & Cr0.NE).ne(0)
-    t.raise_if(pending, Vector.MF)
+    t.rarely((t.ld_env("fp_status") & Fsw.ES).ne(0), fp_wait)
 
 
 def note(t: Translator, *, operand: bool = False) -> None:

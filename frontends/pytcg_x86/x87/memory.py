@@ -50,6 +50,8 @@ def fp_summarise(env: Env) -> None:
     status: u32 = u32(env.fp_status) & (0xFFFF ^ (Fsw.ES | Fsw.B))
     if (status & ~u32(env.fp_control) & Fsw.EXCEPTIONS) != 0:
         status |= Fsw.ES | Fsw.B
+    else:
+        env.fp_ferr = 0
     env.fp_status = u16(status)
 
 
@@ -62,12 +64,14 @@ def fp_set_control(env: Env, value: u16) -> None:
 @native
 def fp_clear_exceptions(env: Env) -> None:
     env.fp_status &= 0x7F00
+    env.fp_ferr = 0
 
 
 @native
 def fp_init(env: Env) -> None:
     env.fp_control = CONTROL_RESET
     env.fp_status = 0
+    env.fp_ferr = 0
     env.fp_top = 0
     fp_tag_all(env, 1)
     env.fp_opcode = 0

@@ -6,9 +6,9 @@ denormal or zero-divide exception leaves the registers and TOP as they were.
 
 from __future__ import annotations
 
-from pytcg_native import Table, native, u8, u32, u64, u128
+from pytcg_native import Table, call_host, native, ptr, u8, u32, u64, u128
 from pytcg_x86.core.exceptions import raise_exception
-from pytcg_x86.core.state import Cr0, Env, Vector
+from pytcg_x86.core.state import Cr0, Env, Host, Vector
 from pytcg_x86.x87.softfloat80 import (
     BIAS,
     INDEFINITE,
@@ -23,12 +23,17 @@ from pytcg_x86.x87.softfloat80_convert import x80_loaded
 
 @native
 def fp_wait(env: Env) -> None:
-    """#MF for an unmasked exception of an earlier instruction.
+    """#MF for an unmasked exception of an earlier instruction, or FERR# with CR0.NE clear.
 
-    With CR0.NE clear the exception would come as IRQ 13; no line is wired, the code goes on.
+    FERR# is IRQ 13 on a PC (SDM vol. 1, D.2). It is signalled once for an exception; the code goes
+    on, as with IGNNE#, to the next place where interrupts are taken.
     """
-    if (env.fp_status & Fsw.ES) != 0 and (env.cr0 & Cr0.NE) != 0:
-        raise_exception(env, Vector.MF)
+    if (env.fp_status & Fsw.ES) != 0:
+        if (env.cr0 & Cr0.NE) != 0:
+            raise_exception(env, Vector.MF)
+        if env.fp_ferr == 0:
+            env.fp_ferr = 1
+            call_host(ptr(env.host[Host.FPU_ERROR]), "void")
 
 
 @native

@@ -47,6 +47,10 @@ class CpuBus(Protocol):
         """WRMSR of an APIC register; KeyError or ValueError means #GP."""
         ...
 
+    def fpu_error(self) -> None:
+        """FERR# is asserted: an unmasked x87 exception that CR0.NE leaves to the board."""
+        ...
+
     def read_cr8(self) -> int:
         """The task priority class, TPR[7:4]."""
         ...

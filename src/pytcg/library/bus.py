@@ -50,6 +50,9 @@ class NoBus:
     def write_msr(self, index: int, value: int) -> None:
         raise KeyError(index)
 
+    def fpu_error(self) -> None:
+        pass
+
     def read_cr8(self) -> int:
         return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from pytcg.hw.core.apic import LocalApic
 from pytcg.machine.bus import MmioBus, PortBus
@@ -16,6 +17,7 @@ class PcCpuBus:
         self._mmio = mmio
         self._lock = lock
         self._lapic: LocalApic | None = None
+        self.on_fpu_error: Callable[[], None] = lambda: None
 
     def attach_lapic(self, lapic: LocalApic) -> None:
         """Complete the bus: interrupts, CR8 and the APIC's MSRs."""
@@ -62,6 +64,10 @@ class PcCpuBus:
     def write_msr(self, index: int, value: int) -> None:
         with self._lock:
             self.lapic.write_msr(index, value)
+
+    def fpu_error(self) -> None:
+        with self._lock:
+            self.on_fpu_error()
 
     def read_cr8(self) -> int:
         with self._lock:

@@ -19,6 +19,7 @@ KEYBOARD_COMMAND: Final = 0x64
 RTC: Final = 0x70
 DMA_PAGES: Final = 0x80  # the first is the POST port
 PORT_A: Final = 0x92
+COPROCESSOR_ERROR: Final = 0xF0
 PIC_SLAVE: Final = 0xA0
 APM_CONTROL: Final = 0xB2
 DMA_HIGH: Final = 0xC0
@@ -55,6 +56,7 @@ IRQ_KEYBOARD: Final = 1
 IRQ_RTC: Final = 8
 IRQ_SCI: Final = 9
 IRQ_MOUSE: Final = 12
+IRQ_COPROCESSOR: Final = 13
 TIMER_PIN: Final = 2  # of the I/O APIC; the MADT's override says so
 
 HOST_BRIDGE: Final = 0  # slots

@@ -62,6 +62,39 @@ class SystemControlPortB:
         self._set_gate(bool(self.latch & PortB.TIMER2_GATE))
 
 
+class CoprocessorError:
+    """Port F0h: the AT's latch that makes IRQ 13 of the processor's FERR#; a write clears it."""
+
+    def __init__(self) -> None:
+        self.irq = Line()
+        self.latch = 0
+
+    def reset(self) -> None:
+        self.write(0, 0)
+
+    def error(self) -> None:
+        """FERR# is asserted."""
+        self.latch = 1
+        self._sync()
+
+    def read(self, reg: int) -> int:
+        return 0xFF
+
+    def write(self, reg: int, value: int) -> None:
+        self.latch = 0
+        self._sync()
+
+    def state(self) -> State:
+        return save(self, 1, ("latch",))
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, ("latch",))
+        self._sync()
+
+    def _sync(self) -> None:
+        self.irq.set(bool(self.latch))
+
+
 @register_bits
 class PortA(IntFlag):
     """System control port A (92h)."""

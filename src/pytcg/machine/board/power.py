@@ -1,8 +1,8 @@
-"""Keyboard controller, the ports that reset the machine, the A20 gate, what SLP_TYP means."""
+"""Keyboard controller, ports for reset, the A20 gate and coprocessor errors, SLP_TYP's meaning."""
 
 from __future__ import annotations
 
-from pytcg.hw.core.glue import ResetControl, SystemControlPortA
+from pytcg.hw.core.glue import CoprocessorError, ResetControl, SystemControlPortA
 from pytcg.hw.input.i8042 import I8042
 from pytcg.hw.input.ps2_mouse import Ps2Mouse
 from pytcg.machine import pc_map as at
@@ -26,6 +26,10 @@ class PowerControl:
         for line in (self.keyboard.a20, port_a.a20):
             line.connect(board.vcpu.set_a20)
         ports.attach(board.add(ResetControl(board.ask_reset)), at.RESET_CONTROL, count=1)
+        coprocessor = board.add(CoprocessorError())
+        board.connect_irq(coprocessor.irq, at.IRQ_COPROCESSOR)
+        ports.attach(coprocessor, at.COPROCESSOR_ERROR, count=1)
+        board.cpu_bus.on_fpu_error = coprocessor.error
 
     def sleep(self, sleep_type: int) -> None:
         """SLP_EN was written, with this SLP_TYP."""
