@@ -73,6 +73,8 @@ DISKS = {
     "virtio": ("-drive", "file={0},format={1},if=virtio", "/dev/vda"),
     "packed": ("-drive", "file={0},format={1},if=none,id=d",
                "-device", "virtio-blk-pci,drive=d,packed=on,disable-legacy=on", "/dev/vda"),
+    "scsi": ("-drive", "file={0},format={1},if=none,id=d", "-device", "virtio-scsi-pci,id=s",
+             "-device", "scsi-hd,drive=d,bus=s.0", "/dev/sda"),
     "legacy": ("-drive", "file={0},format={1},if=none,id=d", "-device",
                "virtio-blk-pci,drive=d,disable-modern=on,event_idx=off,vectors=0", "/dev/vda"),
 }

@@ -27,8 +27,20 @@ VIRTIO: Final = (
     Property("vectors", "uint32", help="MSI-X vectors; 0: none"),
 )
 
+SCSI: Final = (*BLOCK, Property("scsi-id", "uint32", help="target, the first free one if not set"),
+               Property("lun", "uint32", 0),
+               Property("vendor", "str", "QEMU"),
+               Property("product", "str", help="product name"),
+               Property("ver", "str", help="revision"))  # fmt: skip
+
 MODELS: Final = (
     Model("virtio-blk-pci", "PCI", "virtio disk", "virtio:build_blk", (*VIRTIO, *BLOCK)),
+    Model("virtio-scsi-pci", "PCI", "virtio SCSI adapter", "scsi:build_adapter", VIRTIO),
+    Model("virtio-rng-pci", "PCI", "virtio entropy source", "virtio:build_rng", VIRTIO),
+    Model("virtio-balloon-pci", "PCI", "virtio memory balloon", "virtio:build_balloon",
+          (*VIRTIO, Property("deflate-on-oom", "bool", False))),
+    Model("scsi-hd", "SCSI", "virtual SCSI disk", "scsi:build_disk", SCSI),
+    Model("scsi-cd", "SCSI", "virtual SCSI CD-ROM", "scsi:build_cdrom", SCSI),
     Model("ide-hd", "IDE", "virtual IDE disk", "ide:build_disk", IDE),
     Model("ide-cd", "IDE", "virtual IDE CD-ROM", "ide:build_cdrom", IDE),
     Model("edu", "PCI", "QEMU's educational device", "debug:build_edu",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
+from pytcg.hw.virtio.balloon import VirtioBalloon
 from pytcg.hw.virtio.blk import VirtioBlk
 from pytcg.hw.virtio.device import Feature, VirtioDevice
 from pytcg.hw.virtio.pci import VirtioPci
+from pytcg.hw.virtio.rng import VirtioRng
 from pytcg.machine.devices.model import Values
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
 
 STORAGE_SCSI: Final = 0x010000  # class codes
+OTHER: Final = 0x00FF00
 
 
 def plug(rack: Rack, name: str, values: Values, device: VirtioDevice, class_code: int
@@ -48,6 +52,28 @@ def build_blk(rack: Rack, values: Values) -> object:
     card = plug(rack, name, values, device, STORAGE_SCSI)
     rack.add_boot(values, boot_path(card, "scsi") + "/disk@0,0")
     return card
+
+
+def build_rng(rack: Rack, values: Values) -> object:
+    """virtio-rng-pci: the host's entropy."""
+    return plug(rack, "virtio-rng-pci", values, VirtioRng(os.urandom), OTHER)
+
+
+def build_balloon(rack: Rack, values: Values) -> object:
+    """virtio-balloon-pci: what the guest gives back, the host gets."""
+    memory = rack.board.memory
+
+    def discard(address: int, length: int) -> None:
+        region = memory.find(address)
+        if region is None or not region.writable:
+            return
+        offset = region.offset + address - region.physical
+        memory.window.discard(offset, length)
+        for listener in memory.on_write:  # code that was translated there is gone
+            listener(offset, length)
+
+    device = VirtioBalloon(discard, deflate_on_oom=values["deflate-on-oom"])
+    return plug(rack, "virtio-balloon-pci", values, device, OTHER)
 
 
 def boot_path(card: VirtioPci, kind: str) -> str:
