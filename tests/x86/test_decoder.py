@@ -26,10 +26,14 @@ PREDICATED = {"CMPPS", "CMPPD", "CMPSS", "CMPSD"}
 LATER = {"avx", "avx2", "avx512", "bmi", "bmi2", "fma", "fma4", "f16c", "xop", "tbm",
          "rtm", "hle", "cet", "vm", "sgx", "mpx", "cdi", "dqi", "bwi", "vlx",
          "ndd", "pfi", "novlx"}  # fmt: skip
+SHADOW_STACK = {"incsspd", "incsspq", "rdsspd", "rdsspq", "saveprevssp", "rstorssp", "wrssd",
+                "wrssq", "wrussd", "wrussq", "setssbsy", "clrssbsy"}  # fmt: skip
 LATER_NAMES = {"monitor", "mwait", "getsec", "pconfig", "monitorx", "mwaitx", "xsavec",
                "xsavec64", "xsaves", "xsaves64", "xrstors", "xrstors64", "montmul", "xstore",
                "xsha1", "xsha256", "xcryptecb", "xcryptcbc", "xcryptctr", "xcryptcfb",
-               "xcryptofb"}  # fmt: skip
+               "xcryptofb", *SHADOW_STACK, "rdpkru", "wrpkru", "umonitor", "umwait", "tpause",
+               "enqcmd", "enqcmds", "ptwrite", "senduipi", "clui", "stui", "testui", "uiret",
+               "hreset", "xresldtrk", "xsusldtrk"}  # fmt: skip
 PROTECTED = {"lar", "lsl", "arpl", "str", "sldt", "lldt", "ltr", "verr", "verw"}  # #UD in real mode
 
 

@@ -14,6 +14,8 @@ EXCLUDED = {
     "f6/1": "Unicorn takes the alias of TEST for undefined", "f7/1": "the same",
     "POPCNT 16": "Unicorn counts 32 bits in 16-bit code",
     "CRC32 16": "Unicorn takes it for undefined in 16-bit code", "MOVBE 16": "the same",
+    **{f"{name} {bits}": "Unicorn has no ADX outside 64-bit code" for name in ("ADCX", "ADOX")
+       for bits in (16, 32)},
 }  # fmt: skip
 
 
