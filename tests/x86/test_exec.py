@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 
 import pytest
 
@@ -299,7 +300,14 @@ def test_several_interrupts_one_after_the_other(engine: str) -> None:
 @ENGINES
 def test_an_nmi_comes_with_if_clear_and_ends_hlt(engine: str) -> None:
     cpu, _ = vcpu(engine, "cli; hlt; mov dx, bx; out 0x80, al; 9: jmp 9b")
-    threading.Timer(0.05, cpu.raise_nmi).start()
+    end = time.monotonic() + 60
+
+    def raise_it_once_halted() -> None:
+        while not cpu._cpu.state.get("halted") and time.monotonic() < end:
+            time.sleep(0.005)
+        cpu.raise_nmi()
+
+    threading.Thread(target=raise_it_once_halted).start()
     assert cpu.run() is ExitReason.REQUESTED
     assert cpu.regs["dx"] == 1
 
