@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -133,6 +134,8 @@ class Runner:
         self._no_reboot = no_reboot
         self._quitting = False
         self._wake = threading.Condition()
+        self._holding = False  # `at_rest` is on
+        self._resting = False  # the processor's thread waits
         self.state = RunState.PRELAUNCH if paused else RunState.RUNNING
         self.status = 0
         self.on_event: list[Callable[[str, dict[str, Any]], None]] = []
@@ -173,6 +176,26 @@ class Runner:
                 self._wake.notify_all()
             self._tell("RESUME")
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """The processor does not run inside of this; its registers may be read. MachineError.
+
+        Called without the device lock, which the processor may need before it can stop.
+        """
+        with self._wake:
+            self._holding = True
+        try:
+            if self.state is RunState.RUNNING:
+                self._board.vcpu.request_exit()
+            with self._wake:
+                if not self._wake.wait_for(lambda: self._resting, JOIN_TIMEOUT):
+                    raise MachineError("the processor does not stop")
+            yield
+        finally:
+            with self._wake:
+                self._holding = False
+                self._wake.notify_all()
+
     def reset(self) -> None:
         """Press the reset button."""
         with self._loop.lock:
@@ -206,12 +229,21 @@ class Runner:
     def _wait_while_paused(self) -> None:
         """Requests are served meanwhile: a stopped machine can be reset."""
         with self._wake:
-            while self.state in (RunState.PAUSED, RunState.PRELAUNCH) and not self._quitting:
+            while self._must_rest() and not self._quitting:
+                self._resting = True
+                self._wake.notify_all()
                 self._wake.wait()
+                if self._holding:
+                    continue
+                self._resting = False
                 with self._loop.lock:
                     request = self._board.take_request()
                 if request is not None:
                     self._serve(request)
+            self._resting = False
+
+    def _must_rest(self) -> bool:
+        return self._holding or self.state in (RunState.PAUSED, RunState.PRELAUNCH)
 
     def _vcpu_main(self) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pytcg import __version__
 from pytcg.machine.runner import RunState
 from pytcg.monitor.command import Argument, Command, CommandError
+from pytcg.monitor.hmp import run_line
 from pytcg.monitor.machine import Machine
 from pytcg.softmmu.ram import RamError
 
@@ -125,6 +126,11 @@ def inject_nmi(machine: Machine) -> Any:
     return {}
 
 
+def human_monitor_command(machine: Machine, command_line: str) -> Any:
+    """What the human monitor prints for a line."""
+    return run_line(machine, command_line, lambda name, given: COMMANDS[name].call(machine, given))
+
+
 # Memory, screen, keys ----------------------------------------------------------------------------
 
 
@@ -204,6 +210,7 @@ COMMANDS: Final = {command.name: command for command in (
     Command("system_powerdown", system_powerdown),
     Command("quit", quit_emulator),
     Command("inject-nmi", inject_nmi),
+    Command("human-monitor-command", human_monitor_command, {"command-line": _STRING}),
     Command("pmemsave", pmemsave, {"val": _INT, "size": _INT, "filename": _STRING}),
     Command("screendump", screendump,
             {"filename": _STRING, "format": Argument("str", optional=True)}),
