@@ -163,8 +163,7 @@ class Instruction:
 
     def _vex_register(self, kind: Kind, bits: int) -> Operand:
         """The third and fourth registers' offsets are in the immediate's upper half."""
-        offset = self.t.imm >> (48 if kind is Kind.L else 32) & 0xFFFF
-        where = self.t.b.ptradd(self.t.env, offset)
+        where = self.t.b.ptradd(self.t.env, self.t.packed_field(48 if kind is Kind.L else 32))
         return Operand("reg" if kind is Kind.B else "ymm", bits, where)
 
     def _fixed(self, name: str) -> Operand:

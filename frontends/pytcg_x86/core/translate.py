@@ -122,6 +122,10 @@ class Translator:
     def imm(self) -> Value:
         return self.field("imm")
 
+    def packed_field(self, shift: int) -> Value:
+        """Sixteen bits of the immediate: VEX's third and fourth registers (i64)."""
+        return (self.imm >> shift) & 0xFFFF
+
     def pc(self) -> Value:
         """This instruction's address in its code segment (i64)."""
         return self.field("pc")

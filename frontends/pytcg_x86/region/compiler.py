@@ -260,6 +260,9 @@ class RegionTranslator(Translator):
             return bool(insn.fields["shift"] & RELATIVE or insn.near & Near.DISP)
         return name == "imm" and bool(insn.near & Near.IMM)
 
+    def packed_field(self, shift: int) -> Value:
+        return self.b.const(self.insn.fields["imm"] >> shift & 0xFFFF, Type.I64)
+
     def pc(self) -> Value:
         return self.region.pc_at(self.insn.fields["pc"])
 
