@@ -307,6 +307,16 @@ class StateBuilder(Builder):
         for name, local, type_ in self._operation():
             self.set(local, self.emit("ld", self.state_place(ENV.offset(name)), type=type_))
 
+    def store_parts(self, *, settled: bool) -> None:
+        """Store what the region changes to env; with ``settled`` the flags all in their slots."""
+        self.flags = FlagState(merged=True)
+        self.store_flags()
+        if settled:
+            self.settle_if_needed()
+        for number in sorted(self.dirty - FLAG_NUMBERS):
+            part = PARTS[number]
+            self.emit_effect("st", self.whole(part), self.state_place(part.offset))
+
     def settle_if_needed(self) -> None:
         """Put the flags of a stored state into their slots."""
         settle, settled = self.new_block("settle"), self.new_block("settled")

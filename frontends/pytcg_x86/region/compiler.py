@@ -40,9 +40,7 @@ from pytcg_x86.core.state import ENV, Vector
 from pytcg_x86.core.translate import Translator
 from pytcg_x86.decode.formkey import KEY_DEAD, KEY_SECOND, RELATIVE
 from pytcg_x86.region.builder import (
-    FLAG_NUMBERS,
     FLAG_PARTS,
-    PARTS,
     Comparison,
     FlagState,
     NotInRegion,
@@ -767,22 +765,18 @@ class RegionCompiler:
             b.br(leaves[leave.bails])
         for bails, block in leaves.items():
             b.place(block)
-            self._leave(b.get(address), b.get(refund), "tb_resume" if bails else "region_leave")
+            self._leave(b.get(address), b.get(refund), bails=bails)
 
-    def _leave(self, pc: Value, refund: Value, code: str) -> None:
-        """Store what the region changes, and go on at ``pc`` by the threaded function ``code``."""
+    def _leave(self, pc: Value, refund: Value, *, bails: bool) -> None:
+        """Store what the region changes, and go on at ``pc``: see `Exit`."""
         b = self.b
-        b.store_flags()
-        if code == "tb_resume":
-            b.settle_if_needed()
-        for number in sorted(b.dirty - FLAG_NUMBERS):
-            part = PARTS[number]
-            b.emit_effect("st", b.whole(part), b.state_place(part.offset))
+        b.store_parts(settled=bails)
         b.st(self.wrapped(pc), self.env, EXEC_ENV.offset("pc"))
         left = b.get(self.budget) + refund
         b.st(left, self.env, EXEC_ENV.offset("budget"))
         self._count(left)
-        b.emit_effect("tail", b.symbol(code), self.env, self.rec, self.ram)
+        code = b.symbol("tb_resume" if bails else "region_leave")
+        b.emit_effect("tail", code, self.env, self.rec, self.ram)
 
     def wrapped(self, pc: Value) -> Value:
         code_size = context_of(self.blocks[0].insns[0].key).code_size

@@ -6,15 +6,16 @@ that are is known when all blocks are built, so both are blocks of their own, fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pytcg.exec.layout import EXEC_ENV
-from pytcg.ir.blocks import Block, Value
+from pytcg.ir.blocks import Block, Op, Value
 from pytcg.ir.ops import Type
 from pytcg_native.compiler import Program
 from pytcg_native.expressions import ir_type
 from pytcg_native.types import NativeFunction
-from pytcg_x86.region.builder import FLAG_NUMBERS, PARTS, FlagState, StateBuilder
+from pytcg_x86.region.builder import FlagState, StateBuilder
 
 
 class HelperCalls:
@@ -71,12 +72,7 @@ class HelperCalls:
         b = self.b
         for spill, called in self.spills:
             b.place(spill)
-            b.flags = FlagState(merged=True)
-            b.store_flags()
-            b.settle_if_needed()
-            for number in sorted(b.dirty - FLAG_NUMBERS):
-                part = PARTS[number]
-                b.emit_effect("st", b.whole(part), b.state_place(part.offset))
+            b.store_parts(settled=True)
             b.br(called)
         for reload, after in self.reloads:
             b.place(reload)
@@ -85,25 +81,31 @@ class HelperCalls:
 
     def changes_state(self, name: str) -> bool:
         """Whether a native does more than look: an access before it may then not be repeated."""
-        return name not in _LOOKS and not self._only_looks(name)
+        if name not in _CHANGES:
+            _CHANGES[name] = any(self._acts(reached) for reached in self._reached(name))
+        return _CHANGES[name]
 
-    def _only_looks(self, name: str) -> bool:
+    def _reached(self, name: str) -> set[str]:
+        """A native and all that it calls."""
+        reached, todo = {name}, [name]
+        while todo:
+            fresh = {str(op.attrs["callee"]) for op in self._ops(todo.pop()) if op.name == "call"}
+            todo += fresh - reached
+            reached |= fresh
+        return reached
+
+    def _acts(self, name: str) -> bool:
+        """Whether a native's own ops have effects, as far as they are known."""
+        return self.program.natives[name].extern or any(
+            op.name in _EFFECTS for op in self._ops(name))
+
+    def _ops(self, name: str) -> Iterator[Op]:
         native = self.program.natives[name]
-        if native.extern:
-            return False
-        _LOOKS.add(name)  # for recursion
-        for block in self.program.compile(native).blocks:
-            for op in block.ops:
-                if op.name == "call":
-                    looks = not self.changes_state(str(op.attrs["callee"]))
-                else:
-                    looks = op.name not in _EFFECTS
-                if not looks:
-                    _LOOKS.discard(name)
-                    return False
-        return True
+        if not native.extern:
+            for block in self.program.compile(native).blocks:
+                yield from block.ops
 
 
 _EFFECTS = {"st", "stg", "fill", "callptr", "enter", "tail"}
-_LOOKS: set[str] = set()
-"""Natives that change nothing."""
+_CHANGES: dict[str, bool] = {}
+"""What `changes_state` has found of each native."""
