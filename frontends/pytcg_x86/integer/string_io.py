@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytcg.exec.layout import PAGE_MASK, TlbEntry
 from pytcg.softmmu.access import load_sized, probe_write, store_sized, tlb_entry
-from pytcg_native import call_host, native, ptr, u32, u64
+from pytcg_native import NULL, call_host, native, ptr, u32, u64
 from pytcg_x86.core.state import Env, Host, Seg
 from pytcg_x86.integer.string_ops import (
     AGAIN,
@@ -48,50 +48,30 @@ def outs_element(env: Env, where: u64, size: u64, mask: u64) -> None:
 
 
 @native
-def ins_run(env: Env, where: u64, size: u64, mask: u64, count: u64) -> u64:
-    """Upwards within the page at hand, by one call; returns how many elements were read."""
-    if env.host[Host.READ_PORTS] == 0:
+def port_run(env: Env, where: u64, size: u64, mask: u64, count: u64, index: u64, segment: u64,
+             write: u32, callback: ptr) -> u64:  # fmt: skip
+    """Upwards within the page at hand, by one call; returns how many elements were moved.
+
+    ``index`` is the register that points into ``segment``; ``write`` is 1 where memory is stored.
+    """
+    if callback == NULL:
         return 0
-    offset: u64 = env.gpr[RDI] & mask
+    offset: u64 = env.gpr[index] & mask
     step: u64 = step_of(env, size)
-    target: u64 = run_address(env, where, Seg.ES, offset)
-    run: u64 = run_length(target, offset, size, step, mask)
+    place: u64 = run_address(env, where, segment, offset)
+    run: u64 = run_length(place, offset, size, step, mask)
     if count < run:
         run = count
-    entry: TlbEntry = tlb_entry(env, target)
-    if run < 2 or step != size or entry.write != target & PAGE_MASK:
+    entry: TlbEntry = tlb_entry(env, place)
+    tag: u64 = entry.write if write != 0 else entry.read
+    if run < 2 or step != size or tag != place & PAGE_MASK:
         return 0
-    if not run_allowed(env, where, Seg.ES, offset, size, step, run, 1):
+    if not run_allowed(env, where, segment, offset, size, step, run, write):
         return 0
     port: u32 = u32(env.gpr[2] & 0xFFFF)
     check_io(env, port, u32(size))
-    run = call_host(ptr(env.host[Host.READ_PORTS]), "u64", port, u32(size), run,
-                    target + entry.addend)  # fmt: skip
-    set_index(env, RDI, offset + run * step, mask)
-    return run
-
-
-@native
-def outs_run(env: Env, where: u64, size: u64, mask: u64, count: u64) -> u64:
-    """The same for OUTS."""
-    if env.host[Host.WRITE_PORTS] == 0:
-        return 0
-    offset: u64 = env.gpr[RSI] & mask
-    step: u64 = step_of(env, size)
-    source: u64 = run_address(env, where, where & 7, offset)
-    run: u64 = run_length(source, offset, size, step, mask)
-    if count < run:
-        run = count
-    entry: TlbEntry = tlb_entry(env, source)
-    if run < 2 or step != size or entry.read != source & PAGE_MASK:
-        return 0
-    if not run_allowed(env, where, where & 7, offset, size, step, run, 0):
-        return 0
-    port: u32 = u32(env.gpr[2] & 0xFFFF)
-    check_io(env, port, u32(size))
-    run = call_host(ptr(env.host[Host.WRITE_PORTS]), "u64", port, u32(size), run,
-                    source + entry.addend)  # fmt: skip
-    set_index(env, RSI, offset + run * step, mask)
+    run = call_host(callback, "u64", port, u32(size), run, place + entry.addend)
+    set_index(env, index, offset + run * step, mask)
     return run
 
 
@@ -104,7 +84,8 @@ def rep_ins(env: Env, where: u64, size: u64, mask: u64) -> u32:
     while True:
         moved: u64 = 0
         if env.exit_request == 0:
-            moved = ins_run(env, where, size, mask, count)
+            moved = port_run(env, where, size, mask, count, RDI, Seg.ES, 1,
+                             ptr(env.host[Host.READ_PORTS]))  # fmt: skip
         if moved == 0:
             ins_element(env, where, size, mask)
             moved = 1
@@ -125,7 +106,8 @@ def rep_outs(env: Env, where: u64, size: u64, mask: u64) -> u32:
     while True:
         moved: u64 = 0
         if env.exit_request == 0:
-            moved = outs_run(env, where, size, mask, count)
+            moved = port_run(env, where, size, mask, count, RSI, where & 7, 0,
+                             ptr(env.host[Host.WRITE_PORTS]))  # fmt: skip
         if moved == 0:
             outs_element(env, where, size, mask)
             moved = 1
