@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pytcg.hw.storage.medium import Done, Medium
 from pytcg.hw.storage.scsi.unit import (
+    INVALID_FIELD,
     MEDIUM_ERROR,
     NOT_READY,
     OUT_OF_RANGE,
+    SAVING_NOT_SUPPORTED,
     WRITE_ERROR,
     WRITE_PROTECTED,
     CheckCondition,
@@ -17,6 +21,8 @@ from pytcg.hw.storage.scsi.unit import (
     UnitIdentity,
 )
 
+SAVED_VALUES = 3  # page control
+ALL_PAGES = 0x3F
 MAX_TRANSFER = 64 << 20  # bytes of one command; INQUIRY's block limits say so
 
 
@@ -30,6 +36,18 @@ def address(cdb: bytes) -> tuple[int, int]:
     if group == 5:
         return int.from_bytes(cdb[2:6], "big"), int.from_bytes(cdb[6:10], "big")
     return int.from_bytes(cdb[2:10], "big"), int.from_bytes(cdb[10:14], "big")
+
+
+def mode_pages(cdb: bytes, known: Mapping[int, bytes]) -> bytes:
+    """What MODE SENSE asks for of the pages that there are; pages are not saved (SPC-3, 6.9)."""
+    page, control = cdb[2] & 0x3F, cdb[2] >> 6
+    if control == SAVED_VALUES:
+        raise CheckCondition(SAVING_NOT_SUPPORTED)
+    if page == ALL_PAGES:
+        return b"".join(known.values())
+    if page not in known:
+        raise CheckCondition(INVALID_FIELD)
+    return known[page]
 
 
 class BlockUnit(ScsiUnit):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import ClassVar, Final
 
 from pytcg.hw.storage.medium import Medium
-from pytcg.hw.storage.scsi.blocks import BlockUnit, address
+from pytcg.hw.storage.scsi.blocks import BlockUnit, address, mode_pages
 from pytcg.hw.storage.scsi.unit import (
     CHANGED,
     ILLEGAL_MODE,
@@ -15,7 +15,6 @@ from pytcg.hw.storage.scsi.unit import (
     NOT_READY,
     OUT_OF_RANGE,
     REMOVAL_PREVENTED,
-    SAVING_NOT_SUPPORTED,
     CheckCondition,
     Finish,
     Request,
@@ -262,9 +261,6 @@ class CdRom(BlockUnit):
         return answer(bytes([len(pages) + 3, 0x01, 0, 0]) + pages, cdb[4])
 
     def _pages(self, cdb: bytes) -> bytes:
-        page, control = cdb[2] & 0x3F, cdb[2] >> 6
-        if control == 3:
-            raise CheckCondition(SAVING_NOT_SUPPORTED)
         capabilities = struct.pack(
             ">BBBBBBBBHHHHH", 0x2A, 0x12, 0x3B, 0, 0x70, 0,
             0x29 | (2 if self.locked else 0), 0, 706, 2, 512, 706, 0,
@@ -274,11 +270,7 @@ class CdRom(BlockUnit):
             0x0E: bytes([0x0E, 14, 4, 0, 0, 0, 0, 0, 1, 0xFF, 2, 0xFF, 0, 0, 0, 0]),
             0x2A: capabilities,
         }
-        if page == 0x3F:
-            return b"".join(known.values())
-        if page not in known:
-            raise CheckCondition(INVALID_FIELD)
-        return known[page]
+        return mode_pages(cdb, known)
 
     def mode_select(self, cdb: bytes) -> Request:
         """Accepted, and nothing changes: the parameters are for drives that wear."""

@@ -6,13 +6,12 @@ import struct
 from typing import ClassVar, Final
 
 from pytcg.hw.storage.medium import Medium
-from pytcg.hw.storage.scsi.blocks import MAX_TRANSFER, BlockUnit, address, written
+from pytcg.hw.storage.scsi.blocks import MAX_TRANSFER, BlockUnit, address, mode_pages, written
 from pytcg.hw.storage.scsi.unit import (
     INVALID_FIELD,
     INVALID_PARAMETER,
     OUT_OF_RANGE,
     PARAMETER_LENGTH,
-    SAVING_NOT_SUPPORTED,
     WRITE_ERROR,
     WRITE_PROTECTED,
     CheckCondition,
@@ -171,20 +170,14 @@ class ScsiDisk(BlockUnit):
         return DPO_FUA | protect
 
     def _pages(self, cdb: bytes) -> bytes:
-        page, control = cdb[2] & 0x3F, cdb[2] >> 6
-        if control == 3:
-            raise CheckCondition(SAVING_NOT_SUPPORTED)
+        control = cdb[2] >> 6
         cache = 4 if self.write_cache or control == 1 else 0
         known = {
             0x01: bytes([0x01, 10, 0 if control == 1 else 0x80]) + bytes(9),
             0x08: bytes([0x08, 18, cache]) + bytes(17),
             0x0A: bytes([0x0A, 10]) + bytes(10),
         }
-        if page == 0x3F:
-            return b"".join(known.values())
-        if page not in known:
-            raise CheckCondition(INVALID_FIELD)
-        return known[page]
+        return mode_pages(cdb, known)
 
     def mode_select(self, cdb: bytes) -> Request:
         """The caching page's write cache bit can be set; other pages are taken as they are."""
