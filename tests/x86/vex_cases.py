@@ -8,12 +8,12 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 from pytcg_x86.decode.opcodes import opcodes
 from pytcg_x86.decode.table import Row
 from x86 import hostcpu, sse_cases
+from x86.sse_cases import Variant
 
 OPERAND = hostcpu.DATA + 0x100
 BEFORE = hostcpu.DATA + 0x400
@@ -22,18 +22,6 @@ MXCSR = 16 * 32
 RBX, RSI, RDI = sse_cases.RBX, sse_cases.RSI, sse_cases.RDI
 _PREFIX = {"np": 0, "66": 1, "f3": 2, "f2": 3}
 _MAP = {(0x0F,): 1, (0x0F, 0x38): 2, (0x0F, 0x3A): 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One encoding of one row."""
-
-    row: Row
-    code: bytes
-    memory: bool
-
-    def __str__(self) -> str:
-        return f"{self.row} {self.code.hex()}"
 
 
 @cache
