@@ -11,6 +11,9 @@ from pytcg.cli.system.option_values import (
     listing,
     only,
     properties,
+    set_append,
+    set_initrd,
+    set_kernel,
 )
 
 if TYPE_CHECKING:
@@ -36,21 +39,9 @@ def _set_graphics(options: Options, value: str) -> None:
     options.firmware_on_serial = not _boolean("graphics", value)
 
 
-def _set_kernel(options: Options, value: str) -> None:
-    options.kernel = value
-
-
-def _set_initrd(options: Options, value: str) -> None:
-    options.initrd = value
-
-
-def _set_append(options: Options, value: str) -> None:
-    options.append = value
-
-
 SETTERS: Final[dict[str, Callable[[Options, str], None]]] = {
-    "hpet": _set_hpet, "graphics": _set_graphics, "kernel": _set_kernel, "initrd": _set_initrd,
-    "append": _set_append,
+    "hpet": _set_hpet, "graphics": _set_graphics, "kernel": set_kernel, "initrd": set_initrd,
+    "append": set_append,
 }  # fmt: skip
 
 
