@@ -75,12 +75,9 @@ class QmpSession:
         """Nothing to monitors."""
 
     def _send(self, value: Any) -> None:
-        data = json.dumps(value).encode() + b"\r\n"
-        if self._context is None:
-            self._chardev.write(data)
-            return
+        assert self._context is not None  # a client comes after `start`
         with self._context.lock:
-            self._chardev.write(data)
+            self._chardev.write(json.dumps(value).encode() + b"\r\n")
 
     # --- commands ------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from pytcg.machine import pc_map as at
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.bus import PortHandlers
 from pytcg.machine.layout import MIB, VGA_HOLE, VGA_HOLE_SIZE
-from pytcg.softmmu.address_map import AddressMap, ram
+from pytcg.softmmu.address_map import ram
 
 MEMORY_SIZE: Final = 16 * MIB
 _FIRST_PORTS: Final = range(0x0C)  # 3B0h-3BBh: above is a parallel port
@@ -86,18 +86,13 @@ class Display:
     def _map_window(self) -> None:
         """While stores to the window need no help, let it be the memory itself."""
         alias = self.vga.aperture.chained()
-        if alias != self._alias:
-            self._alias = alias
-            show_alias(self._memory, self, alias, self._offset)
-
-
-def show_alias(memory: AddressMap, key: object, alias: tuple[int, int, int] | None,
-               offset: int) -> None:  # fmt: skip
-    """Map (window offset, length, display memory offset) at A0000h, or nothing."""
-    if alias is None:
-        memory.fill(key, [])
-    else:
-        start, length, bank = alias
-        memory.fill(key, [ram(VGA_HOLE + start, length, offset + bank)])
+        if alias == self._alias:
+            return
+        self._alias = alias
+        regions = []
+        if alias is not None:
+            start, length, bank = alias
+            regions = [ram(VGA_HOLE + start, length, self._offset + bank)]
+        self._memory.fill(self, regions)
 
 
