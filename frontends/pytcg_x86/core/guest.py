@@ -12,15 +12,18 @@ from pytcg_x86.core import block
 from pytcg_x86.decode.opcodes import opcodes
 from pytcg_x86.region import flags as region_flags
 from pytcg_x86.system import poll
+from pytcg_x86.vector import soft
 
 
 def native_roots() -> list[NativeFunction[Any, Any]]:
     """Every native function of the engine and of the guest's modules.
 
-    Lowerings call natives by name, from code compiled much later: so all of them are roots.
+    Lowerings call natives by name, from code compiled much later: so all of them are roots, and the
+    same ones in every process, whatever else it has imported: objects of several are linked.
     """
     opcodes()  # imports all families
-    modules = [dispatch, hooks, invalidate, regions, snapshot, access, block, poll, region_flags]
+    modules = [dispatch, hooks, invalidate, regions, snapshot, access, block, poll, region_flags,
+               soft]  # fmt: skip
     modules += [m for name, m in sorted(sys.modules.items()) if name.startswith("pytcg_x86.")]
     found: dict[int, NativeFunction[Any, Any]] = {}
     for module in modules:
