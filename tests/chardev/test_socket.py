@@ -199,7 +199,7 @@ def test_what_cannot_be_opened_is_named(spec: str, message: str) -> None:
 
 def test_chardev_option() -> None:
     assert parse_chardev("socket,id=mon,path=/a,,b,server=on,nowait") == (
-        "socket", {"id": "mon", "path": "/a,b", "server": "on", "wait": "off"}
+        "socket", "mon", {"path": "/a,b", "server": "on", "wait": "off"}
     )  # fmt: skip
     with pytest.raises(ChardevError, match="no id"):
         parse_chardev("null")

@@ -83,7 +83,7 @@ def test_option(line: str, name: str, value: Any) -> None:
          "-device isa-debug-exit,iobase=q: Property 'isa-debug-exit.iobase' expects a number,"
          " not 'q'"),
         ("-display gtk", "-display gtk: there is no such display, only none and vnc=ADDRESS"),
-        ("-monitor stdio", "-monitor stdio: there is no monitor yet"),
+        ("-mon a,mode=b", "-mon a,mode=b: Parameter 'mode' does not accept value 'b'"),
         ("-nic user", "-nic user: there is no network yet"),
         ("-serial null " * 5, "-serial null: there are only 4 serial ports"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,6 +12,8 @@ import pytest
 
 from machine.fakes import FakeVcpu, board_memory
 from pytcg.block.device import BlockError
+from pytcg.chardev.base import Context
+from pytcg.chardev.registry import Chardevs
 from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.options import parse
 from pytcg.hw.clock import FakeClock
@@ -38,7 +41,10 @@ class Shop:
         board = Pc(PcConfig(16 << 20), FakeClock(), self.lock, memory,
                    lambda bus: FakeVcpu(bus, FakeVcpu.wait))  # fmt: skip
         self.drives = Drives(options, self.lock, self.failures.append, self.stack)
-        self.rack = Rack(board, self.drives.by_id)
+        loop = asyncio.new_event_loop()
+        self.stack.callback(loop.close)
+        chardevs = Chardevs(Context(loop, self.lock, loop.stop))
+        self.rack = Rack(board, self.drives.by_id, chardevs)
         self.drives.add_devices(self.rack)
         return board
 

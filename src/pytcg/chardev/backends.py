@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 from pytcg.chardev.base import Chardev, ChardevError, NullChardev
 
@@ -81,6 +81,15 @@ def _pipe(label: str, values: Values) -> Chardev:
     return PipeChardev(label, needed("pipe", values, "path"))
 
 
+def _udp(label: str, values: Values) -> Chardev:
+    from pytcg.chardev.udp import UdpChardev
+
+    if not values.get("port"):
+        raise ChardevError("chardev: udp: remote port not specified")
+    local = values.get("localaddr", ""), values.get("localport", "0")
+    return UdpChardev(label, (values.get("host", "localhost"), values["port"]), local)
+
+
 def _ringbuf(label: str, values: Values) -> Chardev:
     from pytcg.block.options import parse_size
     from pytcg.chardev.ringbuf import DEFAULT_SIZE, RingBuffer
@@ -118,11 +127,17 @@ BACKENDS: Final = {row.name: row for row in (
     Backend("file", ("path", "append"), _file),
     Backend("pty", (), _pty),
     Backend("pipe", ("path",), _pipe),
+    Backend("udp", ("host", "port", "localaddr", "localport", "ipv4", "ipv6"), _udp),
     Backend("ringbuf", ("size",), _ringbuf),
     Backend("socket", ("path", "host", "port", "server", "wait", "telnet", "nodelay", "delay",
                        "reconnect", "to", "ipv4", "ipv6"), _socket),
 )}  # fmt: skip
 ALIASES: Final = {"memory": "ringbuf"}
+
+
+def names() -> list[str]:
+    """What `-chardev` can make."""
+    return sorted((*BACKENDS, *ALIASES, "mux"))
 
 
 def make_chardev(kind: str, label: str, values: Values) -> Chardev:
@@ -135,5 +150,19 @@ def make_chardev(kind: str, label: str, values: Values) -> Chardev:
     for key in values:
         if key not in row.options and key not in COMMON:
             raise ChardevError(f"Invalid parameter '{key}'")
+    log = _open_log(values)
     made = row.make(label, values)
+    made.log = log
     return MuxChardev(made) if switch(values, "mux", default=False) else made
+
+
+def _open_log(values: Values) -> BinaryIO | None:
+    """`logfile=`: unbuffered, so that it is whole whatever happens."""
+    if "logfile" not in values:
+        return None
+    mode = "ab" if switch(values, "logappend", default=False) else "wb"
+    try:
+        return open(values["logfile"], mode, buffering=0)  # type: ignore[return-value]
+    except OSError as error:
+        name = values["logfile"]
+        raise ChardevError(f"Could not create '{name}': {error.strerror}") from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    import threading
 
 
 class ChardevError(Exception):
@@ -40,24 +42,54 @@ def do_nothing() -> None:
     """The listener where there is none."""
 
 
+def do_nothing_with(value: bool) -> None:
+    """Likewise."""
+
+
 class Chardev:
     """Base: swallows output and gives no input. Overridden by what has either."""
 
     def __init__(self, label: str) -> None:
         self.label = label
+        self.log: BinaryIO | None = None  # `logfile=`: all that is written, once more
+        self.is_open = False  # there is a peer
+        self.frontend_open = False  # the guest's side is there, and listens
         self.on_room: Callable[[], None] = do_nothing  # called when `full` ends, lock held
         self.on_open: Callable[[], None] = do_nothing  # a peer has come; main loop, lock held
         self.on_close: Callable[[], None] = do_nothing  # and has gone
+        self.on_focus: Callable[[bool], None] = do_nothing_with  # a mux gives or takes the keys
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
-        """Begin to move bytes; without a front-end, input stays unread."""
+        """Begin to move bytes; without a front-end, input stays unread.
+
+        `on_open` is called then where nobody has to connect, else whenever a peer comes.
+        """
+        self.tell_open()
+
+    def tell_open(self) -> None:
+        """A peer has come; main loop, lock held."""
+        if not self.is_open:
+            self.is_open = True
+            self.on_open()
+
+    def tell_closed(self) -> None:
+        """The peer has gone."""
+        if self.is_open:
+            self.is_open = False
+            self.on_close()
 
     def description(self) -> str:
         """What it is connected to, as `query-chardev` calls it."""
         return self.label
 
     def write(self, data: bytes) -> None:
-        """Send bytes from the guest; any thread, device lock held; never blocks."""
+        """Take bytes from the guest; any thread, device lock held; never blocks."""
+        if self.log is not None:
+            self.log.write(data)
+        self.send(data)
+
+    def send(self, data: bytes) -> None:
+        """What `write` does, a log apart."""
 
     def full(self) -> bool:
         """Is so much output waiting that the guest should hold back?"""

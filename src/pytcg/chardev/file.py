@@ -25,11 +25,12 @@ class FileChardev(Chardev):
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
         self._output.start(context)
+        self.tell_open()
 
     def description(self) -> str:
         return "file"
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self._output.write(data)
 
     def full(self) -> bool:

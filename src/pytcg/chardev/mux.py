@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from typing import Final
 
 from pytcg.chardev.base import Chardev, Context, Frontend
@@ -26,17 +27,13 @@ class MuxPort(Chardev):
     def __init__(self, mux: MuxChardev) -> None:
         super().__init__(mux.label)
         self._mux = mux
-        self.frontend: Frontend | None = None
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
         """Input comes from the mux, once Ctrl-A c has given this place the focus."""
-        del context
-        self.frontend = frontend
+        self._mux.seat(self, context, frontend)
 
-    def description(self) -> str:
-        return self._mux.description()
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self._mux.write(data)
 
     def full(self) -> bool:
@@ -46,64 +43,82 @@ class MuxPort(Chardev):
         self._mux.accept_input()
 
 
+@dataclass
+class Seat:
+    """A front-end and what was typed at it."""
+
+    place: Chardev
+    frontend: Frontend | None
+    queue: bytearray = field(default_factory=bytearray)
+
+
 class MuxChardev(Chardev):
     """Another chardev with escapes, which work even while the guest takes no input.
 
-    Its own front-end is the first of several; `port` makes room for one more.
+    It is the first front-end's place itself; `port` makes room for one more. Who starts first has
+    the focus.
     """
 
     def __init__(self, inner: Chardev) -> None:
         super().__init__(inner.label)
         self.inner = inner
-        self._ports: list[MuxPort] = []
-        self._focus = 0  # 0: the first front-end, else one more than the port's number
+        inner.label = f"{self.label}-base"
+        self._seats: list[Seat] = []  # in the order of starting
+        self._focus = 0
         inner.on_room = self._room
-        inner.on_open = lambda: self._to_all("on_open")
-        inner.on_close = lambda: self._to_all("on_close")
-        self._first: Frontend | None = None
+        inner.on_open = self._opened
+        inner.on_close = self._closed
         self._context: Context | None = None
-        self._queue = bytearray()
         self._pumping = False
         self._escaped = False
         self._timestamps_from: int | None = None
         self._line_start = True
 
     def start(self, context: Context, frontend: Frontend | None) -> None:
-        self._first = frontend
-        if self._context is None:  # the monitor may have been first
+        self.seat(self, context, frontend)
+
+    def seat(self, place: Chardev, context: Context, frontend: Frontend | None) -> None:
+        """A front-end begins, here or at a port."""
+        self._seats.append(Seat(place, frontend))
+        if self._context is None:
             self._context = context
+            self.inner.frontend_open = True
             self.inner.start(context, self)
+        if self.inner.is_open:
+            place.tell_open()
 
     def port(self) -> MuxPort:
         """A place for one more front-end, reached by Ctrl-A c."""
-        self._ports.append(MuxPort(self))
-        return self._ports[-1]
+        return MuxPort(self)
 
     @property
-    def _frontend(self) -> Frontend | None:
+    def _seat(self) -> Seat:
         """Who is typed at."""
-        return self._first if not self._focus else self._ports[self._focus - 1].frontend
+        return self._seats[self._focus]
 
     def _room(self) -> None:
-        self.on_room()
-        for port in self._ports:
-            port.on_room()
+        for seat in self._seats:
+            seat.place.on_room()
 
-    def _to_all(self, event: str) -> None:
-        for place in (self, *self._ports):
-            getattr(place, event)()
+    def _opened(self) -> None:
+        for seat in self._seats:
+            seat.place.tell_open()
+
+    def _closed(self) -> None:
+        for seat in self._seats:
+            seat.place.tell_closed()
 
     def description(self) -> str:
-        return self.inner.description()
+        return "mux"
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self.inner.write(data if self._timestamps_from is None else self._stamped(data))
 
     def full(self) -> bool:
         return self.inner.full()
 
     def accept_input(self) -> None:
-        if self._queue and self._context is not None:
+        if self._context is not None and any(seat.queue for seat in self._seats):
             self._context.loop.call_soon_threadsafe(self._pump)
 
     def close(self) -> None:
@@ -113,7 +128,7 @@ class MuxChardev(Chardev):
 
     def can_receive(self) -> int:
         """Room in the queue: the escapes must not wait for the guest."""
-        return QUEUE_LIMIT - len(self._queue)
+        return QUEUE_LIMIT - len(self._seat.queue)
 
     def receive(self, data: bytes) -> int:
         """Sort escapes from input."""
@@ -124,31 +139,35 @@ class MuxChardev(Chardev):
             elif byte == ESCAPE:
                 self._escaped = True
             else:
-                self._queue.append(byte)
+                self._seat.queue.append(byte)
         if not self._pumping:
             self._pump()
         return len(data)
 
     def receive_break(self) -> None:
         """A break from below goes through."""
-        if self._frontend is not None:
-            self._frontend.receive_break()
+        if self._seat.frontend is not None:
+            self._seat.frontend.receive_break()
 
     def _pump(self) -> None:
-        """Feed the guest what it has room for; come back while some is left."""
+        """Feed front-ends what they have room for; come back while some is left."""
         assert self._context is not None
         with self._context.lock:
-            if self._frontend is None:
-                self._queue.clear()
-                return
-            while self._queue and (room := self._frontend.can_receive()) > 0:
-                taken = self._frontend.receive(bytes(self._queue[:room]))
-                del self._queue[:taken]
-                if not taken:
-                    break
-            self._pumping = bool(self._queue)
+            self._pumping = any([not self._feed(seat) for seat in self._seats])
             if self._pumping:
                 self._context.loop.call_later(ROOM_POLL, self._pump)
+
+    def _feed(self, seat: Seat) -> bool:
+        """Whether nothing waits for it any more."""
+        if seat.frontend is None:
+            seat.queue.clear()
+        while seat.queue and seat.frontend is not None:
+            room = seat.frontend.can_receive()
+            taken = seat.frontend.receive(bytes(seat.queue[:room])) if room > 0 else 0
+            del seat.queue[:taken]
+            if not taken:
+                return False
+        return True
 
     def _command(self, byte: int) -> None:
         assert self._context is not None
@@ -166,19 +185,16 @@ class MuxChardev(Chardev):
             case b"c":
                 self._switch()
             case b"\x01":
-                self._queue.append(ESCAPE)
+                self._seat.queue.append(ESCAPE)
             case _:
                 pass
 
     def _switch(self) -> None:
-        """Give the next front-end the focus; it hears of it as of a peer that comes."""
-        count = len(self._ports) + 1
-        old, self._focus = self._focus, (self._focus + 1) % count
+        """Give the next front-end the focus."""
+        old, self._focus = self._focus, (self._focus + 1) % len(self._seats)
         if self._focus != old:
-            places = (self, *self._ports)
-            self._queue.clear()
-            places[old].on_close()
-            places[self._focus].on_open()
+            self._seats[old].place.on_focus(False)
+            self._seat.place.on_focus(True)
 
     def _stamped(self, data: bytes) -> bytes:
         """A time since the toggle in front of each line."""

@@ -37,9 +37,9 @@ class PipeChardev(Chardev):
         self._output.start(context)
         if frontend is not None:
             self._input = FdInput(self._fds[0], context, frontend)
-        self.on_open()
+        self.tell_open()
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self._output.write(data)
 
     def full(self) -> bool:

@@ -46,7 +46,7 @@ class PtyChardev(Chardev):
     def description(self) -> str:
         return f"pty:{self.name}"
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         if self._connected():
             self._output.write(data)
 
@@ -75,10 +75,13 @@ class PtyChardev(Chardev):
         if not self._open or self._context is None or self._frontend is None:
             return
         if self._connected():
-            self._input = FdInput(self._fd, self._context, self._frontend, self._disconnected)
+            with self._context.lock:
+                self._input = FdInput(self._fd, self._context, self._frontend, self._disconnected)
+                self.tell_open()
         else:
             self._context.loop.call_later(CONNECT_POLL, self._look)
 
     def _disconnected(self) -> None:
         assert self._context is not None
+        self.tell_closed()
         self._context.loop.call_later(CONNECT_POLL, self._look)

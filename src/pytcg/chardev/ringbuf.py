@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytcg.chardev.base import Chardev, ChardevError, Context, Frontend
+from pytcg.chardev.base import Chardev, ChardevError
 
 DEFAULT_SIZE: Final = 65536
 
@@ -22,10 +22,7 @@ class RingBuffer(Chardev):
     def description(self) -> str:
         return "ringbuf"
 
-    def start(self, context: Context, frontend: Frontend | None) -> None:
-        del context, frontend
-
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self._data += data
         del self._data[: -self.size]
 

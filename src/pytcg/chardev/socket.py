@@ -169,7 +169,7 @@ class SocketChardev(Chardev):
         if self.options.telnet and self.options.server:
             self._output.write(telnet.GREETING)
         self._input = FdInput(self._peer.fileno(), self._context, self, self._gone)
-        self.on_open()
+        self.tell_open()
 
     def _gone(self) -> None:
         """The peer hung up: wait for the next one."""
@@ -177,7 +177,7 @@ class SocketChardev(Chardev):
             return
         self._drop()
         self.on_room()  # a front-end that held back goes on, into the void
-        self.on_close()
+        self.tell_closed()
         if self._closed or self._context is None:
             return
         if self._listener is not None:
@@ -208,7 +208,7 @@ class SocketChardev(Chardev):
 
     # The front-end's side ----------------------------------------------------------------------
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         if self._output is not None:
             self._output.write(telnet.escape(data) if self.options.telnet else data)
 

@@ -2,7 +2,8 @@
 
 `-chardev BACKEND,id=NAME,key=value…` gives one a name; `-serial`, `-monitor`, `-qmp` and their like
 take a short form: stdio, mon:FORM, file:PATH, pipe:PATH, pty, ringbuf, null, none,
-unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,…], telnet:[HOST]:PORT[,…].
+unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,…], telnet:[HOST]:PORT[,…],
+udp:[HOST]:PORT[@[HOST]:PORT].
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ def keyed(parts: list[str]) -> dict[str, str]:
     return values
 
 
-def parse_chardev(text: str) -> tuple[str, dict[str, str]]:
-    """(kind, options) of a `-chardev` value; ChardevError if its id is missing or unfit."""
+def parse_chardev(text: str) -> tuple[str, str, dict[str, str]]:
+    """(kind, id, options) of a `-chardev` value; ChardevError if its id is missing or unfit."""
     kind, *rest = split_options(text)
     kind = kind.removeprefix("backend=")
     values = keyed(rest)
-    name = values.get("id", "")
+    name = values.pop("id", "")
     if not name:
         raise ChardevError("chardev: no id specified")
     if not name[0].isalpha() or not all(c.isalnum() or c in "-._" for c in name):
-        raise ChardevError("Parameter 'id' expects an identifier")
-    return kind, values
+        raise ChardevError("Parameter 'id' expects an identifier: letters, digits, '-', '.', '_',"
+                           " starting with a letter")  # fmt: skip
+    return kind, name, values
 
 
 def short_form(spec: str) -> tuple[str, dict[str, str]] | None:
@@ -64,11 +66,23 @@ def short_form(spec: str) -> tuple[str, dict[str, str]] | None:
         return kind, {"path": rest}
     if kind == "unix" and head:
         return "socket", {"path": head, **keyed(more)}
+    if kind == "udp" and ":" in rest:
+        return "udp", _udp_form(rest)
     if kind in ("tcp", "telnet") and ":" in head:
         host, _, port = head.rpartition(":")
         values = {"host": host.strip("[]"), "port": port, **keyed(more)}
         return "socket", values | ({"telnet": "on"} if kind == "telnet" else {})
     return None
+
+
+def _udp_form(text: str) -> dict[str, str]:
+    """[HOST]:PORT[@[HOST]:PORT], ours last."""
+    remote, _, local = text.partition("@")
+    host, _, port = remote.rpartition(":")
+    values = {"port": port} | ({"host": host.strip("[]")} if host else {})
+    host, _, port = local.rpartition(":")
+    return values | ({"localaddr": host.strip("[]")} if host else {}) | (
+        {"localport": port} if port else {})
 
 
 def open_chardev(spec: str, label: str) -> Chardev:

@@ -86,8 +86,11 @@ class StdioChardev(Chardev):
         if self._was_blocking:
             os.set_blocking(self._output_fd, False)
         self._output.start(context)
-        if frontend is None or not _is_open(self._input_fd):
-            return
+        if frontend is not None and _is_open(self._input_fd):
+            self._listen(context, frontend)
+        self.tell_open()
+
+    def _listen(self, context: Context, frontend: Frontend) -> None:
         if os.isatty(self._input_fd):
             self._terminal.enter()
             # After Ctrl-Z and fg the shell has set the terminal its own way.
@@ -97,7 +100,7 @@ class StdioChardev(Chardev):
     def description(self) -> str:
         return "stdio"
 
-    def write(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         self._output.write(data)
 
     def full(self) -> bool:

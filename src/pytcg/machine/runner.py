@@ -136,6 +136,7 @@ class Runner:
         self._wake = threading.Condition()
         self._holding = False  # `at_rest` is on
         self._resting = False  # the processor's thread waits
+        self._thread: threading.Thread | None = None
         self.state = RunState.PRELAUNCH if paused else RunState.RUNNING
         self.status = 0
         self.on_event: list[Callable[[str, dict[str, Any]], None]] = []
@@ -144,7 +145,8 @@ class Runner:
     def run(self) -> int:
         """Boot and serve until the end; the process's exit status. Raises what a device raised."""
         self._board.start()
-        thread = threading.Thread(target=self._vcpu_main, name="vcpu0", daemon=True)
+        self._thread = thread = threading.Thread(
+            target=self._vcpu_main, name="vcpu0", daemon=True)  # fmt: skip
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         try:
@@ -158,6 +160,11 @@ class Runner:
                 thread.join(JOIN_TIMEOUT)
             sys.setswitchinterval(interval)
         return self.status
+
+    @property
+    def thread_id(self) -> int:
+        """The processor's thread, as the host knows it; 0 before it starts."""
+        return (self._thread and self._thread.native_id) or 0
 
     # --- from the main loop --------------------------------------------------------------------
 

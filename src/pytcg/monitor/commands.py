@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,9 +62,8 @@ def query_target(machine: Machine) -> Any:
 
 def query_cpus_fast(machine: Machine) -> Any:
     """The virtual processors."""
-    del machine
     return [{"cpu-index": 0, "qom-path": "/machine/unattached/device[0]", "target": "x86_64",
-             "thread-id": threading.get_native_id(),
+             "thread-id": machine.runner.thread_id,
              "props": {"core-id": 0, "thread-id": 0, "socket-id": 0}}]  # fmt: skip
 
 
@@ -83,8 +81,8 @@ def query_memory_size_summary(machine: Machine) -> Any:
 
 def query_chardev(machine: Machine) -> Any:
     """The character devices."""
-    return [{"label": label, "filename": chardev.description(), "frontend-open": True}
-            for label, chardev in machine.chardevs.items()]  # fmt: skip
+    return [{"label": chardev.label, "filename": chardev.description(),
+             "frontend-open": chardev.frontend_open} for chardev in machine.chardevs]  # fmt: skip
 
 
 # The guest's run ---------------------------------------------------------------------------------

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from pytcg.chardev.base import Chardev
+from pytcg.chardev.registry import Chardevs
 from pytcg.machine.pc import Pc
 from pytcg.machine.runner import Runner
 from pytcg.ui.console import Console
@@ -17,7 +16,7 @@ class Machine:
 
     board: Pc
     runner: Runner
+    chardevs: Chardevs
     console: Console | None = None
     name: str = ""
     uuid: str = "00000000-0000-0000-0000-000000000000"
-    chardevs: Mapping[str, Chardev] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import time
 from enum import Enum, auto
 from typing import Any
 
-from pytcg.chardev.base import Chardev, Context
+from pytcg.chardev.base import Chardev
 from pytcg.monitor.command import CLASS_GENERIC, CLASS_NOT_FOUND, CommandError
 from pytcg.monitor.commands import COMMANDS, query_version
 from pytcg.monitor.jsonstream import JsonError, JsonStream
@@ -32,22 +32,20 @@ class State(Enum):
 class QmpSession:
     """The front-end of the monitor's character device."""
 
-    def __init__(self, machine: Machine, chardev: Chardev) -> None:
+    def __init__(self, machine: Machine, chardev: Chardev, *, pretty: bool = False) -> None:
         self._machine = machine
         self._chardev = chardev
-        self._context: Context | None = None
+        self._context = machine.chardevs.context
+        self._indent = 4 if pretty else None
         self._stream = JsonStream()
         self.state = State.CLOSED
         chardev.on_open = self._opened
         chardev.on_close = self._closed
         machine.runner.on_event.append(self.event)
 
-    def start(self, context: Context, *, connected: bool) -> None:
-        """Begin to serve; ``connected`` if the device has no connections but is always there."""
-        self._context = context
-        self._chardev.start(context, self)
-        if connected:
-            self._opened()
+    def start(self) -> None:
+        """Begin to serve."""
+        self._machine.chardevs.connect(self._chardev, self)
 
     def _opened(self) -> None:
         self._stream = JsonStream()
@@ -66,7 +64,6 @@ class QmpSession:
 
     def receive(self, data: bytes) -> int:
         """Bytes of the client."""
-        assert self._context is not None
         for value in self._stream.feed(data):
             self._context.loop.call_soon(self._serve, value)
         return len(data)
@@ -75,9 +72,8 @@ class QmpSession:
         """Nothing to monitors."""
 
     def _send(self, value: Any) -> None:
-        assert self._context is not None  # a client comes after `start`
         with self._context.lock:
-            self._chardev.write(json.dumps(value).encode() + b"\r\n")
+            self._chardev.write(json.dumps(value, indent=self._indent).encode() + b"\r\n")
 
     # --- commands ------------------------------------------------------------------------------
 

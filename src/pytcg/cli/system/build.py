@@ -9,16 +9,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from pytcg.block.device import BlockError
-from pytcg.chardev.base import Chardev, ChardevError, Context
-from pytcg.chardev.spec import open_chardev
+from pytcg.chardev.base import ChardevError, Context
 from pytcg.cli import guest
+from pytcg.cli.system.characters import open_chardevs, open_for, open_serials, start_monitors
 from pytcg.cli.system.display_options import VGA_BIOS, has_card
 from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.option_values import Options
-from pytcg.cli.system.options import serial_ports
 from pytcg.engines import EngineError, cpu_warning, make_vcpu
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
@@ -64,32 +63,34 @@ def _run(options: Options, stack: ExitStack) -> int:
     log = stack.enter_context(_open_log(options))
     loop = MainLoop()
     stack.callback(loop.close)
-    serials = [_open(spec, f"serial{n}", stack) for n, spec in enumerate(serial_ports(options))]
-    debugcon = options.debugcon and _open(options.debugcon, "debugcon", stack)
-    memory = _make_memory(options.memory)
+    chardevs = open_chardevs(options, Context(loop.asyncio, loop.lock, loop.stop))
+    stack.callback(chardevs.close)
+    serials = open_serials(options, chardevs)
+    debugcon = options.debugcon and open_for(chardevs, "-debugcon", options.debugcon, "debugcon")
+    memory, smbios = _make_memory(options.memory), _smbios(options)
     config = PcConfig(
         options.memory, serials, debugcon or None, options.debugcon_port, code.bios,
         flashes=open_flashes(options, stack), kernel=code.firmware_kernel,
         hpet=options.hpet, nographic=options.nographic or options.firmware_on_serial,
         vga=has_card(options), vga_rom=_open_vga_bios(options),
-        boot=boot_options(options.boot), smbios=_smbios(options),
+        boot=boot_options(options.boot), smbios=smbios,
     )  # fmt: skip
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
     drives = Drives(options, loop.lock, loop.fail, stack)
-    drives.add_devices(Rack(board, drives.by_id))
+    drives.add_devices(Rack(board, drives.by_id, chardevs))
     if code.kernel is not None:
         board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
-    context = Context(loop.asyncio, loop.lock, loop.stop)
     for link in board.serial_links:
-        link.chardev.start(context, link.uart)
+        chardevs.connect(link.chardev, link.uart)
     if config.debugcon is not None:
-        config.debugcon.start(context, None)
+        chardevs.connect(config.debugcon, None)
     console = _make_console(board, loop)
     if options.vnc is not None:
         _serve_vnc(options, console, loop, stack)
     runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused)
-    _start_monitors(options, Machine(board, runner, console, options.name), context, stack)
+    uuid = str(smbios.uuid)
+    start_monitors(options, Machine(board, runner, chardevs, console, options.name, uuid))
     status = runner.run()
     if loop.signal is not None:
         stack.close()  # the terminal first
@@ -110,20 +111,6 @@ def _make_console(board: Pc, loop: MainLoop) -> Console | None:
         return None
     inputs = board.power.keyboard
     return Console(loop.lock, board.display.screen, inputs.keyboard, inputs.mouse)
-
-
-def _start_monitors(options: Options, machine: Machine, context: Context,
-                    stack: ExitStack) -> None:  # fmt: skip
-    if not options.qmp:
-        return
-    from pytcg.chardev.socket import SocketChardev
-    from pytcg.monitor.qmp import QmpSession
-
-    for number, spec in enumerate(options.qmp):
-        chardev = _open(spec, f"compat_monitor{number}", stack)
-        if chardev is not None:
-            connected = not isinstance(chardev, SocketChardev)
-            QmpSession(machine, chardev).start(context, connected=connected)
 
 
 def _serve_vnc(options: Options, console: Console | None, loop: MainLoop,
@@ -185,15 +172,6 @@ def _make_vcpu(
     if log.enabled("stats"):
         stack.callback(lambda: log.write(vcpu.stats.line()))
     return vcpu
-
-
-def _open(spec: str, label: str, stack: ExitStack) -> Chardev | None:
-    """The chardev, closed when all is over; `none` means no device at all."""
-    if spec == "none":
-        return None
-    chardev = open_chardev(spec, label)
-    stack.callback(chardev.close)
-    return chardev
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 DEFAULT_MEMORY: Final = 128 << 20
 LOG_ITEMS: Final = {
@@ -30,6 +30,23 @@ class OptionError(Exception):
 
 class Information(Exception):
     """The command line asks for a text instead of a machine."""
+
+
+class ChardevOption(NamedTuple):
+    """A -chardev: as it was written, and taken apart."""
+
+    text: str
+    kind: str
+    name: str
+    values: dict[str, str]
+
+
+class MonitorOption(NamedTuple):
+    """A monitor: what it is reached by, and what it speaks."""
+
+    chardev: str  # a short form, or chardev:ID
+    control: bool  # QMP, else the human monitor
+    pretty: bool = False
 
 
 @dataclass
@@ -60,7 +77,8 @@ class Options:
     nographic: bool = False
     vga: str | None = None
     vnc: str | None = None
-    qmp: list[str] = field(default_factory=list)
+    chardevs: list[ChardevOption] = field(default_factory=list)
+    monitors: list[MonitorOption] = field(default_factory=list)
     paused: bool = False
     defaults: bool = True
     no_reboot: bool = False

@@ -28,7 +28,14 @@ from pytcg.cli.system.firmware_options import (
     set_uuid,
 )
 from pytcg.cli.system.machine_option import set_machine, set_no_hpet
-from pytcg.cli.system.monitor_options import set_paused, set_qmp
+from pytcg.cli.system.monitor_options import (
+    set_chardev,
+    set_mon,
+    set_monitor,
+    set_paused,
+    set_qmp,
+    set_qmp_pretty,
+)
 from pytcg.cli.system.option_values import (
     Information,
     OptionError,
@@ -115,9 +122,14 @@ OPTIONS: Final = (
     Option("vga", "std|none", set_vga, "the display card"),
     Option("display", "none|vnc=ADDRESS", set_display, "who shows it"),
     Option("vnc", "[HOST]:DISPLAY|unix:PATH", set_vnc, "show it to VNC viewers"),
+    Option("chardev", "BACKEND,id=NAME[,mux=on][,logfile=FILE]...", set_chardev,
+           "a character device with a name (-chardev help)"),
+    Option("mon", "[chardev=]NAME[,mode=readline|control][,pretty=on]", set_mon,
+           "a monitor on a named character device"),
+    Option("monitor", "CHARDEV", set_monitor, "the human monitor; Ctrl-A c with -nographic"),
+    Option("qmp-pretty", "CHARDEV", set_qmp_pretty, "as -qmp, with JSON for people"),
     Option("qmp", "CHARDEV", set_qmp, "control the machine by QMP: unix:PATH,server=on,wait=off"),
-    Option("S", "", set_paused, "wait for QMP's cont before the guest starts"),
-    Option("monitor", "none", must_be_none("monitor", "monitor"), "there is none"),
+    Option("S", "", set_paused, "wait for a monitor's cont before the guest starts"),
     Option("parallel", "none", must_be_none("parallel", "parallel port"), "there is none"),
     Option("net", "none", must_be_none("net", "network"), "there is none"),
     Option("nic", "none", must_be_none("nic", "network"), "there is none"),
@@ -130,7 +142,8 @@ BY_NAME: Final = {name: option for option in OPTIONS for name in option.names.sp
 
 USAGE: Final = "usage: pytcg-system-x86_64 [options] [disk image]\n\n"
 NOTES: Final = """
-CHARDEV is stdio, mon:stdio (with Ctrl-A escapes), file:PATH, pty, null or none.
+CHARDEV is stdio, mon:stdio (with Ctrl-A escapes), file:PATH, pipe:PATH, pty, ringbuf, null, none,
+unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT (with server=on, wait=off), udp:HOST:PORT, chardev:NAME.
 Without -serial the first serial port is on the terminal, as with -nographic.
 """
 
@@ -179,9 +192,16 @@ def _check(options: Options) -> None:
 
 def serial_ports(options: Options) -> list[str]:
     """The chardevs of the serial ports: on the terminal unless something else was asked for."""
-    if options.serial or not options.defaults:
-        ports = list(options.serial)
-        if options.nographic and not ports:
-            ports = ["mon:stdio"]
-        return ports
-    return ["mon:stdio"]
+    named = any(name == "isa-serial" for name, _ in options.devices)
+    if options.serial or named or not (options.defaults or options.nographic):
+        return list(options.serial)
+    if any(monitor.chardev != "none" for monitor in options.monitors if not monitor.control):
+        return ["null" if _stdio_is_taken(options) else "stdio"]
+    return ["null" if _stdio_is_taken(options) else "mon:stdio"]
+
+
+def _stdio_is_taken(options: Options) -> bool:
+    """Whether something that was named sits on the terminal."""
+    named = [monitor.chardev for monitor in options.monitors] + [options.debugcon or ""]
+    return any(spec.partition(",")[0] == "stdio" for spec in named) or any(
+        option.kind == "stdio" for option in options.chardevs)

@@ -24,13 +24,14 @@ class SerialLink(NamedTuple):
 def make_serial_ports(board: Backplane, chardevs: Sequence[Chardev | None]) -> list[SerialLink]:
     """The ports that have a chardev."""
     return [
-        _make_serial_port(board, port, chardev)
+        attach_serial_port(board, port, chardev)
         for port, chardev in zip(at.COM_PORTS, chardevs, strict=False)
         if chardev is not None
     ]
 
 
-def _make_serial_port(board: Backplane, port: SerialPort, chardev: Chardev) -> SerialLink:
+def attach_serial_port(board: Backplane, port: SerialPort, chardev: Chardev) -> SerialLink:
+    """A UART at a port, sending to a chardev that is still to be connected."""
     uart = Uart16550(
         board.clock,
         chardev.write,

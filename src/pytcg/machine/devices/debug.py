@@ -34,14 +34,10 @@ def build_testdev(rack: Rack, values: Values) -> object:
 
 def build_console(rack: Rack, values: Values) -> object:
     """isa-debugcon."""
-    name = values["chardev"]
-    if name is None:
-        raise DeviceError("-device isa-debugcon: Can't create a debug console: which chardev=?")
-    chardev = rack.chardevs.get(name)
+    chardev = rack.take_chardev("isa-debugcon", values)
     if chardev is None:
-        raise DeviceError(f"-device isa-debugcon: Chardev '{name}' not found")
+        raise DeviceError("-device isa-debugcon: Can't create debugcon device, empty char device")
     attach_debug_console(rack.board.backplane, chardev, values["iobase"],
                          readback=values["readback"])  # fmt: skip
-    if rack.start_chardev is not None:
-        rack.start_chardev(chardev, None)
+    rack.chardevs.connect(chardev, None)
     return chardev

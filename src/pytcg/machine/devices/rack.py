@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from pytcg.chardev.base import Chardev
+from pytcg.chardev.base import Chardev, ChardevError
+from pytcg.chardev.registry import Chardevs
 from pytcg.hw.pci.device import PciDevice
 from pytcg.lazy import load
 from pytcg.machine.bus import Claimed
@@ -18,15 +18,13 @@ ROOT_BUSES = (None, "pci.0", "pci")
 
 
 class Rack:
-    """Where devices are plugged in. ``context`` starts a chardev on a front end."""
+    """Where devices are plugged in."""
 
     def __init__(self, board: Pc, drives: Mapping[str, Drive],
-                 chardevs: Mapping[str, Chardev] | None = None,
-                 start_chardev: Callable[[Chardev, Any], None] | None = None) -> None:  # fmt: skip
+                 chardevs: Chardevs) -> None:  # fmt: skip
         self.board = board
         self.drives = drives
-        self.chardevs = chardevs or {}
-        self.start_chardev = start_chardev
+        self.chardevs = chardevs
         self.devices: dict[str, object] = {}  # by id
         self.buses: dict[str, object] = {}  # that devices bring, by name
 
@@ -63,6 +61,19 @@ class Rack:
             raise DeviceError(f"-device {name}: can't find value '{wanted}' of property 'drive'")
         drive.take(name)
         return drive
+
+    def take_chardev(self, name: str, values: Values) -> Chardev | None:
+        """What the property `chardev` names; DeviceError if it isn't there or in use.
+
+        The device sets its listeners and calls `chardevs.connect(chardev, itself)`.
+        """
+        wanted = values.get("chardev")
+        if wanted is None:
+            return None
+        try:
+            return self.chardevs.take(wanted)
+        except ChardevError as error:
+            raise DeviceError(f"-device {name}: Property '{name}.chardev' {error}") from None
 
     def plug_pci(self, device: PciDevice, name: str, values: Values) -> None:
         """Put a card into the slot that `addr` names, or the first free one."""

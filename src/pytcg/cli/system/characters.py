@@ -1,0 +1,55 @@
+"""Character devices of the command line, and what stands on them: serial ports, monitors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytcg.chardev.base import Chardev, ChardevError, Context
+from pytcg.chardev.registry import Chardevs
+from pytcg.cli.system.options import serial_ports
+
+if TYPE_CHECKING:
+    from pytcg.cli.system.option_values import Options
+    from pytcg.monitor.machine import Machine
+
+
+def open_chardevs(options: Options, context: Context) -> Chardevs:
+    """Those that have an id; ChardevError. A mux may be named before what it stands on."""
+    chardevs = Chardevs(context)
+    try:
+        for option in sorted(options.chardevs, key=lambda option: option.kind == "mux"):
+            try:
+                chardevs.create(option.kind, option.name, option.values)
+            except ChardevError as error:
+                raise ChardevError(f"-chardev {option.text}: {error}") from None
+    except BaseException:
+        chardevs.close()
+        raise
+    return chardevs
+
+
+def open_serials(options: Options, chardevs: Chardevs) -> list[Chardev | None]:
+    """What the serial ports are connected to; None for a port that is not there."""
+    return [open_for(chardevs, "-serial", spec, f"serial{number}")
+            for number, spec in enumerate(serial_ports(options))]  # fmt: skip
+
+
+def open_for(chardevs: Chardevs, option: str, spec: str, label: str) -> Chardev | None:
+    """What an option names; ChardevError names the option."""
+    try:
+        return chardevs.open(spec, label)
+    except ChardevError as error:
+        raise ChardevError(f"{option} {spec}: {error}") from None
+
+
+def start_monitors(options: Options, machine: Machine) -> None:
+    """-qmp, -mon, -monitor."""
+    if not options.monitors:
+        return
+    from pytcg.monitor.qmp import QmpSession
+
+    for number, monitor in enumerate(options.monitors):
+        option = "-mon" if monitor.chardev.startswith("chardev:") else "-monitor"
+        chardev = open_for(machine.chardevs, option, monitor.chardev, f"compat_monitor{number}")
+        if chardev is not None:
+            QmpSession(machine, chardev, pretty=monitor.pretty).start()
