@@ -174,16 +174,16 @@ def test_lines_of_the_human_monitor(emulator: Emulator) -> None:
         return str(answer["return"])
 
     assert line("info status") == "VM status: paused (prelaunch)\r\n"
-    assert "RIP=000000000000fff0" in line("info registers")
+    assert "EIP=0000fff0" in line("info registers")
     assert line("c") == ""
     assert line("info status") == "VM status: running\r\n"
     end = time.monotonic() + SECONDS
-    while "RIP=000000000000fff2" not in line("info registers"):  # it runs, and is halted
+    while "EIP=0000fff2" not in line("info registers"):  # it runs, and is halted
         assert time.monotonic() < end
     assert line("xp/2xb 0xfffffff0") == "00000000fffffff0: 0xfa 0xf4\r\n"
     for text in ("xp", "xp/", "xp/z 0", "xp/99999999999x 0", "xp 0x", "xp -1",
-                 "xp/4xb 0xffffffffff",
-                 "info", "info x y", "\u00b2", "xp/\u00b2 0", "xp/xx 0"):  # fmt: skip
-        assert line(text).startswith(("Error: ", "unknown command: ")), text
+                 "info x y", "\u00b2", "xp/\u00b2 0"):  # fmt: skip
+        assert any(word in line(text) for word in (
+            "unknown command: ", "Try \"help", "Cannot access memory")), text
     assert line("  ") == ""
     wire.close()

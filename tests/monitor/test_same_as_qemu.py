@@ -93,3 +93,34 @@ def test_command_lines_that_are_refused(line: str) -> None:
         text = done.stderr.splitlines()[0].partition(": ")[2]
         told.append(text.partition(": ")[2] if text.startswith("-device") else text)
     assert told[1] == told[0]
+
+
+def human(line: str) -> Ask:
+    return "human-monitor-command", {"command-line": line}
+
+
+HUMAN_LINES = (
+    "info status", "info name", "info uuid", "info kvm", "info mem", "info tlb", "info mice",
+    "p/x 0x10+2*3", "p 10", "p/d -1", "p/u -1", "p/o 8", "p/c 65", "p $eip", "p 1+(", "p $nix",
+    "x/3i $eip", "xp/4wx 0", "xp/2gd 0xfffffff0", "xp/2c 0xffff0", "xp/20xb 0xffff0",
+    "xp/3ho 0xffff0", "xp/4uw 0xffff0", "xp/1i 0xfffffff0", "xp/8c 0xffff0", "i /b 0x3f8",
+    "o /b 0x80 1", "o 0x80", "sendkey ctrl-alt-x", "sendkey foo", "foo", "help stop", "stop a",
+    "xp",
+    "screendump", "info foo", "help info status", "stop", "gva2gpa 0x1234", "sendkey",
+)  # fmt: skip
+
+
+def test_lines_of_the_human_monitor() -> None:
+    asked = [human(line) for line in HUMAN_LINES]
+    theirs, ours = both(["-name", "it"], asked)
+    each = zip(HUMAN_LINES, ours, theirs, strict=True)
+    wrong = {line: (mine, yours) for line, mine, yours in each if mine != yours}
+    assert not wrong
+
+
+def test_registers_look_as_they_do_there() -> None:
+    theirs, ours = both([], [human("info registers")])
+    texts = [made[0]["return"].replace("\r", "") for made in (theirs, ours)]
+    lines = [[line for line in text.splitlines() if not line.startswith(("EAX=", "FCW="))]
+             for text in texts]  # fmt: skip
+    assert lines[1] == lines[0]

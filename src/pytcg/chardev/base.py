@@ -53,6 +53,7 @@ class Chardev:
         self.label = label
         self.log: BinaryIO | None = None  # `logfile=`: all that is written, once more
         self.is_open = False  # there is a peer
+        self.frontend: Frontend | None = None
         self.frontend_open = False  # the guest's side is there, and listens
         self.on_room: Callable[[], None] = do_nothing  # called when `full` ends, lock held
         self.on_open: Callable[[], None] = do_nothing  # a peer has come; main loop, lock held
@@ -71,6 +72,11 @@ class Chardev:
         if not self.is_open:
             self.is_open = True
             self.on_open()
+
+    def tell_break(self) -> None:
+        """Hand a break to the front-end, if it is one that knows of it; lock held."""
+        if self.frontend is not None:
+            self.frontend.receive_break()
 
     def tell_closed(self) -> None:
         """The peer has gone."""

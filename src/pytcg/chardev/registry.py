@@ -77,7 +77,7 @@ class Chardevs:
     def connect(self, chardev: Chardev, frontend: Frontend | None) -> None:
         """Begin to move bytes; without a front-end, output only."""
         with self.context.lock:
-            chardev.frontend_open = True
+            chardev.frontend, chardev.frontend_open = frontend, True
             chardev.start(self.context, frontend)
 
     def remove(self, name: str) -> None:

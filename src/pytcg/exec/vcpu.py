@@ -110,6 +110,11 @@ class Vcpu:
         return self._cpu.regs
 
     @property
+    def state(self) -> ProcessorState:
+        """The state's fields by name; only while not running."""
+        return self._cpu.state
+
+    @property
     def tsc_frequency(self) -> int:
         """Hertz."""
         return self._cpu.tsc_frequency

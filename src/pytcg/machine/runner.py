@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Any, Final, NamedTuple, Protocol
 
 from pytcg.exec.bus import ExitReason
+from pytcg.exec.vcpu import ExecStats, ProcessorState
 from pytcg.machine.loop import MainLoop
 
 JOIN_TIMEOUT: Final = 5.0  # seconds a vCPU may take to notice request_exit
@@ -30,6 +31,16 @@ class Vcpu(Protocol):
     @property
     def regs(self) -> Registers:
         """The architectural registers; only while not running."""
+        ...
+
+    @property
+    def state(self) -> ProcessorState:
+        """The state's fields by name; only while not running."""
+        ...
+
+    @property
+    def stats(self) -> ExecStats:
+        """The account so far; only while not running."""
         ...
 
     @property

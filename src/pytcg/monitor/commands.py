@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pytcg import __version__
+from pytcg.chardev.base import ChardevError
+from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
+from pytcg.machine.virtual import read_virtual
 from pytcg.monitor.command import Argument, Command, CommandError
-from pytcg.monitor.hmp import run_line
+from pytcg.monitor.human.monitor import run_line
 from pytcg.monitor.machine import Machine
 from pytcg.softmmu.ram import RamError
 
@@ -126,7 +132,68 @@ def inject_nmi(machine: Machine) -> Any:
 
 def human_monitor_command(machine: Machine, command_line: str) -> Any:
     """What the human monitor prints for a line."""
-    return run_line(machine, command_line, lambda name, given: COMMANDS[name].call(machine, given))
+    return run_line(machine, command_line, partial(run_command, machine))
+
+
+def run_command(machine: Machine, name: str, **arguments: Any) -> Any:
+    """A command of the table, by whoever else needs it; CommandError."""
+    given = {key.replace("_", "-") if key.replace("_", "-") in COMMANDS[name].arguments else key:
+             value for key, value in arguments.items()}  # fmt: skip
+    return COMMANDS[name].call(machine, given)
+
+
+# Character devices -------------------------------------------------------------------------------
+
+
+def ringbuf_read(machine: Machine, device: str, size: int, format: str = "utf8") -> Any:
+    """What a ring buffer holds."""
+    ring = _ring(machine, device)
+    if size <= 0:
+        raise CommandError("size must be greater than zero")
+    data = ring.read(size)
+    if format == "base64":
+        return b64encode(data).decode()
+    return data.decode(errors="replace")
+
+
+def ringbuf_write(machine: Machine, device: str, data: str, format: str = "utf8") -> Any:
+    """Put something into a ring buffer."""
+    try:
+        raw = b64decode(data, validate=True) if format == "base64" else data.encode()
+    except ValueError:
+        raise CommandError("Invalid parameter 'data'") from None
+    _ring(machine, device).write(raw)
+    return {}
+
+
+def _ring(machine: Machine, name: str) -> RingBuffer:
+    try:
+        found = machine.chardevs.find(name)
+    except ChardevError:
+        raise CommandError(f"Device '{name}' not found") from None
+    if not isinstance(found, RingBuffer):
+        raise CommandError(f"'{name}' is not a ringbuf device")
+    return found
+
+
+def chardev_remove(machine: Machine, id: str) -> Any:
+    """Close a character device."""
+    try:
+        machine.chardevs.remove(id)
+    except ChardevError as error:
+        raise CommandError(str(error)) from None
+    return {}
+
+
+def chardev_send_break(machine: Machine, id: str) -> Any:
+    """A break on the line."""
+    try:
+        chardev = machine.chardevs.find(id)
+    except ChardevError:
+        raise CommandError(f"Chardev '{id}' not found") from None
+    with machine.chardevs.context.lock:
+        chardev.tell_break()
+    return {}
 
 
 # Memory, screen, keys ----------------------------------------------------------------------------
@@ -134,12 +201,26 @@ def human_monitor_command(machine: Machine, command_line: str) -> Any:
 
 def pmemsave(machine: Machine, val: int, size: int, filename: str) -> Any:
     """Write physical memory to a file."""
+    return _save(machine.board.memory.read, val, size, filename)
+
+
+def memsave(machine: Machine, val: int, size: int, filename: str, cpu_index: int = 0) -> Any:
+    """Write memory, as the processor addresses it, to a file."""
+    if cpu_index:
+        raise CommandError("Parameter 'cpu-index' expects a CPU number")
+    board = machine.board
+    with machine.runner.at_rest():
+        read = partial(read_virtual, board.memory, board.vcpu.regs)
+        return _save(read, val, size, filename)
+
+
+def _save(read: Callable[[int, int], bytes], val: int, size: int, filename: str) -> Any:
     if size < 0 or val < 0:
         raise CommandError("Invalid parameter 'size'" if size < 0 else "Invalid parameter 'val'")
     try:
         with open(filename, "wb") as file:
             for at in range(val, val + size, SAVE_CHUNK):
-                file.write(machine.board.memory.read(at, min(SAVE_CHUNK, val + size - at)))
+                file.write(read(at, min(SAVE_CHUNK, val + size - at)))
     except OSError as error:
         raise CommandError(f"Could not open '{filename}': {error.strerror}") from error
     except RamError as error:
@@ -209,6 +290,14 @@ COMMANDS: Final = {command.name: command for command in (
     Command("quit", quit_emulator),
     Command("inject-nmi", inject_nmi),
     Command("human-monitor-command", human_monitor_command, {"command-line": _STRING}),
+    Command("ringbuf-read", ringbuf_read,
+            {"device": _STRING, "size": _INT, "format": Argument("str", optional=True)}),
+    Command("ringbuf-write", ringbuf_write,
+            {"device": _STRING, "data": _STRING, "format": Argument("str", optional=True)}),
+    Command("chardev-remove", chardev_remove, {"id": _STRING}),
+    Command("chardev-send-break", chardev_send_break, {"id": _STRING}),
+    Command("memsave", memsave, {"val": _INT, "size": _INT, "filename": _STRING,
+                                 "cpu-index": Argument("int", optional=True)}),
     Command("pmemsave", pmemsave, {"val": _INT, "size": _INT, "filename": _STRING}),
     Command("screendump", screendump,
             {"filename": _STRING, "format": Argument("str", optional=True)}),

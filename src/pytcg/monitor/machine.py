@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytcg.chardev.registry import Chardevs
 from pytcg.machine.pc import Pc
 from pytcg.machine.runner import Runner
+from pytcg.monitor.human.table import UsualFormat
 from pytcg.ui.console import Console
 
 
@@ -20,3 +21,4 @@ class Machine:
     console: Console | None = None
     name: str = ""
     uuid: str = "00000000-0000-0000-0000-000000000000"
+    usual_format: UsualFormat = field(default_factory=UsualFormat)

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from pytcg.chardev.base import Chardev
+from pytcg.machine.runner import MachineError
 from pytcg.monitor.command import CLASS_GENERIC, CLASS_NOT_FOUND, CommandError
 from pytcg.monitor.commands import COMMANDS, query_version
 from pytcg.monitor.jsonstream import JsonError, JsonStream
@@ -87,6 +88,11 @@ class QmpSession:
             answer = {"return": self._execute(request)}
         except CommandError as error:
             answer = {"error": {"class": error.kind, "desc": str(error)}}
+        except MachineError as error:
+            answer = {"error": {"class": CLASS_GENERIC, "desc": str(error)}}
+        except Exception as error:  # our own fault: the guest must not pay for it
+            text = f"internal error: {type(error).__name__}: {error}"
+            answer = {"error": {"class": CLASS_GENERIC, "desc": text}}
         if isinstance(request, dict) and "id" in request:
             answer["id"] = request["id"]
         self._send(answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytcg.chardev.base import Chardev, ChardevError, Context
+from pytcg.chardev.mux import MuxPort
 from pytcg.chardev.registry import Chardevs
 from pytcg.cli.system.options import serial_ports
 
@@ -43,13 +44,25 @@ def open_for(chardevs: Chardevs, option: str, spec: str, label: str) -> Chardev 
 
 
 def start_monitors(options: Options, machine: Machine) -> None:
-    """-qmp, -mon, -monitor."""
-    if not options.monitors:
+    """-qmp, -mon, -monitor, and the one behind the Ctrl-A c of a `mon:` form."""
+    muxes = [f"serial{number}" for number, spec in enumerate(serial_ports(options))
+             if spec.startswith("mon:")]  # fmt: skip
+    if not options.monitors and not muxes:
         return
+    from functools import partial
+
+    from pytcg.monitor.commands import run_command
+    from pytcg.monitor.human.session import HumanSession
     from pytcg.monitor.qmp import QmpSession
 
+    qmp = partial(run_command, machine)
+    for name in muxes:
+        HumanSession(machine, machine.chardevs.take(name), qmp).start(focus=False)
     for number, monitor in enumerate(options.monitors):
         option = "-mon" if monitor.chardev.startswith("chardev:") else "-monitor"
         chardev = open_for(machine.chardevs, option, monitor.chardev, f"compat_monitor{number}")
-        if chardev is not None:
+        if chardev is not None and not monitor.control:
+            mux = isinstance(chardev, MuxPort)  # where a device has the keys already
+            HumanSession(machine, chardev, qmp).start(focus=not mux)
+        elif chardev is not None:
             QmpSession(machine, chardev, pretty=monitor.pretty).start()
