@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytcg.exec.vcpu import Vcpu
 
 if TYPE_CHECKING:
+    from pytcg.accel.kvm.vcpu import KvmVcpu
     from pytcg.exec.bus import CpuBus
     from pytcg.log import Log
     from pytcg.softmmu.address_map import AddressMap
@@ -65,6 +66,26 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
 
         processor.attach_log(log, dump_form)
     return Vcpu(processor)
+
+
+def make_kvm_vcpu(memory: AddressMap, bus: CpuBus, *, model: str) -> KvmVcpu:
+    """A vCPU on KVM; the models "host" and "max" are all that KVM offers.
+
+    ValueError for a model or feature there is not; `pytcg.accel.kvm.device.KvmError`.
+    """
+    from pytcg.accel.kvm.core import KvmCpu
+    from pytcg.accel.kvm.cpuid import host_rows, model_rows
+    from pytcg.accel.kvm.device import Kvm
+    from pytcg.accel.kvm.vcpu import KvmVcpu
+    from pytcg_x86.core.reset import StateTable
+    from pytcg_x86.system.cpumodel import CpuModel
+
+    kvm = Kvm()
+    parsed = CpuModel.parse(model)
+    table = StateTable(parsed.signature)
+    supported = kvm.supported_cpuid()
+    rows = host_rows(supported) if model in ("host", "max") else model_rows(parsed, supported)
+    return KvmVcpu(KvmCpu(kvm, memory, table.state, table.regs, rows), table, memory, bus)
 
 
 def cpu_warning(model: str) -> str | None:

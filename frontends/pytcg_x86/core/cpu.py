@@ -23,7 +23,8 @@ from pytcg.softmmu.ram import HostBuffer, RamWindow
 from pytcg_native.compiler import Program
 from pytcg_x86.core.debuglog import Reporter
 from pytcg_x86.core.registers import Registers, StateView
-from pytcg_x86.core.state import ENV, Attr, Flag, Host
+from pytcg_x86.core.reset import reset_state, set_segment
+from pytcg_x86.core.state import ENV, Flag, Host
 from pytcg_x86.system.cpuid import CpuModel
 
 ARENA_SIZE = 160 << 20
@@ -38,8 +39,6 @@ _STOP, _EXIT = ENV.offset("stop_request"), ENV.offset("exit_request")
 _FORM_ROW = struct.Struct("<QQQ")  # layout.FORM's key, code, effects
 _PAGE_ROW = layout.PAGE.size
 _ALL_ONES = (1 << 64) - 1
-_SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
-_DATA = int(Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED)
 
 
 def _page_table_size(window: RamWindow) -> int:
@@ -201,44 +200,12 @@ class X86Cpu:
 
     def reset(self) -> None:
         """The state after RESET (SDM vol. 3A, table 9-1)."""
-        put = self.state.set
-        for name in ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                     *(f"r{n}" for n in range(8, 16)), "cr2", "cr3", "cr4", "efer",
-                     "dr0", "dr1", "dr2", "dr3"):  # fmt: skip
-            self.regs[name] = 0
-        self.regs["rdx"] = self.model.signature
-        self.regs["eflags"] = 2
-        self.regs["rip"] = 0xFFF0
-        self.regs["cr0"] = 0x6000_0010
-        self.regs["dr6"], self.regs["dr7"] = 0xFFFF_0FF0, 0x400
-        self.regs["pat"] = 0x0007_0406_0007_0406
-        self.regs["xcr0"] = 1
-        for name in _SEGMENTS[:6]:
-            self.set_segment(name, 0, 0, 0xFFFF, _DATA)
-        self.set_segment("cs", 0xF000, 0xFFFF_0000, 0xFFFF, _DATA | int(Attr.CODE))
-        self.set_segment("ldtr", 0, 0, 0xFFFF, 0x82)
-        self.set_segment("tr", 0, 0, 0xFFFF, 0x8B)
-        for name in ("gdtr", "idtr"):
-            self.regs[f"{name}.base"], self.regs[f"{name}.limit"] = 0, 0xFFFF
-        for name in ("cpl", "halted", "inhibit", "exception_pending", "delivering", "exit_reason",
-                     "nmi_pending", "step_pending", "fp_status", "fp_top", "kernel_gs_base",
-                     "star", "lstar", "cstar", "fmask", "sysenter_cs", "sysenter_esp",
-                     "sysenter_eip", "misc_enable", "tsc_aux", "intr_line"):  # fmt: skip
-            put(name, 0)
-        put("fp_control", 0x40)
-        for number in range(8):
-            put("fp_tag", 0, number)
-        put("mxcsr", 0x1F80)
-        put("a20_mask", _ALL_ONES)
+        reset_state(self.state, self.regs, self.model.signature)
         self.settle(flush=True)
 
     def set_segment(self, name: str, selector: int, base: int, limit: int, attributes: int) -> None:
         """Load a segment register with its hidden part; ``limit`` in bytes."""
-        index = _SEGMENTS.index(name)
-        self.state.set("seg_sel", selector, index)
-        self.state.set("seg_base", base, index)
-        self.state.set("seg_limit", limit, index)
-        self.state.set("seg_attr", attributes, index)
+        set_segment(self.state, name, selector, base, limit, attributes)
 
     def _buffer(self, size: int) -> HostBuffer:
         """As the RAM window is: in huge pages or not."""

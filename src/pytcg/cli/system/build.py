@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+from pytcg.accel.kvm.device import KvmError
 from pytcg.block.device import BlockError
 from pytcg.chardev.base import ChardevError, Context
 from pytcg.cli import guest
@@ -17,8 +18,9 @@ from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.guest_code import open_guest_code
+from pytcg.cli.system.messages import complain
 from pytcg.cli.system.option_values import Options
-from pytcg.engines import EngineError, cpu_warning, make_vcpu
+from pytcg.engines import EngineError, cpu_warning, make_kvm_vcpu, make_vcpu
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
@@ -40,7 +42,7 @@ from pytcg.ui.console import Console
 
 KNOWN_ERRORS = (
     DeviceError, LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError,
-    GuestError,
+    GuestError, KvmError,
 )  # fmt: skip
 
 
@@ -160,18 +162,39 @@ def _make_memory(size: int) -> AddressMap:
 def _make_vcpu(
     options: Options, memory: AddressMap, log: Log, stack: ExitStack, bus: CpuBus
 ) -> Vcpu:
-    from pytcg.cli.system.main import complain  # which imports this module when it runs a PC
-
+    names = options.accelerators or ["tcg"]
     try:
-        warning = cpu_warning(options.cpu)
-        if warning is not None:
-            complain(f"warning: {warning}")
-        vcpu = make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+        for following in (*names[1:], None):
+            try:
+                vcpu = _MAKERS[names.pop(0)](options, memory, log, bus)
+                break
+            except KvmError as error:
+                if following is None:
+                    raise
+                complain(error)
+                complain(f"falling back to {following}")
     except ValueError as error:  # an unknown model or feature
         raise StartError(str(error)) from error
     if log.enabled("stats"):
         stack.callback(lambda: log.write(vcpu.stats.line()))
     return vcpu
+
+
+def _make_tcg(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
+    warning = cpu_warning(options.cpu)
+    if warning is not None:
+        complain(f"warning: {warning}")
+    return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+
+
+def _make_kvm(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
+    del log
+    return make_kvm_vcpu(memory, bus, model=options.cpu)
+
+
+_MAKERS: dict[str, Callable[[Options, AddressMap, Log, CpuBus], Vcpu]] = {
+    "tcg": _make_tcg, "kvm": _make_kvm,
+}  # fmt: skip
 
 
 @contextmanager

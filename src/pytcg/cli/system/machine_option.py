@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from pytcg.cli.system.accel_option import add_accelerators, set_irqchip
 from pytcg.cli.system.option_values import (
     OptionError,
-    check_accelerator,
     listing,
     only,
     properties,
@@ -41,7 +41,8 @@ def _set_graphics(options: Options, value: str) -> None:
 
 SETTERS: Final[dict[str, Callable[[Options, str], None]]] = {
     "hpet": _set_hpet, "graphics": _set_graphics, "kernel": set_kernel, "initrd": set_initrd,
-    "append": set_append,
+    "append": set_append, "accel": add_accelerators, "kernel-irqchip": set_irqchip,
+    "kernel_irqchip": set_irqchip,
 }  # fmt: skip
 
 
@@ -52,8 +53,7 @@ def set_machine(options: Options, text: str) -> None:
         raise listing("Supported machines are:", MACHINES)
     if kind not in MACHINES:
         raise OptionError(f"unsupported machine type '{kind}'")
-    only("-machine", values, ["accel", *FIXED, *HARMLESS, *SETTERS])
-    check_accelerator(values.pop("accel", "tcg"))
+    only("-machine", values, [*FIXED, *HARMLESS, *SETTERS])
     for name, value in values.items():
         if name in SETTERS:
             SETTERS[name](options, value)

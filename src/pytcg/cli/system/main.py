@@ -9,17 +9,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
 
+from pytcg.cli.system.messages import complain
 from pytcg.cli.system.option_values import Information, OptionError, Options
 from pytcg.cli.system.options import parse
-
-PROGRAM: Final = "pytcg-system-x86_64"
-
-
-def complain(text: object) -> None:
-    """One line on stderr, starting with the program's name."""
-    print(f"{PROGRAM}: {' '.join(str(text).split())}", file=sys.stderr, flush=True)
 
 
 def open_standard_files() -> None:

@@ -20,7 +20,6 @@ LOG_ITEMS: Final = {
     "stats": "show at the end how much was run, and how fast",
     "debug": "show tracebacks of errors inside the emulator",
 }
-TIERS: Final = ("auto", "threaded", "jit", "python")
 SERIAL_PORTS: Final = 4
 
 
@@ -59,6 +58,7 @@ class Options:
     append: str | None = None
     cpu: str = "max"
     tier: str = "auto"
+    accelerators: list[str] = field(default_factory=list)  # the first that works; none: tcg
     name: str = ""
     bios: str | None = None
     hpet: bool = True
@@ -162,23 +162,6 @@ def set_smp(options: Options, text: str) -> None:
             raise OptionError(
                 f"-smp {text}: Invalid SMP CPUs. The max CPUs supported by machine 'pc' is 1"
             )
-
-
-def check_accelerator(name: str) -> None:
-    if name == "help":
-        raise Information("Accelerators supported in pytcg-system-x86_64:\ntcg\n")
-    if name != "tcg":
-        raise OptionError(f"invalid accelerator {name}")
-
-
-def set_accel(options: Options, text: str) -> None:
-    values = properties(text, "accel")
-    only("-accel", values, ["accel", "tier"])
-    check_accelerator(values.get("accel", "tcg"))
-    tier = values.get("tier", options.tier)
-    if tier not in TIERS:
-        raise OptionError(f"-accel {text}: invalid tier '{tier}', not one of {', '.join(TIERS)}")
-    options.tier = tier
 
 
 def set_serial(options: Options, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from pytcg.cli.system.accel_option import set_accel, set_enable_kvm
 from pytcg.cli.system.display_options import set_display, set_vga, set_vnc
 from pytcg.cli.system.drive_options import (
     set_blockdev,
@@ -41,7 +42,6 @@ from pytcg.cli.system.option_values import (
     OptionError,
     Options,
     must_be_none,
-    set_accel,
     set_append,
     set_cpu,
     set_debugcon,
@@ -88,7 +88,9 @@ OPTIONS: Final = (
            "select the machine (-machine help lists them)"),
     Option("no-hpet", "", set_no_hpet, "the same as -machine hpet=off"),
     Option("cpu", "NAME[,+feature,-feature]", set_cpu, "select the CPU (-cpu help lists them)"),
-    Option("accel", "[accel=]tcg[,tier=auto|threaded|jit|python]", set_accel, "select the engine"),
+    Option("accel", "[accel=]tcg|kvm[:tcg][,tier=auto|threaded|jit|python]", set_accel,
+           "select the engine; given again: what to fall back to"),
+    Option("enable-kvm", "", set_enable_kvm, "run on the host's processor, as -accel kvm"),
     Option("smp", "[cpus=]1", set_smp, "number of CPUs"),
     Option(
         "m", "[size=]MEGS", set_memory, "guest memory, 128 MiB if not given; K, M, G and T work"

@@ -1,0 +1,1 @@
+"""Accelerators: what runs guest code in place of our own engines."""

@@ -1,0 +1,1 @@
+"""KVM: the guest on the host's own processor (Linux' Documentation/virt/kvm/api.rst)."""

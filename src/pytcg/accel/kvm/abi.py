@@ -1,0 +1,188 @@
+"""KVM's binary interface as one table: structures, ioctls, capabilities, exits (linux/kvm.h)."""
+
+from __future__ import annotations
+
+import ctypes
+from enum import IntEnum, IntFlag
+from typing import Any, Final
+
+API_VERSION: Final = 12
+
+# A line a structure: fields as name:type or name:type*count. Types are those of `_TYPES`, and
+# structures of lines above.
+_STRUCTS: Final = """
+memory_region  slot:u32 flags:u32 guest_phys_addr:u64 memory_size:u64 userspace_addr:u64
+regs           rax:u64 rbx:u64 rcx:u64 rdx:u64 rsi:u64 rdi:u64 rsp:u64 rbp:u64 r8:u64 r9:u64 \
+               r10:u64 r11:u64 r12:u64 r13:u64 r14:u64 r15:u64 rip:u64 rflags:u64
+segment        base:u64 limit:u32 selector:u16 type:u8 present:u8 dpl:u8 db:u8 s:u8 l:u8 g:u8 \
+               avl:u8 unusable:u8 padding:u8
+dtable         base:u64 limit:u16 padding:u16*3
+sregs          cs:segment ds:segment es:segment fs:segment gs:segment ss:segment tr:segment \
+               ldtr:segment gdtr:dtable idtr:dtable cr0:u64 cr2:u64 cr3:u64 cr4:u64 cr8:u64 \
+               efer:u64 apic_base:u64 interrupt_bitmap:u64*4
+vcpu_events    exception_injected:u8 exception_nr:u8 exception_has_error_code:u8 \
+               exception_pending:u8 exception_error_code:u32 interrupt_injected:u8 \
+               interrupt_nr:u8 interrupt_soft:u8 interrupt_shadow:u8 nmi_injected:u8 \
+               nmi_pending:u8 nmi_masked:u8 nmi_pad:u8 sipi_vector:u32 flags:u32 smm:u8 \
+               smi_pending:u8 smm_inside_nmi:u8 latched_init:u8 triple_fault_pending:u8 \
+               reserved:u8*26 exception_has_payload:u8 exception_payload:u64
+debugregs      db:u64*4 dr6:u64 dr7:u64 flags:u64 reserved:u64*9
+guest_debug    control:u32 pad:u32 debugreg:u64*8
+msr_entry      index:u32 reserved:u32 data:u64
+xcr            xcr:u32 reserved:u32 value:u64
+xcrs           nr_xcrs:u32 flags:u32 xcrs:xcr*16 padding:u64*16
+xsave          region:u8*4096
+cpuid_entry    function:u32 index:u32 flags:u32 eax:u32 ebx:u32 ecx:u32 edx:u32 padding:u32*3
+translation    linear:u64 physical:u64 valid:u8 writeable:u8 usermode:u8 pad:u8*5
+counted        count:u32 padding:u32
+interrupt      irq:u32
+mp_state       mp_state:u32
+signal_mask    len:u32
+run            request_interrupt_window:u8 immediate_exit:u8 padding1:u8*6 exit_reason:u32 \
+               ready_for_interrupt_injection:u8 if_flag:u8 flags:u16 cr8:u64 apic_base:u64 \
+               exit:u8*256 valid_regs:u64 dirty_regs:u64
+exit_io        direction:u8 size:u8 port:u16 count:u32 data_offset:u64
+exit_mmio      phys_addr:u64 data:u64 len:u32 is_write:u8
+exit_debug     exception:u32 pad:u32 pc:u64 dr6:u64 dr7:u64
+exit_fail      reason:u64 cpu:u32
+exit_internal  suberror:u32 ndata:u32 data:u64*16
+exit_system    type:u32 ndata:u32 data:u64*16
+"""
+_TYPES: Final[dict[str, Any]] = {
+    "u8": ctypes.c_uint8, "u16": ctypes.c_uint16, "u32": ctypes.c_uint32, "u64": ctypes.c_uint64,
+}  # fmt: skip
+
+
+def _make_structs(table: str) -> dict[str, Any]:
+    made = dict(_TYPES)
+    for line in table.replace("\\\n", " ").split("\n"):
+        if not line:
+            continue
+        name, *fields = line.split()
+        rows = []
+        for text in fields:
+            field, _, kind = text.partition(":")
+            kind, _, count = kind.partition("*")
+            rows.append((field, made[kind] * int(count) if count else made[kind]))
+        made[name] = type(f"kvm_{name}", (ctypes.Structure,), {"_fields_": rows})
+    return made
+
+
+STRUCTS: Final = _make_structs(_STRUCTS)
+"""Structures by their names without kvm_."""
+
+# A line an ioctl: name, direction (none: a plain number), number, what it hands over.
+_IOCTLS: Final = """
+GET_API_VERSION         none  00
+CREATE_VM               none  01
+CHECK_EXTENSION         none  03
+GET_VCPU_MMAP_SIZE      none  04
+GET_SUPPORTED_CPUID     both  05 counted
+CREATE_VCPU             none  41
+SET_USER_MEMORY_REGION  write 46 memory_region
+SET_TSS_ADDR            none  47
+SET_IDENTITY_MAP_ADDR   write 48 u64
+RUN                     none  80
+GET_REGS                read  81 regs
+SET_REGS                write 82 regs
+GET_SREGS               read  83 sregs
+SET_SREGS               write 84 sregs
+TRANSLATE               both  85 translation
+INTERRUPT               write 86 interrupt
+GET_MSRS                both  88 counted
+SET_MSRS                write 89 counted
+SET_SIGNAL_MASK         write 8b signal_mask
+SET_CPUID2              write 90 counted
+NMI                     none  9a
+SET_GUEST_DEBUG         write 9b guest_debug
+GET_VCPU_EVENTS         read  9f vcpu_events
+SET_VCPU_EVENTS         write a0 vcpu_events
+GET_DEBUGREGS           read  a1 debugregs
+SET_DEBUGREGS           write a2 debugregs
+GET_TSC_KHZ             none  a3
+GET_XSAVE               read  a4 xsave
+SET_XSAVE               write a5 xsave
+GET_XCRS                read  a6 xcrs
+SET_XCRS                write a7 xcrs
+"""
+_DIRECTIONS: Final = {"none": 0, "write": 1, "read": 2, "both": 3}
+_KVMIO: Final = 0xAE
+
+
+def _make_ioctls(table: str) -> dict[str, int]:
+    made = {}
+    for line in table.split("\n"):
+        if line:
+            name, direction, number, *struct = line.split()
+            size = ctypes.sizeof(STRUCTS[struct[0]]) if struct else 0
+            made[name] = _DIRECTIONS[direction] << 30 | size << 16 | _KVMIO << 8 | int(number, 16)
+    return made
+
+
+IOCTLS: Final = _make_ioctls(_IOCTLS)
+"""Request numbers by their names without KVM_."""
+
+
+class Cap(IntEnum):
+    """Capabilities (KVM_CAP_…) that are asked for."""
+
+    USER_MEMORY = 3
+    SET_TSS_ADDR = 4
+    EXT_CPUID = 7
+    VCPU_EVENTS = 41
+    SET_IDENTITY_MAP_ADDR = 37
+    DEBUGREGS = 50
+    XSAVE = 55
+    XCRS = 56
+    READONLY_MEM = 81
+    IMMEDIATE_EXIT = 136
+
+
+class ExitCode(IntEnum):
+    """KVM_EXIT_…: why KVM_RUN returned."""
+
+    UNKNOWN = 0
+    EXCEPTION = 1
+    IO = 2
+    HYPERCALL = 3
+    DEBUG = 4
+    HLT = 5
+    MMIO = 6
+    IRQ_WINDOW_OPEN = 7
+    SHUTDOWN = 8
+    FAIL_ENTRY = 9
+    INTR = 10
+    SET_TPR = 11
+    INTERNAL_ERROR = 17
+    SYSTEM_EVENT = 24
+
+
+class MemoryFlag(IntFlag):
+    """kvm_userspace_memory_region's flags."""
+
+    LOG_DIRTY_PAGES = 1
+    READONLY = 2
+
+
+class DebugFlag(IntFlag):
+    """kvm_guest_debug's control."""
+
+    ENABLE = 1
+    SINGLESTEP = 2
+    USE_SW_BP = 1 << 16
+    USE_HW_BP = 1 << 17
+
+
+def struct(name: str) -> Any:
+    """A new structure of that name, zeroed."""
+    return STRUCTS[name]()
+
+
+def counted(name: str, rows: int) -> Any:
+    """A structure of a count and so many rows of another: kvm_cpuid2, kvm_msrs."""
+    kind = type(f"kvm_{name}_list", (ctypes.Structure,), {
+        "_fields_": [("count", ctypes.c_uint32), ("padding", ctypes.c_uint32),
+                     ("rows", STRUCTS[name] * rows)]})  # fmt: skip
+    made: Any = kind()
+    made.count = rows
+    return made

@@ -1,0 +1,131 @@
+"""`KvmCpu`: one KVM processor: its run page, its state, entering the guest and being kicked out."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import signal
+import struct as packing
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any, Final
+
+from pytcg.accel.kvm.abi import IOCTLS, STRUCTS, ExitCode, struct
+from pytcg.accel.kvm.device import Kvm, KvmError, KvmFile
+from pytcg.accel.kvm.slots import Memory, Slot, Slots
+from pytcg.accel.kvm.state import State, Transfer
+
+KICK: Final = signal.SIGRTMIN + 7
+"""Blocked but inside KVM_RUN, where it ends the run: no handler is needed."""
+_RUN: Final = IOCTLS["RUN"]
+_IO: Final = packing.Struct("<BBHIQ")
+_MMIO: Final = packing.Struct("<Q8sIB")
+_EXIT_AT: Final = STRUCTS["run"].exit.offset
+_REASON_AT: Final = STRUCTS["run"].exit_reason.offset // 4
+
+
+class KvmCpu:
+    """A virtual machine of one processor over some memory; KvmError."""
+
+    def __init__(self, kvm: Kvm, memory: Memory, state: State, regs: MutableMapping[str, int],
+                 cpuid: Any, extra: tuple[Slot, ...] = ()):  # fmt: skip
+        self.vm = kvm.create_vm()
+        self.slots = Slots(self.vm, memory, extra)
+        self.file = KvmFile(self.vm.ioctl("CREATE_VCPU", 0))
+        self.file.ioctl("SET_CPUID2", cpuid)
+        self._page = mmap.mmap(self.file.fd, kvm.run_size)
+        self.view = memoryview(self._page)
+        self._words = self.view.cast("I")
+        self.run: Any = STRUCTS["run"].from_buffer(self._page)
+        self.transfer = Transfer(self.file, state, regs)
+        self._set_mask()
+        self.tsc_khz = self.file.ioctl("GET_TSC_KHZ")
+        self._thread = 0
+
+    def _set_mask(self) -> None:
+        """Inside of KVM_RUN no signal is blocked."""
+        made = ctypes.create_string_buffer(12)
+        made.raw = (8).to_bytes(4, "little") + bytes(8)
+        fcntl.ioctl(self.file.fd, IOCTLS["SET_SIGNAL_MASK"], made)
+
+    # Entering ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def in_thread(self) -> Iterator[None]:
+        """The calling thread may enter the guest inside of this, and `kick` reaches it."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {KICK})
+        self._thread = get_ident()
+        try:
+            yield
+        finally:
+            self._thread = 0
+            while signal.sigtimedwait({KICK}, 0) is not None:
+                pass
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def enter(self) -> int:
+        """KVM_RUN; the exit's number, INTR if something wants attention. Drops the GIL."""
+        try:
+            fcntl.ioctl(self.file.fd, _RUN, 0)
+        except OSError as error:
+            if error.errno not in (errno.EINTR, errno.EAGAIN):
+                raise KvmError(f"error: kvm run failed {error.strerror}") from error
+            signal.sigtimedwait({KICK}, 0)
+            return ExitCode.INTR
+        reason: int = self._words[_REASON_AT]
+        return reason
+
+    def interrupt(self, vector: int) -> None:
+        """KVM_INTERRUPT: the processor takes it next."""
+        made = struct("interrupt")
+        made.irq = vector
+        self.file.ioctl("INTERRUPT", made)
+
+    def finish_exit(self) -> None:
+        """Let KVM complete what the last exit left half done: an IN's or a load's result."""
+        self.run.immediate_exit = 1
+        try:
+            self.enter()
+        finally:
+            self.run.immediate_exit = 0
+
+    def kick(self) -> None:
+        """Make `enter` return soon; from any thread."""
+        self.run.immediate_exit = 1
+        thread = self._thread
+        if thread and thread != get_ident():
+            try:
+                signal.pthread_kill(thread, KICK)
+            except ProcessLookupError:
+                return
+
+    # What an exit is about ---------------------------------------------------------------------
+
+    def io(self) -> tuple[bool, int, int, int, int]:
+        """(out, size, port, count, where the data lie in the run page)."""
+        out, size, port, count, offset = _IO.unpack_from(self._page, _EXIT_AT)
+        return bool(out), size, port, count, offset
+
+    def mmio(self) -> tuple[int, int, int, bool]:
+        """(address, size, value, store)."""
+        address, data, size, store = _MMIO.unpack_from(self._page, _EXIT_AT)
+        return address, size, int.from_bytes(data[:size], "little"), bool(store)
+
+    def answer_mmio(self, value: int) -> None:
+        """What a load gives."""
+        self.view[_EXIT_AT + 8 : _EXIT_AT + 16] = value.to_bytes(8, "little")
+
+    def detail(self, kind: str) -> Any:
+        """The exit's own structure."""
+        return STRUCTS[kind].from_buffer(self._page, _EXIT_AT)
+
+    def debug(self, control: int, dr: tuple[int, ...] = ()) -> None:
+        """KVM_SET_GUEST_DEBUG: ``dr`` are DR0, DR1, …, DR7."""
+        made = struct("guest_debug")
+        made.control = control
+        for number, value in enumerate(dr):
+            made.debugreg[number] = value
+        self.file.ioctl("SET_GUEST_DEBUG", made)

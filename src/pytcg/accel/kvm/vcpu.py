@@ -1,0 +1,319 @@
+"""`KvmVcpu`: the processor of a board on KVM: enters the guest and serves what it exits for.
+
+The interrupt controllers are the board's own (kernel-irqchip=off), so HLT, the local APIC's page
+and CR8 come to us, and interrupts go in by KVM_INTERRUPT when the processor takes them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, Protocol
+
+from pytcg.accel.kvm.abi import ExitCode
+from pytcg.accel.kvm.core import KvmCpu
+from pytcg.accel.kvm.device import KvmError
+from pytcg.accel.kvm.state import State
+from pytcg.exec.bus import CpuBus, ExitReason, PortRuns
+from pytcg.exec.layout import STORES_DROPPED, STORES_TO_DEVICE
+from pytcg.exec.vcpu import ExecStats
+
+_IF = 1 << 9
+_APIC_BASE = 0x1B
+_RESET_EVENT = 2  # KVM_SYSTEM_EVENT_RESET
+
+
+class Table(Protocol):
+    """The state table of a processor, which RESET is known to."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def regs(self) -> MutableMapping[str, int]: ...
+
+    def reset(self) -> None: ...
+
+    def set_segment(self, name: str, selector: int, base: int, limit: int,
+                    attributes: int) -> None: ...  # fmt: skip
+
+
+class BoardMemory(Protocol):
+    """Where stores go that loads don't see: `pytcg.softmmu.address_map.AddressMap`."""
+
+    version: int
+    on_change: list[Callable[[], None]]
+
+    @property
+    def window(self) -> Any: ...
+
+    def find(self, physical: int) -> Any: ...
+
+
+class KvmVcpu:
+    """Runs in the calling thread; pins and `request_exit` are thread-safe."""
+
+    def __init__(self, core: KvmCpu, table: Table, memory: BoardMemory, bus: CpuBus):
+        self._core = core
+        self._table = table
+        self._memory = memory
+        self._bus = bus
+        self._runs = bus if isinstance(bus, PortRuns) else None
+        self._wake = threading.Condition()
+        self._stop = False
+        self._intr = False
+        self._nmi = False
+        self._reset = True
+        self._inside = False  # KVM has the state, not the table
+        self._unfinished = False  # an IN or a load is to be completed
+        self._exits: dict[int, int] = {}
+        self._seconds = 0.0
+        self._tsc = (0, time.monotonic_ns())
+        self._cr8 = 0
+        self._serve: dict[int, Callable[[], ExitReason | None]] = {
+            ExitCode.IO: self._serve_io, ExitCode.MMIO: self._serve_mmio,
+            ExitCode.HLT: self._sleep, ExitCode.SHUTDOWN: lambda: ExitReason.TRIPLE_FAULT,
+            ExitCode.SET_TPR: lambda: None, ExitCode.INTR: lambda: None,
+            ExitCode.IRQ_WINDOW_OPEN: lambda: None, ExitCode.DEBUG: lambda: None,
+            ExitCode.FAIL_ENTRY: self._fail_entry, ExitCode.SYSTEM_EVENT: self._system_event,
+            ExitCode.INTERNAL_ERROR: self._internal_error,
+        }  # fmt: skip
+        memory.on_change.append(self._note_change)
+
+    # What a board needs of a processor ---------------------------------------------------------
+
+    @property
+    def regs(self) -> MutableMapping[str, int]:
+        """Only while not running."""
+        self._fetch()
+        return self._table.regs
+
+    @property
+    def state(self) -> State:
+        """The table's fields; only while not running."""
+        self._fetch()
+        return self._table.state
+
+    def set_segment(self, name: str, selector: int, base: int, limit: int, attributes: int) -> None:
+        """Load a segment register with its hidden part."""
+        self._fetch()
+        self._table.set_segment(name, selector, base, limit, attributes)
+
+    def reset(self) -> None:
+        """The state after RESET; only while not running."""
+        self._inside = self._unfinished = False
+        self._reset = True
+        self._nmi = False
+        self._table.reset()
+        self._tsc = (0, time.monotonic_ns())
+
+    @property
+    def tsc_frequency(self) -> int:
+        """Hertz."""
+        return self._core.tsc_khz * 1000
+
+    def tsc(self) -> int:
+        """The time-stamp counter; by the host's clock, as KVM's can't be read while it runs."""
+        count, then = self._tsc
+        return count + (time.monotonic_ns() - then) * self._core.tsc_khz // 1_000_000
+
+    def set_a20(self, level: bool) -> None:
+        """KVM has no A20 gate: it stays open."""
+
+    def set_intr(self, level: bool) -> None:
+        """The INTR pin."""
+        with self._wake:
+            self._intr = level
+            if level:
+                self._attention()
+
+    def raise_nmi(self) -> None:
+        """An edge on the NMI pin."""
+        with self._wake:
+            self._nmi = True
+            self._attention()
+
+    def request_exit(self) -> None:
+        """Make `run` return soon."""
+        with self._wake:
+            self._stop = True
+            self._attention()
+
+    def _attention(self) -> None:
+        self._core.kick()
+        self._wake.notify_all()
+
+    def _note_change(self) -> None:
+        self._core.kick()
+
+    @property
+    def exits(self) -> dict[str, int]:
+        """How often the guest was left, by the reason's name."""
+        return {_name(reason): count for reason, count in self._exits.items()}
+
+    @property
+    def stats(self) -> ExecStats:
+        """The account so far: instructions aren't counted, exits are."""
+        counts = " ".join(f"{name} {count}" for name, count in sorted(self.exits.items()))
+        return ExecStats(0, self._seconds, 0, 0, 0, 0, f"exits {counts}")
+
+    # Running -----------------------------------------------------------------------------------
+
+    def run(self) -> ExitReason:
+        """Run the guest until `request_exit` or something ends it; sleeps while halted."""
+        began = time.perf_counter()
+        with self._core.in_thread():
+            try:
+                return self._run()
+            finally:
+                self._seconds += time.perf_counter() - began
+
+    def _run(self) -> ExitReason:
+        core, exits, serve = self._core, self._exits, self._serve
+        run, memory = core.run, self._memory
+        version = -1
+        self._give()
+        while True:
+            run.immediate_exit = 0  # before looking: whoever kicks later sets it again
+            if self._stop and self._take_stop():
+                return ExitReason.REQUESTED
+            if version != memory.version:
+                version = memory.version
+                core.slots.update()
+            if self._intr or self._nmi:
+                self._inject()
+            reason = core.enter()
+            exits[reason] = exits.get(reason, 0) + 1
+            handler = serve.get(reason)
+            if handler is None:
+                raise KvmError(f"KVM: unknown exit, hardware reason {reason}")
+            if run.cr8 != self._cr8:
+                self._bus.write_cr8(run.cr8)
+                self._cr8 = run.cr8
+            result = handler()
+            if result is not None:
+                return result
+
+    def _take_stop(self) -> bool:
+        with self._wake:
+            stop, self._stop = self._stop, False
+            return stop
+
+    def _give(self) -> None:
+        """Let KVM have the state."""
+        if self._inside:
+            return
+        self._core.slots.update()
+        run, state = self._core.run, self._table.state
+        self._cr8 = run.cr8 = self._bus.read_cr8()
+        apic_base = run.apic_base = self._bus.read_msr(_APIC_BASE)
+        self._core.transfer.load(apic_base, run.cr8, reset=self._reset)
+        if self._reset:
+            self._core.transfer.write_msr(0x10, 0)
+            self._tsc = (0, time.monotonic_ns())
+            self._reset = False
+        run.if_flag = int(bool(self._table.regs["rflags"] & _IF))
+        run.ready_for_interrupt_injection = int(bool(run.if_flag) and not state.get("inhibit"))
+        run.request_interrupt_window = 0
+        self._inside = True
+
+    def _fetch(self) -> None:
+        """Have the state in the table."""
+        if not self._inside:
+            return
+        if self._unfinished:
+            self._core.finish_exit()
+            self._unfinished = False
+        self._core.transfer.store()
+        self._inside = False
+
+    def _inject(self) -> None:
+        """What the pins ask for, if the processor takes it now."""
+        run = self._core.run
+        if self._nmi:
+            self._nmi = False
+            self._core.file.ioctl("NMI")
+        if self._intr and run.ready_for_interrupt_injection:
+            vector = self._bus.acknowledge_interrupt()
+            if vector >= 0:
+                self._core.interrupt(vector)
+                run.ready_for_interrupt_injection = 0
+            self._sync_cr8()
+        run.request_interrupt_window = int(self._intr)
+
+    def _sync_cr8(self) -> None:
+        self._cr8 = self._core.run.cr8 = self._bus.read_cr8()
+
+    # Exits -------------------------------------------------------------------------------------
+
+    def _serve_io(self) -> None:
+        out, size, port, count, at = self._core.io()
+        view, bus = self._core.view, self._bus
+        self._unfinished = True
+        if count > 1 and self._runs is not None:
+            end = at + size * count
+            if out:
+                self._runs.write_port_run(port, size, bytes(view[at:end]))
+            else:
+                view[at:end] = self._runs.read_port_run(port, size, count)
+            return
+        for place in range(at, at + size * count, size):
+            if out:
+                value = int.from_bytes(view[place : place + size], "little")
+                bus.write_port(port, size, value)
+            else:
+                view[place : place + size] = bus.read_port(port, size).to_bytes(size, "little")
+
+    def _serve_mmio(self) -> None:
+        address, size, value, store = self._core.mmio()
+        self._unfinished = True
+        if not store:
+            self._core.answer_mmio(self._bus.read_mmio(address, size))
+        elif (region := self._memory.find(address)) is None or region.stores == STORES_TO_DEVICE:
+            self._bus.write_mmio(address, size, value)
+        elif region.stores != STORES_DROPPED:  # memory that loads don't see
+            place = region.stores + address - region.physical
+            self._memory.window.view[place : place + size] = value.to_bytes(size, "little")
+        self._sync_cr8()
+
+    def _sleep(self) -> None:
+        """HLT: wait for what ends it; the loop then looks for itself."""
+        enabled = self._core.run.if_flag
+        with self._wake:
+            while not (self._stop or self._nmi or (self._intr and enabled)):
+                self._wake.wait()
+
+    def _fail_entry(self) -> ExitReason:
+        reason = self._core.detail("exit_fail").reason
+        raise KvmError(f"KVM: entry failed, hardware error {reason:#x}")
+
+    def _internal_error(self) -> ExitReason:
+        detail = self._core.detail("exit_internal")
+        self._fetch()
+        at, regs = self._table.regs["rip"], self._table.regs
+        code = self._code(regs["cs.base"] + at)
+        data = " ".join(f"{detail.data[n]:#x}" for n in range(min(detail.ndata, 16)))
+        raise KvmError(f"KVM internal error. Suberror: {detail.suberror} at rip {at:#x}"
+                       f" (code {code}; data {data})")  # fmt: skip
+
+    def _code(self, linear: int) -> str:
+        """The bytes there, if linear addresses are physical ones."""
+        region = self._memory.find(linear)
+        if region is None or self._table.regs["cr0"] >> 31:
+            return "unknown"
+        at = region.offset + linear - region.physical
+        return bytes(self._memory.window.view[at : at + 15]).hex(" ")
+
+    def _system_event(self) -> ExitReason:
+        kind = self._core.detail("exit_system").type
+        if kind == _RESET_EVENT:
+            return ExitReason.TRIPLE_FAULT  # which resets the machine
+        raise KvmError(f"KVM: the guest asks for system event {kind}")
+
+
+def _name(reason: int) -> str:
+    try:
+        return ExitCode(reason).name.lower()
+    except ValueError:
+        return str(reason)
