@@ -12,6 +12,7 @@ from pytcg.hw.virtio.pci import DEVICE, ISR, NOTIFY, VirtioPci
 
 MEMORY = 1 << 20
 TABLE, DRIVER, USED, INDIRECT, DATA = 0x1000, 0x2000, 0x3000, 0x4000, 0x10000
+LANE = 0x20000  # between the rings of two queues
 NEXT, WRITE, IS_INDIRECT = 1, 2, 4
 
 
@@ -43,21 +44,35 @@ class Slot:
 
 
 class Driver:
-    """Sets queue 0 up and talks to it; ``features`` are those it accepts."""
+    """Sets a queue up and talks to it; ``features`` are those it accepts.
+
+    ``beside`` is the driver of another queue of the same card: memory and state are shared then.
+    """
 
     size = 8
 
-    def __init__(self, card: VirtioPci, features: int, queue: int = 0) -> None:
+    def __init__(self, card: VirtioPci, features: int, queue: int = 0,
+                 beside: Driver | None = None) -> None:  # fmt: skip
         self.card = card
         self.queue = queue
-        self.slot = Slot()
-        card.host = self.slot
-        card.reset()
-        card.write_config(Pci.COMMAND, 2, Command.MEMORY | Command.BUS_MASTER)
         self.packed = bool(features >> 34 & 1)
         self.next = 0
         self.used = 0
         self.wrap = self.used_wrap = 1
+        self.base = queue * LANE if beside is not None else 0
+        if beside is None:
+            self.slot = Slot()
+            self._start(features)
+        else:
+            self.slot = beside.slot
+        self._enable()
+        if beside is None:
+            self.put(Reg.DEVICE_STATUS, 1, 15)
+
+    def _start(self, features: int) -> None:
+        self.card.host = self.slot
+        self.card.reset()
+        self.card.write_config(Pci.COMMAND, 2, Command.MEMORY | Command.BUS_MASTER)
         for status in (1, 3):
             self.put(Reg.DEVICE_STATUS, 1, status)
         for half in (0, 1):
@@ -65,14 +80,15 @@ class Driver:
             self.put(Reg.DRIVER_FEATURE, 4, features >> 32 * half & 0xFFFFFFFF)
         self.put(Reg.DEVICE_STATUS, 1, 11)
         assert self.get(Reg.DEVICE_STATUS, 1) == 11
-        self.put(Reg.QUEUE_SELECT, 2, queue)
+
+    def _enable(self) -> None:
+        self.put(Reg.QUEUE_SELECT, 2, self.queue)
         self.put(Reg.QUEUE_SIZE, 2, self.size)
         for reg, address in ((Reg.QUEUE_DESC, TABLE), (Reg.QUEUE_DRIVER, DRIVER),
                              (Reg.QUEUE_DEVICE, USED)):  # fmt: skip
-            self.put(reg, 4, address)
+            self.put(reg, 4, self.base + address)
             self.put(reg + 4, 4, 0)
         self.put(Reg.QUEUE_ENABLE, 2, 1)
-        self.put(Reg.DEVICE_STATUS, 1, 15)
 
     def get(self, reg: int, size: int) -> int:
         return self.card._read(reg, size)
@@ -105,27 +121,27 @@ class Driver:
         self.kick()
 
     def _offer_split(self, buffers: list[tuple[int, int, bool]], *, indirect: bool) -> None:
-        table = INDIRECT if indirect else TABLE
+        table = self.base + (INDIRECT if indirect else TABLE)
         last = len(buffers) - 1
         for index, (address, length, writes) in enumerate(buffers):
             flags = (NEXT if index < last else 0) | (WRITE if writes else 0)
             self.store(table + 16 * index, "<QLHH", address, length, flags, index + 1)
         if indirect:
-            self.store(TABLE, "<QLHH", INDIRECT, 16 * len(buffers), IS_INDIRECT, 0)
-        self.store(DRIVER + 4 + 2 * (self.next % self.size), "<H", 0)
+            self.store(self.base + TABLE, "<QLHH", table, 16 * len(buffers), IS_INDIRECT, 0)
+        self.store(self.base + DRIVER + 4 + 2 * (self.next % self.size), "<H", 0)
         self.next = self.next + 1 & 0xFFFF
-        self.store(DRIVER + 2, "<H", self.next)
+        self.store(self.base + DRIVER + 2, "<H", self.next)
 
     def _offer_packed(self, buffers: list[tuple[int, int, bool]], *, indirect: bool) -> None:
         rows = [(address, length, WRITE if writes else 0) for address, length, writes in buffers]
         if indirect:
             for index, (address, length, flags) in enumerate(rows):
-                self.store(INDIRECT + 16 * index, "<QLHH", address, length, 0, flags)
-            rows = [(INDIRECT, 16 * len(rows), IS_INDIRECT)]
+                self.store(self.base + INDIRECT + 16 * index, "<QLHH", address, length, 0, flags)
+            rows = [(self.base + INDIRECT, 16 * len(rows), IS_INDIRECT)]
         for index, (address, length, flags) in enumerate(rows):
             flags |= NEXT if index < len(rows) - 1 else 0
             flags |= 0x80 if self.wrap else 0x8000
-            self.store(TABLE + 16 * self.next, "<QLHH", address, length, 5, flags)
+            self.store(self.base + TABLE + 16 * self.next, "<QLHH", address, length, 5, flags)
             self.next += 1
             if self.next == self.size:
                 self.next, self.wrap = 0, self.wrap ^ 1
@@ -135,13 +151,13 @@ class Driver:
         """The written length of the next used buffer, None if there is none."""
         memory = self.slot.memory
         if not self.packed:
-            if struct.unpack_from("<H", memory, USED + 2)[0] == self.used:
+            if struct.unpack_from("<H", memory, self.base + USED + 2)[0] == self.used:
                 return None
-            at = USED + 4 + 8 * (self.used % self.size)
+            at = self.base + USED + 4 + 8 * (self.used % self.size)
             self.used = self.used + 1 & 0xFFFF
             length: int = struct.unpack_from("<LL", memory, at)[1]
             return length
-        at = TABLE + 16 * self.used
+        at = self.base + TABLE + 16 * self.used
         _, length, identity, flags = struct.unpack_from("<QLHH", memory, at)
         if {bool(flags & 0x80), bool(flags & 0x8000)} != {bool(self.used_wrap)}:
             return None

@@ -94,6 +94,14 @@ class Virtqueue:
             self._device.fail()
             return None
 
+    def pop_or_wait(self) -> Chain | None:
+        """As `pop`, for queues that are not emptied at once: after None the driver notifies."""
+        chain = self.pop()
+        if chain is None:
+            self._ask(wanted=True)
+            chain = self.pop()  # one that came in between has no notification
+        return chain
+
     def take_all(self, serve: Callable[[Chain], None]) -> None:
         """Serve every buffer there is; ask for notifications when there are no more."""
         while True:

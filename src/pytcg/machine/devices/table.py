@@ -33,12 +33,24 @@ SCSI: Final = (*BLOCK, Property("scsi-id", "uint32", help="target, the first fre
                Property("product", "str", help="product name"),
                Property("ver", "str", help="revision"))  # fmt: skip
 
+SERIAL_PORT: Final = (Property("nr", "uint32", help="the port's number"),
+                      Property("name", "str", help="by which the guest finds it"),
+                      Property("chardev", "str", help="the character device"))  # fmt: skip
+
 MODELS: Final = (
     Model("virtio-blk-pci", "PCI", "virtio disk", "virtio:build_blk", (*VIRTIO, *BLOCK)),
     Model("virtio-scsi-pci", "PCI", "virtio SCSI adapter", "scsi:build_adapter", VIRTIO),
     Model("virtio-rng-pci", "PCI", "virtio entropy source", "virtio:build_rng", VIRTIO),
     Model("virtio-balloon-pci", "PCI", "virtio memory balloon", "virtio:build_balloon",
           (*VIRTIO, Property("deflate-on-oom", "bool", False))),
+    Model("virtio-serial-pci", "PCI", "virtio serial ports and consoles",
+          "virtio_serial:build_card",
+          (*VIRTIO, Property("max_ports", "uint32", 31, "as many ports fit, 0 included"),
+           Property("emergency-write", "bool", True))),
+    Model("virtserialport", "virtio-serial-bus", "port that a guest's program opens by its name",
+          "virtio_serial:build_port", SERIAL_PORT),
+    Model("virtconsole", "virtio-serial-bus", "console (hvc0)", "virtio_serial:build_console",
+          SERIAL_PORT),
     Model("scsi-hd", "SCSI", "virtual SCSI disk", "scsi:build_disk", SCSI),
     Model("scsi-cd", "SCSI", "virtual SCSI CD-ROM", "scsi:build_cdrom", SCSI),
     Model("ide-hd", "IDE", "virtual IDE disk", "ide:build_disk", IDE),
