@@ -152,10 +152,17 @@ def mix(value: u64, more: u64) -> u64:
 
 @native
 def seed_hash(env: ExecEnv, tb: Tb) -> u64:
-    """A number for a block's code, the same wherever it lies; never 0."""
+    """A number for a block's code, the same wherever it lies; 0 if no block is there any more.
+
+    The compile service asks late: the arena may have been emptied and hold other things there.
+    """
     found: u64 = 0
     rec: Record = Record(tb + _HEAD)
+    if u32(tb.insns) > BLOCK_INSNS:
+        return 0
     for i in range(u32(tb.insns)):
+        if rec.form >= u32(env.form_count):
+            return 0
         found = mix(found, Form(env.form_list + u64(rec.form) * _FORM_SIZE).key)
         found = mix(found, load64(ptr(rec), _OPERANDS))
         if i != u32(tb.insns) - 1:
@@ -265,6 +272,8 @@ def last_effects(env: ExecEnv, tb: Tb) -> u64:
 @native
 def add_page(env: ExecEnv, request: RequestHead, near: Tb, least: u32) -> None:
     """Take in the hot blocks of a page: where a computed jump goes is among them."""
+    if near.physical >= env.ram_size:
+        return  # no block any more
     tb: Tb = Tb(page_of(env, near.physical).first)
     while tb != NULL:
         if block_at(env, near, tb.pc) == ptr(tb):
