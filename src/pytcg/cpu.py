@@ -61,8 +61,9 @@ class Cpu:
 
     In protected and long mode all segments are flat, CPL is 0 and linear addresses are physical
     ones; long mode begins with paging off, which hardware does not allow: load CR3 and CR0 for
-    page tables of your own. ``engine`` is "auto" (threaded code whose hot
-    blocks are compiled), "threaded", "jit" (every block is compiled before it runs) or "python".
+    page tables of your own. ``engine`` is "auto" (threaded code whose hot blocks are compiled),
+    "threaded", "jit" (every block is compiled before it runs), "python", or "kvm" (the host's own
+    processor; hooks don't work there, and no budget but 1 is exact).
     Accesses to unmapped memory are page faults. An exception without a handler (beyond the IDT's
     limit; in real mode a vector of 0:0) stops the run, unless ``stop_exceptions`` is false: then it
     is delivered as hardware does. ``log`` is a debug log, as that of the command line's ``-d``.
@@ -72,7 +73,7 @@ class Cpu:
 
     def __init__(self, mode: str = "long", engine: str = "auto", *, model: str = "max",
                  stop_exceptions: bool = True, log: Log | None = None):  # fmt: skip
-        from pytcg.engines import attach_regions, make_engine
+        from pytcg.engines import KVM, attach_kvm, attach_regions, make_engine
         from pytcg_x86.core.cpu import X86Cpu
         from pytcg_x86.core.state import ENV
         from pytcg_x86.system.cpuid import CpuModel
@@ -95,6 +96,8 @@ class Cpu:
         self.bus = LibraryBus(self)
         self._cpu = X86Cpu(made, self.memory, self.bus, parsed)
         attach_regions(self._cpu, engine)
+        if engine == KVM:
+            attach_kvm(self._cpu)
         view = self._cpu.buffers["env"].view
         self._words = view.cast("Q")
         self._halves = view.cast("I")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TIERS = ("auto", "threaded", "jit", "python")
 """Engines: threaded code with hot blocks compiled, without, every block compiled, plain Python."""
+KVM = "kvm"
+"""The library's engine beside those: the host's own processor."""
 
 
 class EngineError(Exception):
@@ -24,7 +26,7 @@ class EngineError(Exception):
 
 def make_engine(tier: str) -> Engine:
     """The process's engine of that name; ValueError for one there is not."""
-    if tier in ("auto", "threaded", "jit"):
+    if tier in ("auto", "threaded", "jit", KVM):
         from pytcg_llvm.cache import CacheError
         from pytcg_threaded.engine import ThreadedEngine
         from pytcg_threaded.worker import WorkerError
@@ -37,7 +39,7 @@ def make_engine(tier: str) -> Engine:
         from pytcg_python.engine import PythonEngine
 
         return PythonEngine.shared()
-    raise ValueError(f"no engine {tier!r}: {', '.join(TIERS)} are the engines")
+    raise ValueError(f"no engine {tier!r}: {', '.join((*TIERS, KVM))} are the engines")
 
 
 def attach_regions(processor: X86Cpu, tier: str) -> None:
@@ -46,6 +48,20 @@ def attach_regions(processor: X86Cpu, tier: str) -> None:
         from pytcg_region.service import shared_service
 
         processor.attach_regions(shared_service(processor), at_once=tier == "jit")
+
+
+def attach_kvm(processor: X86Cpu) -> None:
+    """Let KVM run it; EngineError if there is none."""
+    from pytcg.accel.kvm.cpuid import model_rows
+    from pytcg.accel.kvm.device import Kvm, KvmError
+    from pytcg.accel.kvm.library import LibraryKvm
+
+    try:
+        kvm = Kvm()
+        rows = model_rows(processor.model, kvm.supported_cpuid())
+        processor.accelerator = LibraryKvm(kvm, processor, rows)
+    except KvmError as error:
+        raise EngineError(str(error)) from error
 
 
 def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log) -> Vcpu:

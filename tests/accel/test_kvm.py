@@ -9,27 +9,21 @@ from pathlib import Path
 import pytest
 
 from cli.test_system import program
+from pytcg import Cpu
 from pytcg.accel.kvm import device
 from pytcg.accel.kvm.abi import IOCTLS, STRUCTS
 from pytcg.accel.kvm.core import KvmCpu
 from pytcg.accel.kvm.cpuid import host_rows, model_rows
-from pytcg.accel.kvm.device import Kvm, KvmError
+from pytcg.accel.kvm.device import Kvm
 from pytcg.accel.kvm.state import MSRS
 from pytcg.cli.system.main import main
+from pytcg.engines import EngineError
 from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamWindow
 from pytcg_x86.core.reset import StateTable
 from pytcg_x86.system.cpumodel import CpuModel
 from x86.assemble import assemble
-
-
-def opens() -> bool:
-    try:
-        Kvm()
-    except KvmError:
-        return False
-    return True
-
+from x86.kvm_differences import opens
 
 needs_kvm = pytest.mark.skipif(not opens(), reason="needs a /dev/kvm that opens")
 
@@ -131,6 +125,40 @@ def test_without_kvm_it_says_so(monkeypatch: pytest.MonkeyPatch,
     assert main(["-accel", "kvm", "-display", "none", "-serial", "null"]) == 1
     assert capfd.readouterr().err == ("pytcg-system-x86_64: Could not access KVM kernel module:"
                                       " No such file or directory\n")  # fmt: skip
+
+
+# The library -----------------------------------------------------------------------------------
+
+LINES = [
+    ("mov eax, 5; add eax, 7; hlt", "hlt", None), ("ud2", "exception", 6),
+    ("mov al, [0x9000]", "exception", 14), ("xor ecx, ecx; div ecx", "exception", 0),
+    ("in al, 0x10; hlt", "hlt", None), ("int 0x30", "exception", 0x30), ("int3", "exception", 3),
+    ("imul ecx, eax, 5; push rcx; hlt", "hlt", None),
+]  # fmt: skip
+
+
+@needs_kvm
+@pytest.mark.parametrize("mode", ["protected", "long"])
+@pytest.mark.parametrize(("text", "kind", "vector"), LINES)
+def test_the_library_runs_on_kvm(mode: str, text: str, kind: str, vector: int | None) -> None:
+    stops = []
+    for engine in ("threaded", "kvm"):
+        cpu = Cpu(mode, engine=engine)
+        cpu.map(0x1000, 0x3000)
+        cpu.regs["rsp"], cpu.regs["rax"] = 0x2000, 0x1234
+        line = text.replace("rcx", "ecx") if mode == "protected" else text
+        cpu.write(0x1000, cpu.asm(line, address=0x1000))
+        stop = cpu.run(0x1000, max_insns=100)
+        assert (stop.kind, stop.vector) == (kind, vector)
+        names = ("rax", "rcx", "rsp", "rip", "cs", "cs.attr", "cpl", "cr0", "st0", "xmm1", "fsw")
+        stops.append((stop.rip, stop.error_code, stop.address, *(cpu.regs[n] for n in names)))
+    assert stops[0] == stops[1]
+
+
+def test_the_library_without_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "DEVICE", "/dev/no-such-kvm")
+    with pytest.raises(EngineError, match="Could not access KVM kernel module"):
+        Cpu(engine="kvm")
 
 
 # Programs --------------------------------------------------------------------------------------

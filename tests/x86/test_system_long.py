@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from x86.kvm_differences import KVM, skip_on_kvm
 from x86.protection import (
     BIG,
     CODE,
@@ -31,8 +32,10 @@ GP, UD, PF = 13, 6, 14
 STAR, LSTAR, CSTAR, FMASK = 0xC000_0081, 0xC000_0082, 0xC000_0083, 0xC000_0084
 
 
-@pytest.fixture(params=["threaded", "jit"])
+@pytest.fixture(params=["threaded", "jit", KVM])
 def machine(request: pytest.FixtureRequest) -> Machine:
+    if request.param == "kvm":
+        skip_on_kvm(request)
     made = Machine("long", request.param)
     made.map_long()
     return made

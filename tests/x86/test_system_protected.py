@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from x86.kvm_differences import KVM, skip_on_kvm
 from x86.protection import (
     BIG,
     CODE,
@@ -31,8 +32,10 @@ from x86.protection import (
 GP, NP, SS, TS, PF, UD, DF = 13, 11, 12, 10, 14, 6, 8
 
 
-@pytest.fixture(params=["threaded", "jit"])
+@pytest.fixture(params=["threaded", "jit", KVM])
 def machine(request: pytest.FixtureRequest) -> Machine:
+    if request.param == "kvm":
+        skip_on_kvm(request)
     return Machine("protected", request.param)
 
 

@@ -77,6 +77,14 @@ class GuestMemory(Protocol):
     def ranges(self) -> Iterable[tuple[int, int, int, int, int]]: ...
 
 
+class Accelerator(Protocol):
+    """What runs the guest in place of the engine."""
+
+    def execute(self) -> Exit: ...
+
+    def kick(self) -> None: ...
+
+
 class RegionCompiling(Protocol):
     """What compiles hot blocks."""
 
@@ -122,6 +130,7 @@ class X86Cpu:
         self._thread = 0
         self._connect()
         self.regions: RegionCompiling | None = None
+        self.accelerator: Accelerator | None = None
         self._forms_done = 1
         self._install_known_forms()
         self.reset()
@@ -319,7 +328,10 @@ class X86Cpu:
 
     def _execute(self) -> Exit:
         while True:
-            reason = Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
+            if self.accelerator is not None:
+                reason = self.accelerator.execute()
+            else:
+                reason = Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
             if self.error is not None:
                 error, self.error = self.error, None
                 raise error
@@ -371,6 +383,8 @@ class X86Cpu:
         if stop:
             self.state.set("stop_request", 1)
         self.state.set("exit_request", 1)
+        if self.accelerator is not None:
+            self.accelerator.kick()
 
     def wakes(self) -> bool:
         """Whether a pin is at a level that ends HLT: INTR counts only if IF is set."""

@@ -33,7 +33,6 @@ xcr            xcr:u32 reserved:u32 value:u64
 xcrs           nr_xcrs:u32 flags:u32 xcrs:xcr*16 padding:u64*16
 xsave          region:u8*4096
 cpuid_entry    function:u32 index:u32 flags:u32 eax:u32 ebx:u32 ecx:u32 edx:u32 padding:u32*3
-translation    linear:u64 physical:u64 valid:u8 writeable:u8 usermode:u8 pad:u8*5
 counted        count:u32 padding:u32
 interrupt      irq:u32
 mp_state       mp_state:u32
@@ -87,7 +86,6 @@ GET_REGS                read  81 regs
 SET_REGS                write 82 regs
 GET_SREGS               read  83 sregs
 SET_SREGS               write 84 sregs
-TRANSLATE               both  85 translation
 INTERRUPT               write 86 interrupt
 GET_MSRS                both  88 counted
 SET_MSRS                write 89 counted

@@ -20,6 +20,8 @@ from pytcg.accel.kvm.state import State, Transfer
 
 KICK: Final = signal.SIGRTMIN + 7
 """Blocked but inside KVM_RUN, where it ends the run: no handler is needed."""
+_EMULATION: Final = 1  # KVM_INTERNAL_ERROR_EMULATION
+_INTERRUPTS: Final = b"\xcc\xcd"
 _RUN: Final = IOCTLS["RUN"]
 _IO: Final = packing.Struct("<BBHIQ")
 _MMIO: Final = packing.Struct("<Q8sIB")
@@ -83,6 +85,45 @@ class KvmCpu:
         made = struct("interrupt")
         made.irq = vector
         self.file.ioctl("INTERRUPT", made)
+
+    def emulate_interrupt(self) -> bool:
+        """After an internal error: deliver the INT3 or INT n that the host's KVM can't emulate.
+
+        KVM beneath a hypervisor runs much of a guest by an emulator that lacks them outside of
+        real mode. Whether it was one.
+        """
+        code = self.failed_code()
+        if not code or code[0] not in _INTERRUPTS:
+            return False
+        length, vector = (1, 3) if code[0] == 0xCC else (2, code[1])
+        regs = self.file.get("REGS", "regs")
+        regs.rip += length
+        self.file.ioctl("SET_REGS", regs)
+        events = self.file.get("VCPU_EVENTS", "vcpu_events")
+        if vector == 3:
+            events.exception_injected, events.exception_nr = 1, vector
+            events.exception_has_error_code = 0
+        else:
+            events.interrupt_injected, events.interrupt_nr, events.interrupt_soft = 1, vector, 1
+        events.flags = 0
+        self.file.ioctl("SET_VCPU_EVENTS", events)
+        return True
+
+    def failed_code(self) -> bytes:
+        """After an internal error: the bytes at the instruction that KVM couldn't emulate."""
+        detail = self.detail("exit_internal")
+        if detail.suberror != _EMULATION or detail.ndata < 4 or not detail.data[0] & 1:
+            return b""
+        raw = bytes(detail.data)[8:24]
+        return raw[1 : 1 + raw[0]]
+
+    def failure(self) -> str:
+        """An internal error in words."""
+        detail = self.detail("exit_internal")
+        if code := self.failed_code():
+            return f"Suberror: {detail.suberror}, emulation failure at {code.hex(' ')}"
+        words = " ".join(f"{detail.data[n]:#x}" for n in range(min(detail.ndata, 16)))
+        return f"Suberror: {detail.suberror}, {words}"
 
     def finish_exit(self) -> None:
         """Let KVM complete what the last exit left half done: an IN's or a load's result."""

@@ -59,6 +59,16 @@ class Slots:
             self._slots[slot] = number = next(free)
             self._set(number, slot)
 
+    def forget_pages(self) -> None:
+        """Have KVM forget what it knows of the guest's page tables: the host wrote some.
+
+        Where it shadows them it sees the guest's own stores only. A slot that goes does that.
+        """
+        if self._slots:
+            slot, number = next(iter(self._slots.items()))
+            self._set(number, slot._replace(size=0))
+            self._set(number, slot)
+
     def _wanted(self) -> set[Slot]:
         """Stores that loads don't see afterwards come as MMIO: the slot is read-only."""
         base, found = self._memory.window.address, list[Slot]()

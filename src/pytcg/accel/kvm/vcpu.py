@@ -210,6 +210,7 @@ class KvmVcpu:
         apic_base = run.apic_base = self._bus.read_msr(_APIC_BASE)
         self._core.transfer.load(apic_base, run.cr8, reset=self._reset)
         if self._reset:
+            self._core.slots.forget_pages()
             self._core.transfer.write_msr(0x10, 0)
             self._tsc = (0, time.monotonic_ns())
             self._reset = False
@@ -288,22 +289,12 @@ class KvmVcpu:
         reason = self._core.detail("exit_fail").reason
         raise KvmError(f"KVM: entry failed, hardware error {reason:#x}")
 
-    def _internal_error(self) -> ExitReason:
-        detail = self._core.detail("exit_internal")
+    def _internal_error(self) -> None:
+        if self._core.emulate_interrupt():
+            return
+        text = self._core.failure()
         self._fetch()
-        at, regs = self._table.regs["rip"], self._table.regs
-        code = self._code(regs["cs.base"] + at)
-        data = " ".join(f"{detail.data[n]:#x}" for n in range(min(detail.ndata, 16)))
-        raise KvmError(f"KVM internal error. Suberror: {detail.suberror} at rip {at:#x}"
-                       f" (code {code}; data {data})")  # fmt: skip
-
-    def _code(self, linear: int) -> str:
-        """The bytes there, if linear addresses are physical ones."""
-        region = self._memory.find(linear)
-        if region is None or self._table.regs["cr0"] >> 31:
-            return "unknown"
-        at = region.offset + linear - region.physical
-        return bytes(self._memory.window.view[at : at + 15]).hex(" ")
+        raise KvmError(f"KVM internal error. {text} (rip {self._table.regs['rip']:#x})")
 
     def _system_event(self) -> ExitReason:
         kind = self._core.detail("exit_system").type
