@@ -128,6 +128,15 @@ class SocketChardev(Chardev):
             raise ChardevError(f"Failed to connect to '{where}': {error.strerror}") from error
         return peer
 
+    def detach(self) -> socket.socket:
+        """The connection itself, for a front-end that speaks for itself; ChardevError."""
+        peer, self._peer = self._peer, None
+        if peer is None:
+            raise ChardevError(f"'{self.label}' is not connected")
+        peer.setblocking(True)
+        self._closed = True
+        return peer
+
     def start(self, context: Context, frontend: Frontend | None) -> None:
         self._context, self._frontend = context, frontend
         if self._listener is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+import os
 from typing import Any
 
 _MAP_NORESERVE = 0x4000  # Linux; not a name in Python 3.11's mmap
 
 
+_MAP_FIXED = 0x10
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP (Linux 5.7)
 _CHUNK = 1 << 20
 
@@ -64,6 +66,20 @@ class RamWindow(HostBuffer):
             part = source.view[at : min(at + _CHUNK, offset + size)]
             if bytes(part).count(0) != len(part):
                 self.view[at : at + len(part)] = part
+
+    def map_file(self, offset: int, size: int, fd: int, *, share: bool) -> None:
+        """Put a file's first bytes at ``offset``, in whole pages; RamError."""
+        libc: Any = ctypes.CDLL(None, use_errno=True)
+        # mmap(2), MAP_FIXED: the range lies in the mapping that this object owns and keeps.
+        libc.mmap.restype = ctypes.c_void_p
+        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                              ctypes.c_int, ctypes.c_long]  # fmt: skip
+        if offset % mmap.PAGESIZE or not 0 < size <= self.size - offset:
+            raise RamError(f"{size:#x} bytes can't be mapped at {offset:#x} of the RAM window")
+        flags = (mmap.MAP_SHARED if share else mmap.MAP_PRIVATE) | _MAP_FIXED
+        target = self.address + offset
+        if libc.mmap(target, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0) != target:
+            raise RamError(f"cannot map memory: {os.strerror(ctypes.get_errno())}")
 
     def discard(self, offset: int, length: int) -> None:
         """Give memory back to the host; it reads as zeroes from now on."""

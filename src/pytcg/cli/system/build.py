@@ -19,6 +19,7 @@ from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.messages import complain
+from pytcg.cli.system.object_option import open_objects
 from pytcg.cli.system.option_values import Options
 from pytcg.engines import EngineError, cpu_warning, make_kvm_vcpu, make_vcpu
 from pytcg.exec.bus import CpuBus
@@ -31,6 +32,7 @@ from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
 from pytcg.machine.linux import LoadError
 from pytcg.machine.loop import MainLoop
+from pytcg.machine.memory_backend import BackendError
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.roms import RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
@@ -42,7 +44,7 @@ from pytcg.ui.console import Console
 
 KNOWN_ERRORS = (
     DeviceError, LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError,
-    GuestError, KvmError,
+    GuestError, KvmError, BackendError,
 )  # fmt: skip
 
 
@@ -80,7 +82,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
     drives = Drives(options, loop.lock, loop.fail, stack)
-    drives.add_devices(Rack(board, drives.by_id, chardevs))
+    backends = open_objects(options, stack)
+    drives.add_devices(Rack(board, drives.by_id, chardevs, backends))
     if code.kernel is not None:
         board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
     for link in board.serial_links:

@@ -37,6 +37,7 @@ from pytcg.cli.system.monitor_options import (
     set_qmp,
     set_qmp_pretty,
 )
+from pytcg.cli.system.object_option import set_object
 from pytcg.cli.system.option_values import (
     Information,
     OptionError,
@@ -107,6 +108,8 @@ OPTIONS: Final = (
            "a block node for a device's drive="),
     Option("snapshot", "", set_snapshot, "keep the images as they are: writes are thrown away"),
     Option("device", "DRIVER[,property=value...]", set_device, "add a device (-device help)"),
+    Option("object", "KIND,id=NAME[,property=value...]", set_object,
+           "a memory backend (-object help)"),
     Option("bios", "FILE", set_bios, "the firmware, bios-256k.bin if not given"),
     Option("L", "FOLDER", set_rom_folder, "look for firmware there first"),
     Option("pflash", "FILE", set_pflash, "flash memory with firmware; a second one for variables"),

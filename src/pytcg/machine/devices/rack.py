@@ -12,6 +12,7 @@ from pytcg.machine.bus import Claimed
 from pytcg.machine.devices.model import Values, values_of
 from pytcg.machine.devices.table import BY_NAME
 from pytcg.machine.drives import DeviceError, Drive
+from pytcg.machine.memory_backend import MemoryBackend
 from pytcg.machine.pc import Pc
 
 ROOT_BUSES = (None, "pci.0", "pci")
@@ -21,8 +22,10 @@ class Rack:
     """Where devices are plugged in."""
 
     def __init__(self, board: Pc, drives: Mapping[str, Drive],
-                 chardevs: Chardevs) -> None:  # fmt: skip
+                 chardevs: Chardevs,
+                 backends: Mapping[str, MemoryBackend] | None = None) -> None:  # fmt: skip
         self.board = board
+        self.backends = backends or {}
         self.drives = drives
         self.chardevs = chardevs
         self.devices: dict[str, object] = {}  # by id

@@ -1,0 +1,1 @@
+"""`pytcg-ivshmem-server` and `pytcg-ivshmem-client`."""

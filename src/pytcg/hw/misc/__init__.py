@@ -1,0 +1,1 @@
+"""Devices of no class of their own."""

@@ -1,0 +1,1 @@
+"""Inter-VM shared memory: memory and doorbells for several machines (ivshmem-spec)."""

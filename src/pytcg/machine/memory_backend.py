@@ -1,0 +1,64 @@
+"""Memory of the host's that guests show: `-object memory-backend-file` and `-memfd`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from pytcg.hw.pci.bar import Backing
+from pytcg.softmmu.address_map import AddressMap
+from pytcg.softmmu.ram import RamError
+
+
+class BackendError(Exception):
+    """Memory that can't be had; the text says why."""
+
+
+class MemoryBackend(NamedTuple):
+    """``size`` bytes behind a descriptor; not ``share``: what is written stays in this machine."""
+
+    name: str
+    fd: int
+    size: int
+    share: bool
+
+
+def open_file(name: str, path: str, size: int, *, share: bool) -> MemoryBackend:
+    """A file, made and grown as needed, or in a folder one without a name; BackendError."""
+    try:
+        if Path(path).is_dir():
+            fd = os.open(path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        else:
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        have = os.fstat(fd).st_size
+        if have and have < size:
+            os.close(fd)
+            raise BackendError(f"backing store size {have:#x} does not match 'size' option"
+                               f" {size:#x}")  # fmt: skip
+        if not have:
+            os.ftruncate(fd, size)
+    except OSError as error:
+        raise BackendError(f"can't open backing store {path} for guest RAM: {error.strerror}"
+                           ) from error  # fmt: skip
+    return MemoryBackend(name, fd, size, share)
+
+
+def open_memfd(name: str, size: int, *, share: bool) -> MemoryBackend:
+    """Memory without a file; BackendError."""
+    try:
+        fd = os.memfd_create(f"memory-backend-memfd-{name}", os.MFD_CLOEXEC)
+        os.ftruncate(fd, size)
+    except OSError as error:
+        raise BackendError(f"can't create memory for '{name}': {error.strerror}") from error
+    return MemoryBackend(name, fd, size, share)
+
+
+def place(memory: AddressMap, fd: int, size: int, *, share: bool = True) -> Backing:
+    """Put a descriptor's memory into the RAM window; BackendError."""
+    try:
+        offset = memory.allocate(size)
+        memory.window.map_file(offset, size, fd, share=share)
+    except RamError as error:
+        raise BackendError(str(error)) from error
+    return Backing(memory.view(offset, size), offset)
