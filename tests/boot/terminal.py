@@ -15,6 +15,7 @@ REPOSITORY: Final = Path(__file__).parents[2]
 SOURCES: Final = os.pathsep.join(
     str(REPOSITORY / root) for root in ("src", "frontends", "backends")
 )
+OURS: Final = (sys.executable, "-m", "pytcg.cli.system")
 PROMPT: Final = rb"# (?:\x1b\[6n)?$"
 BOOT_SECONDS: Final = 300  # an empty cache, both cores busy
 ANSWER_SECONDS: Final = 60
@@ -23,10 +24,10 @@ ANSWER_SECONDS: Final = 60
 class Terminal:
     """The program on a pseudo-terminal, and someone who reads and types."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: tuple[str, ...] = OURS) -> None:
         self.master, slave = os.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pytcg.cli.system", *arguments],
+            [*program, *arguments],
             env={**os.environ, "PYTHONPATH": SOURCES},
             stdin=slave,
             stdout=slave,
