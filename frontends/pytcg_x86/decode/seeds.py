@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pytcg_x86.decode.formkey import KEY_SECOND
 from pytcg_x86.decode.opcodes import opcodes
 from pytcg_x86.decode.table import Row
+
+_ONE = (1 << KEY_SECOND) - 1
+"""The part of a key that is about one instruction."""
 
 
 def row_text(row: Row) -> str:
@@ -23,13 +27,26 @@ def row_text(row: Row) -> str:
 
 
 def format_seeds(keys: Iterable[int]) -> str:
-    """Text of ``keys``, sorted."""
+    """Text of ``keys``, sorted. Of a superinstruction both rows are told by their encodings."""
     rows = opcodes().rows
-    return "".join(sorted(f"{row_text(rows[key & 0xFFF])} {key >> 12:x}\n" for key in keys))
+
+    def line(key: int) -> str:
+        words = [row_text(rows[key & 0xFFF]), f"{(key & _ONE) >> 12:x}"]
+        if key >> KEY_SECOND:
+            words.append(row_text(rows[key >> KEY_SECOND]))
+        return " ".join(words) + "\n"
+
+    return "".join(sorted(map(line, keys)))
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Keys of a seed list; lines whose row is gone are passed over."""
+    """Keys of a seed list; lines with a row that is gone are passed over."""
     numbers = {row_text(row): number for number, row in enumerate(opcodes().rows)}
-    lines = (line.split() for line in text.splitlines() if line and line[0] != "#")
-    return [int(rest, 16) << 12 | numbers[name] for name, rest in lines if name in numbers]
+    keys = []
+    for line in text.splitlines():
+        if line and line[0] != "#":
+            name, rest, *second = line.split()
+            if name in numbers and all(other in numbers for other in second):
+                key = int(rest, 16) << 12 | numbers[name]
+                keys.append(key | sum(numbers[other] << KEY_SECOND for other in second))
+    return keys

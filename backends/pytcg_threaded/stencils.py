@@ -1,0 +1,97 @@
+"""Packs of stencils: made from forms in a compiler process, read by native code as they are.
+
+A pack is rows of `layout.STENCIL`, each with its patches and its code, that lie one behind the
+other. A form that can't have a stencil has a row without code, so that it isn't tried again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from pytcg.exec import stencils, stitch
+from pytcg.exec.layout import PATCH, RECORD, STENCIL, TB
+from pytcg.ir.layout import Scalar
+from pytcg.opt.pipeline import optimise
+from pytcg.softmmu.ram import HostBuffer
+from pytcg_llvm.stencil import Patch, Stencil, compile_stencils
+from pytcg_native.compiler import Program
+
+_ROW = struct.Struct("<QIIII")
+_PATCH = struct.Struct("<HBBIq")
+assert (_ROW.size, _PATCH.size) == (STENCIL.size, PATCH.size)
+_TARGETS = {target.name.lower(): target for target in stitch.Target}
+_FLAGS = {"imm": stitch.StencilFlag.IMM, "disp": stitch.StencilFlag.DISP,
+          "next": stitch.StencilFlag.FALLS, "taken": stitch.StencilFlag.TAKEN,
+          "fall": stitch.StencilFlag.FALL}  # fmt: skip
+_OTHERS = {stitch.HEAD_KEY: stencils.stencil_head, stitch.HOP_KEY: stencils.stencil_hop}
+_NONE = Stencil(b"", (), frozenset())
+
+
+def compile_pack(program: Program, keys: list[int]) -> bytes:
+    """The stencils of forms."""
+    from pytcg_x86.core.form import form_name
+    from pytcg_x86.core.stencil import NoStencil, build_stencil
+
+    functions, names = [], {key: form_name(key) for key in keys}
+    for key in keys:
+        if key in _OTHERS:
+            program.add([_OTHERS[key]])
+            names[key] = _OTHERS[key].name
+            functions.append(program.compile(_OTHERS[key]))
+            optimise(functions[-1])
+            continue
+        try:
+            functions.append(build_stencil(program, key))
+        except NoStencil:
+            continue
+        optimise(functions[-1])
+    made = compile_stencils(functions) if functions else {}
+    return b"".join(_packed(key, made.get(names[key], _NONE)) for key in keys)
+
+
+def _packed(key: int, stencil: Stencil) -> bytes:
+    if len(stencil.code) > stitch.LONGEST:
+        stencil = _NONE
+    flags = int(sum(_FLAGS[hole] for hole in stencil.holes & _FLAGS.keys()))
+    patches = b"".join(map(_packed_patch, stencil.patches))
+    code = stencil.code.ljust(-(-len(stencil.code) // 16) * 16, b"\xcc")
+    length = STENCIL.size + len(patches) + len(code)
+    row = _ROW.pack(key, len(stencil.code), len(stencil.patches), flags, length)
+    return row + patches + code
+
+
+def _packed_patch(patch: Patch) -> bytes:
+    if patch.width == 0:
+        return _PATCH.pack(patch.place, 0, _TARGETS[patch.hole], 32, patch.addend)
+    name = {"low": "imm"}.get(patch.hole, patch.hole)
+    field = TB.fields["insns"] if name == "insns" else RECORD.fields[name]
+    assert isinstance(field.type, Scalar)
+    return _PATCH.pack(patch.place, patch.width, field.offset, field.type.bits, patch.addend)
+
+
+class StencilPacks:
+    """The packs in memory."""
+
+    def __init__(self) -> None:
+        self.addresses: dict[int, int] = {}  # of a form's row, by key
+        self.tried: set[int] = set()
+        self._buffers: list[HostBuffer] = []
+
+    def add(self, pack: bytes) -> None:
+        """Let native code reach a pack."""
+        buffer = HostBuffer(-(-len(pack) // 4096) * 4096, huge=False)
+        buffer.view[: len(pack)] = pack
+        self._buffers.append(buffer)
+        for key, at, size in _rows(pack):
+            self.tried.add(key)
+            if size:
+                self.addresses[key] = buffer.address + at
+
+
+def _rows(pack: bytes) -> Iterator[tuple[int, int, int]]:
+    at = 0
+    while at < len(pack):
+        key, size, _, _, length = _ROW.unpack_from(pack, at)
+        yield key, at, size
+        at += length
