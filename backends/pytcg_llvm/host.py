@@ -14,12 +14,17 @@ _lock = threading.Lock()  # llvmlite's own lock is re-entrant only per call
 
 
 @functools.cache
-def _machine() -> llvm.TargetMachine:
+def host_target() -> llvm.Target:
+    """LLVM's target for this host."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()  # some ops are a line of assembly
-    target = llvm.Target.from_triple(llvm.get_process_triple())
-    return target.create_target_machine(
+    return llvm.Target.from_triple(llvm.get_process_triple())
+
+
+@functools.cache
+def _machine() -> llvm.TargetMachine:
+    return host_target().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=host_features(), opt=2, reloc="static",
         codemodel="large", jit=True,
     )  # fmt: skip
@@ -50,9 +55,13 @@ numbering that llvmlite offers by itself, fails its own assertions on some.)"""
 
 def compile_guest_code(text: str) -> bytes:
     """Compile the LLVM text of handlers or of a region; returns an ELF object."""
+    return optimised_guest_code(text, _machine())
+
+
+def optimised_guest_code(text: str, machine: llvm.TargetMachine) -> bytes:
+    """The same for another machine."""
     with _lock:
         module = llvm.parse_assembly(text)
-        machine = _machine()
         builder = llvm.create_pass_builder(
             machine, llvm.create_pipeline_tuning_options(speed_level=2))
         manager = llvm.create_new_function_pass_manager()

@@ -38,6 +38,7 @@ class PythonEngine:
         self.program.add(native_roots())
         self.host = _LazyHost(self.program)
         self.forms: dict[int, tuple[int, int]] = {}
+        self.stencils: dict[int, int] = {}  # there is no machine code
         self._next_callback = 0x7C0C_0000_0000_0000
         for table in self.program.tables.values():
             self.host.define_data(table.name, table.data())

@@ -35,7 +35,7 @@ _MEMORY = 256
 """Reports of wanted blocks that are remembered."""
 _FIRST = (1 << regions.HOT_BITS) - regions.FIRST_HITS
 """Runs after which a block is reported first."""
-_ENOUGH = 1 << regions.HOT_BITS - 1
+_ENOUGH = 1 << 17
 """Runs after which a block is worth a compilation."""
 _PATIENCE = 30.0
 """Seconds without a hot block after which a compiler process is let go."""
@@ -59,6 +59,8 @@ class Processor(Protocol):
     buffers: dict[str, HostBuffer]
 
     def poke(self, *, stop: bool = False) -> None: ...
+
+    def install_stencils(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +306,13 @@ class RegionService:
         room = Room()
         try:
             while not self._closed:
+                job = self._engine.next_stencils()
+                if job is not None:
+                    process = self._stencils(job, process)
                 hot = self._next()
                 if hot is not None:
                     process = self._one(hot, room, process)
+                if job is not None or hot is not None:
                     continue
                 with self._work:
                     idle = not self._wanted and not self._work.wait(_PATIENCE)
@@ -316,6 +322,21 @@ class RegionService:
         finally:
             if process is not None:
                 process.close()
+
+    def _stencils(self, job: list[str], process: WorkerProcess | None) -> WorkerProcess | None:
+        """Have stencils compiled, and let native code know them."""
+        try:
+            process = process or WorkerProcess("pytcg_region.worker")
+            self._engine.add_stencils(process.ask(job))
+        except WorkerError:
+            self.stats.failed += 1
+            if process is not None:
+                process.close()
+            return None
+        processor = self._processor()
+        if processor is not None:
+            processor.install_stencils()
+        return process
 
     def _next(self) -> int | None:
         """The block that is wanted most, of late."""
@@ -360,7 +381,7 @@ class RegionService:
             began = time.perf_counter()
             try:
                 process = process or WorkerProcess("pytcg_region.worker")
-                made = process.ask([key, data.hex()])
+                made = process.ask(["region", key, data.hex()])
             except WorkerError:
                 self.stats.failed += 1
                 if process is not None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pytcg.exec.stitch import HEAD_KEY, HOP_KEY
 from pytcg.ir.blocks import Function
 from pytcg.ir.builder import Builder
 from pytcg.ir.ops import Type
@@ -28,6 +29,7 @@ from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import Linker, compile_module
 from pytcg_native.compiler import Program
 from pytcg_threaded.jobs import CORE_SHARES, PACK_SEPARATOR, core_names, run_job, source_identity
+from pytcg_threaded.stencils import StencilPacks
 from pytcg_threaded.worker import run_jobs
 
 _BATCH = 48
@@ -71,12 +73,21 @@ class ThreadedEngine:
             self.linker.perf_map = Path(f"/tmp/perf-{os.getpid()}.map")
         self.forms: dict[int, tuple[int, int]] = {}  # (code, effects) by key
         self._packs = 0
+        self._stencils = StencilPacks()
+        self.stencils = self._stencils.addresses
+        self.stencils_at_once = False
+        """Whether forms get their stencils as soon as they are compiled."""
         self._form_lock = threading.Lock()
         self._functions: dict[str, Callable[..., int]] = {}
-        core, packs = self._load(progress)
+        self._progress = progress
+        core, packs = self._load()
         self.linker.add("core", core, self._core_symbols())
         for pack in packs:
             self._link(pack)
+        for name in cache.names(self._stencil_prefix):
+            made = cache.load(name)
+            if made is not None:
+                self._stencils.add(made)
 
     # Loading and compiling ---------------------------------------------------------------------
 
@@ -91,7 +102,20 @@ class ThreadedEngine:
     def _core_key(self, share: int) -> str:
         return self.cache.key(self.identity, f"core {share} of {CORE_SHARES}")
 
-    def _load(self, progress: Progress) -> tuple[list[bytes], list[bytes]]:
+    def _run_jobs(self, jobs: list[list[str]], what: str) -> list[bytes]:
+        """Have jobs done by several processes, and show how far they are."""
+        started = time.monotonic()
+
+        def report(done: int, total: int) -> None:
+            seconds = time.monotonic() - started
+            self._progress(f"compiling {what}: {done}/{total}, {seconds:.0f} s")
+
+        try:
+            return run_jobs(jobs, report)
+        finally:
+            self._progress("")
+
+    def _load(self) -> tuple[list[bytes], list[bytes]]:
         """The core's objects and the packs, compiled if they are not in the cache."""
         core = [self.cache.load(self._core_key(n)) for n in range(CORE_SHARES)]
         names = self.cache.names(self.identity[:16] + "-")
@@ -102,16 +126,7 @@ class ThreadedEngine:
         jobs += [["forms", *(f"{key:x}" for key in batch)] for batch in batches]
         if not jobs:
             return [c for c in core if c is not None], packs
-        started = time.monotonic()
-
-        def report(done: int, total: int) -> None:
-            seconds = time.monotonic() - started
-            progress(f"compiling handlers (first run): {done}/{total}, {seconds:.0f} s")
-
-        try:
-            objects = iter(run_jobs(jobs, report))
-        finally:
-            progress("")
+        objects = iter(self._run_jobs(jobs, "handlers (first run)"))
         for share in range(CORE_SHARES):
             if core[share] is None:
                 core[share] = fresh = next(objects)
@@ -157,7 +172,43 @@ class ThreadedEngine:
                 batch = missing[start : start + _BATCH]
                 pack = run_job(["forms", *(f"{key:x}" for key in batch)])
                 self._link(self._store_pack(pack))
+            if self.stencils_at_once:
+                self.compile_stencils(wanted)
             return {key: self.forms[key] for key in wanted}
+
+    @property
+    def _stencil_prefix(self) -> str:
+        return f"t{self.identity[:16]}-"
+
+    def compile_stencils(self, keys: Iterable[int]) -> None:
+        """Stencils of forms, and of what is no form, here and now."""
+        every = (HEAD_KEY, HOP_KEY, *keys)
+        missing = [key for key in every if key not in self._stencils.tried]
+        jobs = [["stencils", *(f"{key:x}" for key in missing[start : start + _BATCH])]
+                for start in range(0, len(missing), _BATCH)]  # fmt: skip
+        if len(jobs) == 1:
+            packs = [run_job(jobs[0])]
+        else:
+            packs = self._run_jobs(jobs, "stencils") if jobs else []
+        for pack in packs:
+            self._add_stencils(pack)
+
+    def next_stencils(self) -> list[str] | None:
+        """A job for a compiler process: forms that have no stencil yet; None if all have."""
+        with self._form_lock:
+            every = (HEAD_KEY, HOP_KEY, *self.forms)
+            wanted = [key for key in every if key not in self._stencils.tried][:_BATCH]
+            self._stencils.tried.update(wanted)
+        return ["stencils", *(f"{key:x}" for key in wanted)] if wanted else None
+
+    def add_stencils(self, pack: bytes) -> None:
+        """Keep what such a job has made."""
+        with self._form_lock:
+            self._add_stencils(pack)
+
+    def _add_stencils(self, pack: bytes) -> None:
+        self.cache.store(f"{self._stencil_prefix}{self.cache.key(pack)[:24]}", pack)
+        self._stencils.add(pack)
 
     def define_native(self, function: Function, program: Program) -> int:
         """Compile a function and those of ``program`` that are not the core's; its address."""

@@ -1,7 +1,8 @@
 """What there is to compile, in pieces that a worker process can take: names in, an object out.
 
 A job is a list of words: ``core N M`` is the N-th of M shares of the native helpers; ``forms``
-followed by keys in hex is a batch of handlers. The result is an ELF object.
+followed by keys in hex is a batch of handlers. The result is an ELF object; that of ``stencils``
+and keys is a pack of stencils.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_guest_code, compile_module, host_identity
 from pytcg_native.compiler import Program
+from pytcg_threaded.stencils import compile_pack
 
 PACK_SEPARATOR = b"\n\0"
 
@@ -87,5 +89,7 @@ def run_job(words: list[str]) -> bytes:
     """Compile a job in this process: an object, for forms with their directory before it."""
     if words[0] == "core":
         return compile_module(job_text(words))
+    if words[0] == "stencils":
+        return compile_pack(program(), [int(key, 16) for key in words[1:]])
     text, directory = _forms(words[1:])
     return directory.encode() + PACK_SEPARATOR + compile_guest_code(text)

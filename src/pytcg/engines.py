@@ -32,7 +32,11 @@ def make_engine(tier: str) -> Engine:
         from pytcg_threaded.worker import WorkerError
 
         try:
-            return ThreadedEngine.shared()
+            engine = ThreadedEngine.shared()
+            if tier == "threaded":
+                engine.stencils_at_once = True
+                engine.compile_stencils(engine.forms)
+            return engine
         except (CacheError, WorkerError) as error:
             raise EngineError(str(error)) from error
     if tier == "python":

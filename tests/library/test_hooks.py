@@ -286,4 +286,4 @@ def test_a_hook_on_one_address_leaves_the_rest_to_regions() -> None:
     cpu.hooks.address(CODE + 11, lambda c, at, size: hits.append(at))
     assert cpu.run(CODE).kind == "hlt"
     assert (cpu.regs.eax, len(hits)) == (0x80000, 1)
-    assert cpu._cpu.state.get("region_insns") > 0x80000
+    assert cpu._cpu.regions_run()[1] > 0x80000

@@ -123,7 +123,7 @@ def run(engine: str, code: bytes, seed: int) -> tuple[list[int], bytes, int]:
     cpu.regs["rsp"], cpu.regs["eflags"] = STACK, 0x202
     assert cpu.run(CODE, max_insns=1_000_000).kind == "hlt"
     if engine == "jit":
-        assert cpu._cpu.state.get("region_insns") > 0
+        assert cpu._cpu.regions_run()[1] > 0
     return [cpu.regs[name] for name in NAMES], cpu.read(DATA, 0x2000), cpu.instructions
 
 

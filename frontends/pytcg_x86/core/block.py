@@ -126,6 +126,7 @@ def link_record(env: Env, tb: Tb, record: ptr, slot: ptr, pc: u64) -> None:
     link.pc = pc
     link.slot = slot
     link.stamp = ~u64(0)
+    link.tb = NULL
     plain: bool = (env.mode & (Mode.STEP | Mode.INHIBIT)) == 0  # no instruction changes the mode
     whole: bool = tb.physical2 == NO_PAGE
     same: bool = ((env.code_base + pc) ^ (env.code_base + tb.pc)) & env.linear_mask & PAGE_MASK == 0

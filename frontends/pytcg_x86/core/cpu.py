@@ -14,12 +14,12 @@ from functools import partial
 from threading import get_ident
 from typing import Protocol
 
-from pytcg.exec import layout
+from pytcg.exec import layout, stitch
 from pytcg.exec.bus import CpuBus, PortRuns
 from pytcg.exec.exits import Exit
 from pytcg.ir.blocks import Function
 from pytcg.log import Log
-from pytcg.softmmu.ram import HostBuffer, RamWindow
+from pytcg.softmmu.ram import HostBuffer, RamError, RamWindow
 from pytcg_native.compiler import Program
 from pytcg_x86.core.debuglog import Reporter
 from pytcg_x86.core.registers import Registers, StateView
@@ -32,11 +32,14 @@ ARENA_SIZE = 160 << 20
 
 _RANGES = 128
 _RANGE_ROW = struct.Struct("<QQQQQ")  # layout.RANGE
-_FORM_TABLES: dict[int, tuple[int, bytes, bytes]] = {}
-"""By engine: how many forms there were, and what `form_list` and `form_hash` then held."""
+_FORM_TABLES: dict[int, tuple[tuple[int, int], bytes, bytes]] = {}
+"""By engine: how many forms and stencils there were, and what `form_list` and `form_hash` held."""
 _HALTED, _DELIVERING = ENV.offset("halted"), ENV.offset("delivering")
 _STOP, _EXIT = ENV.offset("stop_request"), ENV.offset("exit_request")
-_FORM_ROW = struct.Struct("<QQQ")  # layout.FORM's key, code, effects
+_FORM_ROW = struct.Struct("<QQQQ")  # layout.FORM
+_TRAMPOLINE = struct.Struct("<HQH")
+_MOV_RAX, _JMP_RAX = 0xB848, 0xE0FF
+_STENCIL = layout.FORM.offset("stencil")
 _PAGE_ROW = layout.PAGE.size
 _ALL_ONES = (1 << 64) - 1
 
@@ -50,6 +53,7 @@ class Engine(Protocol):
 
     name: str
     forms: dict[int, tuple[int, int]]  # (code, effects) by key
+    stencils: dict[int, int]  # address of a form's stencil (`layout.STENCIL`) by key
     x87_control: int  # the control word under which the x87 ops compute
 
     def symbol(self, name: str) -> int: ...
@@ -133,6 +137,7 @@ class X86Cpu:
         self.accelerator: Accelerator | None = None
         self._forms_done = 1
         self._install_known_forms()
+        self._install_head()
         self.reset()
 
     # Setting up --------------------------------------------------------------------------------
@@ -153,6 +158,8 @@ class X86Cpu:
         put("hook_skip", _ALL_ONES)
         put("block_skip", _ALL_ONES)
         put("leave", self.engine.symbol("tb_leave"))
+        if self.engine.name == "threaded":
+            self._make_room_for_code()
         bus = self.bus
         self._bind("read_mmio", "u64", ["u64", "u32"], bus.read_mmio)
         self._bind("write_mmio", "void", ["u64", "u32", "u64"], bus.write_mmio)
@@ -176,6 +183,21 @@ class X86Cpu:
             self._bind("host", result, parameters, function, host)
         for index, word in enumerate(self.model.feature_words()):
             put("cpuid_features", word, index)
+
+    def _make_room_for_code(self) -> None:
+        """Memory for stitched blocks: what is written to it is what `exec.stitch` copies."""
+        try:
+            buffer = HostBuffer(stitch.CODE_SIZE, huge=self.memory.window.huge, code=True)
+        except RamError:  # a host that allows no such memory
+            return
+        self.buffers["code"] = buffer
+        for number, name in enumerate(stitch.TRAMPOLINES):
+            _TRAMPOLINE.pack_into(buffer.view, number * stitch.TRAMPOLINE, _MOV_RAX,
+                                  self.engine.symbol(name), _JMP_RAX)  # fmt: skip
+        used = len(stitch.TRAMPOLINES) * stitch.TRAMPOLINE
+        for field, value in (("code", buffer.address), ("code_size", stitch.CODE_SIZE),
+                             ("code_used", used), ("code_floor", used)):  # fmt: skip
+            self.state.set(field, value)
 
     def _read_ports(self, bus: PortRuns, port: int, size: int, count: int, offset: int) -> int:
         """REP INS of ``count`` elements to the RAM window; how many there were."""
@@ -260,6 +282,11 @@ class X86Cpu:
         self._bind("hot_event", "void", [], service.wake)
         self.state.set("jit_at_once", int(at_once))
         self.engine.call("tb_flush", self.address)
+
+    def regions_run(self) -> tuple[int, int]:
+        """How often regions were entered, and how many instructions ran in them."""
+        self.engine.call("region_totals", self.address)
+        return self.state.get("region_entries"), self.state.get("region_insns")
 
     def region_account(self) -> str:
         """What the compiler of regions has done, for `-d stats`."""
@@ -346,14 +373,15 @@ class X86Cpu:
         """The forms compiled so far: table and hash are those that a processor before got."""
         engine = self.engine
         names = ("form_list", "form_hash")
-        if _FORM_TABLES.get(id(engine), (-1,))[0] != len(engine.forms):
+        known = len(engine.forms), len(engine.stencils)
+        if id(engine) not in _FORM_TABLES or _FORM_TABLES[id(engine)][0] != known:
             self._install_forms(engine.forms)
             used = self.state.get("form_count") * layout.FORM.size
             tables = (bytes(self.buffers["form_list"].view[:used]),
                       bytes(self.buffers["form_hash"].view))  # fmt: skip
-            _FORM_TABLES[id(engine)] = (len(engine.forms), *tables)
+            _FORM_TABLES[id(engine)] = (known, *tables)
             return
-        count, *images = _FORM_TABLES[id(engine)]
+        (count, _), *images = _FORM_TABLES[id(engine)]
         for name, image in zip(names, images, strict=True):
             self.buffers[name].view[: len(image)] = image
         self.state.set("form_count", count + 1)
@@ -364,8 +392,23 @@ class X86Cpu:
         view = self.buffers["form_list"].view
         for key, (code, effects) in forms.items():
             number = self.engine.call("form_index", self.address, key) & 0xFFFF_FFFF
-            _FORM_ROW.pack_into(view, number * layout.FORM.size, key, code, effects)
+            _FORM_ROW.pack_into(view, number * layout.FORM.size, key, code, effects,
+                                self.engine.stencils.get(key, 0))  # fmt: skip
         self._forms_done = self.state.get("form_count")
+
+    def _install_head(self) -> None:
+        """Stitch blocks from now on, if there is a stencil for their heads."""
+        if "code" in self.buffers:
+            for name, key in (("hop_stencil", stitch.HOP_KEY), ("head_stencil", stitch.HEAD_KEY)):
+                self.state.set(name, self.engine.stencils.get(key, 0))
+
+    def install_stencils(self) -> None:
+        """Let native code know the engine's stencils; from any thread, beside the guest."""
+        self._install_head()
+        view, stencils = self.buffers["form_list"].view, self.engine.stencils
+        for at in range(0, self.state.get("form_count") * layout.FORM.size, layout.FORM.size):
+            address = stencils.get(int.from_bytes(view[at : at + 8], "little"), 0)
+            view[at + _STENCIL : at + _STENCIL + 8] = address.to_bytes(8, "little")
 
     def compile_missing(self) -> None:
         """Compile the forms that decoded blocks wait for."""

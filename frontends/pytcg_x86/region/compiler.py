@@ -27,7 +27,7 @@ from pytcg.exec.layout import (
     TB,
     TLB_ENTRY,
 )
-from pytcg.exec.regions import Ending, Near
+from pytcg.exec.regions import JUDGED, Ending, Near
 from pytcg.ir.blocks import Block, Function, Local, Value
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg.opt.pipeline import optimise
@@ -549,8 +549,6 @@ class RegionCompiler:
         b.set(self.budget, budget)
         b.set(self.begun, budget)
         b.set(self.died, b.ld(Type.I64, self.env, EXEC_ENV.offset("regions_died")))
-        entered = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_entries"))
-        b.st(entered + 1, self.env, EXEC_ENV.offset("region_entries"))
         b.load_parts()
         pc = b.ld(Type.I64, self.rec, TB.offset("pc"))
         targets = [b.new_block("arrive") for _ in self.entries]
@@ -740,11 +738,24 @@ class RegionCompiler:
             self._count(left)
             b.emit_effect("ret")
 
-    def _count(self, left: Value) -> None:
-        """Account for the instructions run since the entry."""
+    def _count(self, left: Value) -> Value:
+        """Account for the instructions run since the entry; returns how often it was used."""
         b = self.b
-        count = b.ld(Type.I64, self.env, EXEC_ENV.offset("region_insns"))
-        b.st(count + (b.get(self.begun) - left), self.env, EXEC_ENV.offset("region_insns"))
+        done = b.ld(Type.I32, self.rec, TB.offset("done"))
+        b.st(done + (b.get(self.begun) - left).trunc(Type.I32), self.rec, TB.offset("done"))
+        entered = b.ld(Type.I32, self.rec, TB.offset("entered")) + 1
+        b.st(entered, self.rec, TB.offset("entered"))
+        return entered
+
+    def _judge(self, entered: Value) -> None:
+        """Now and then look whether the entry is worth it."""
+        b = self.b
+        judge, judged = b.new_block("judge"), b.new_block("judged")
+        b.brif((entered & (JUDGED - 1)).eq(0), judge, judged, likely=False)
+        b.place(judge)
+        b.emit_effect("call", self.env, self.rec, callee="region_judge", type=Type.VOID, cold=True)
+        b.br(judged)
+        b.place(judged)
 
     def _exits(self) -> None:
         """Fill the exits: what differs between them goes into locals, the rest is done once."""
@@ -774,7 +785,7 @@ class RegionCompiler:
         b.st(self.wrapped(pc), self.env, EXEC_ENV.offset("pc"))
         left = b.get(self.budget) + refund
         b.st(left, self.env, EXEC_ENV.offset("budget"))
-        self._count(left)
+        self._judge(self._count(left))
         code = b.symbol("tb_resume" if bails else "region_leave")
         b.emit_effect("tail", code, self.env, self.rec, self.ram)
 

@@ -42,6 +42,7 @@ from pytcg.exec.layout import (
     TlbEntry,
 )
 from pytcg.exec.regions import FIRST_HITS, count_entry, region_install
+from pytcg.exec.stitch import lead_exit, stitch_block
 from pytcg.softmmu.access import (
     NO_PAGE,
     NOT_RAM,
@@ -159,6 +160,7 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     """Translate a block into the arena; it is not findable yet."""
     if unlikely(env.arena_used + BLOCK_BYTES > env.arena_limit):
         tb_flush(env)
+    env.arena_used = (env.arena_used + 63) & ~u64(63)
     tb: Tb = Tb(env.arena + env.arena_used)
     tb.physical = offset
     tb.physical2 = NO_PAGE
@@ -168,9 +170,16 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     tb.hits = FIRST_HITS
     tb.members = NULL
     tb.hash_next = NULL
+    tb.unworthy = 0
+    tb.entered = 0
+    tb.done = 0
     if unlikely(ram_offset(env, linear) & 0x7FFF_FFFF_FFFF_FFFF != offset) or env.pc != linear:
         env.aliased = 1
     guest_translate_block(env, tb, linear, offset, limit)
+    tb.head = NULL
+    if tb.code == symbol("tb_head"):
+        tb.head = tb.code
+        stitch_block(env, tb)
     return ptr(tb)
 
 
@@ -299,6 +308,7 @@ def tb_chain(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     # After a flush the slot may be part of another block.
     if likely(flushes == env.tb_flushes) and Tb(tb).physical2 == NO_PAGE:
         slot.record = tb
+        lead_exit(env, Link(rec), Tb(tb))
     return tb
 
 

@@ -28,6 +28,7 @@ from pytcg.exec.layout import (
     Slot,
     Tb,
 )
+from pytcg.exec.stitch import close_head, open_head
 from pytcg_native import NULL, address_of, fill, native, ptr, symbol, u32, u64
 
 DEAD = 0xFFFF_FFFF
@@ -100,7 +101,7 @@ def region_kill(env: ExecEnv, tb: Tb) -> None:
 @native(inline=True)
 def enters_region(tb: Tb) -> bool:
     """Whether a block's code is that of a region."""
-    return tb.members != NULL and tb.code != symbol("tb_head") and tb.code != symbol("tb_stale")
+    return tb.members != NULL and tb.code != tb.head and tb.code != symbol("tb_stale")
 
 
 @native
@@ -113,7 +114,8 @@ def region_remove(env: ExecEnv, region: Region) -> None:
     for _i in range(region.count):
         tb: Tb = Tb(member.tb)
         if tb.flags != DEAD and tb.code == region.code:
-            tb.code = symbol("tb_head")
+            tb.code = tb.head
+            open_head(env, tb)
         member = Member(member + MEMBER_SIZE)
 
 
@@ -125,6 +127,7 @@ def tb_kill(env: ExecEnv, tb: Tb) -> None:
         region_kill(env, tb)
     tb.flags = DEAD
     tb.code = symbol("tb_stale")
+    close_head(env, tb)
     stale: ptr = symbol("record_stale")
     record: Record = Record(tb + _HEAD)
     for _i in range(tb.records):
@@ -254,6 +257,7 @@ def tb_flush(env: ExecEnv) -> None:
         fill(ptr(env.pages), 0, (env.ram_size >> PAGE_BITS) * _PAGE_BYTES)
     jump_cache_flush(env)
     env.arena_used = env.arena_floor
+    env.code_used = env.code_floor
     env.tb_flushes += 1
     env.tb_count = 0
     env.tb_last = NULL

@@ -48,24 +48,28 @@ BRANCH = Struct("Branch", [  # a record seen by control transfers
 LINK = Struct("Link", [  # stands for a successor that is not chained yet
     ("code", "ptr"),
     ("slot", "ptr"),      # where to put the successor once found
-    ("tb", "ptr"),        # `tb_hop`: the successor as it was by `stamp`
+    ("tb", "ptr"),        # `tb_hop`: the successor as it was by `stamp`; `tb_chain`: the exit
     ("pc", "u64"),        # of the successor
     ("stamp", "u64"),     # env.map_stamp then
 ])  # fmt: skip
 
 TB = Struct("Tb", [
+    # What running it touches: a cache line.
     ("code", "ptr"),      # the head's threaded code: counts, polls, runs the first record
-    ("hash_next", "ptr"),
+    ("hits", "u32"), ("records", "u32"),
     ("physical", "u64"),  # of the first byte
     ("pc", "u64"),        # same offset as a record's
     ("flags", "u32"), ("insns", "u16"), ("size", "u16"),
+    ("cs_base", "u64"),
+    ("head", "ptr"),      # its own code, when no region's; NULL if that does more than count
+    ("members", "ptr"),   # the regions made from it: a chain of `Member`s
+    ("hash_next", "ptr"),
     ("page_next", "ptr", 2),  # next block on the first and on the second page
     ("physical2", "u64"),  # of the second page, or all ones
-    ("records", "u32"), ("hits", "u32"),
-    ("cs_base", "u64"),
-    ("members", "ptr"),   # the regions made from it: a chain of `Member`s
-    ("entry", "u32"), ("reserved", "u32"),  # which of its region's entries it is
     ("stamp", "u64"),     # env.map_stamp when its region's pages were last looked at
+    ("entry", "u32"),     # which of its region's entries it is
+    ("unworthy", "u32"),  # 1: regions entered here were soon left again
+    ("entered", "u32"), ("done", "u32"),  # how often a region was entered here, what ran then
     ("made_before", "ptr"),  # chain of all blocks in the arena, for `tb_flush`
 ])  # fmt: skip
 
@@ -80,7 +84,25 @@ FORM = Struct("Form", [
     ("key", "u64"),
     ("code", "ptr"),      # NULL until compiled
     ("effects", "u64"),   # what it reads and writes, in the front-end's terms
-    ("reserved", "u64"),
+    ("stencil", "ptr"),   # NULL as long as there is none
+])  # fmt: skip
+
+# A form's machine code to be copied into blocks: `patches` rows of PATCH follow, then the code.
+STENCIL = Struct("Stencil", [
+    ("key", "u64"),
+    ("size", "u32"),      # bytes of code; 0 if the form can't have one
+    ("patches", "u32"),
+    ("flags", "u32"),     # `pytcg.exec.stitch.StencilFlag`
+    ("length", "u32"),    # bytes to the next stencil of the pack
+])  # fmt: skip
+
+# What a copy gets at `place`: a field of the record, or where it goes (`stitch.Target`).
+PATCH = Struct("Patch", [
+    ("place", "u16"),
+    ("width", "u8"),      # bytes there; 0: four that count from the place
+    ("field", "u8"),      # offset in the record, or the target
+    ("bits", "u32"),      # of the field
+    ("addend", "i64"),
 ])  # fmt: skip
 
 FORM_SIZE = FORM.size
@@ -138,6 +160,9 @@ EXEC_ENV = Struct("ExecEnv", [
     ("tlb_global", "ptr"),        # a byte for each TLB entry (`access.IS_GLOBAL`)
     ("arena", "ptr"), ("arena_used", "u64"), ("arena_size", "u64"), ("arena_limit", "u64"),
     ("arena_floor", "u64"),       # blocks below it stay: a run within a run
+    # Stitched blocks: machine code, its trampolines first (`exec.stitch`). NULL if there is none.
+    ("code", "ptr"), ("code_used", "u64"), ("code_floor", "u64"), ("code_size", "u64"),
+    ("head_stencil", "ptr"), ("hop_stencil", "ptr"),
     ("tb_flushes", "u64"), ("tb_count", "u64"),
     ("tb_last", "ptr"), ("tb_made", "u64"),  # chain of the blocks in the arena, its length
     ("aliased", "u32"),           # some block was made at a linear address that is not its physical
@@ -243,6 +268,14 @@ class Slot(Pointer):
 
 class Form(Pointer):
     layout = FORM
+
+
+class Stencil(Pointer):
+    layout = STENCIL
+
+
+class Patch(Pointer):
+    layout = PATCH
 
 
 class TlbEntry(Pointer):

@@ -39,6 +39,7 @@ from pytcg.exec.layout import (
     Tb,
     TlbEntry,
 )
+from pytcg.exec.stitch import close_head, open_head, stitch_block
 from pytcg.softmmu.access import NO_PAGE, Access, tlb_entry, tlb_fill
 from pytcg_native import (
     NULL,
@@ -62,6 +63,10 @@ FIRST_HITS = (1 << HOT_BITS) - 1024
 """Where counts begin: after the first 1,024 runs a block's region is looked for, though not yet
 compiled."""
 RING_SIZE = 1024
+JUDGED = 1024
+"""Times that an entry is used between two looks at whether it is worth it."""
+WORTH = 100
+"""Instructions that a region must run at least each time it is entered."""
 MAX_BLOCKS = 48
 MAX_INSNS = 320
 """Limits of a region."""
@@ -121,7 +126,9 @@ def count_entry(env: ExecEnv, tb: Tb) -> None:
 @native
 def block_is_hot(env: ExecEnv, tb: Tb) -> None:
     """Put a block into the hot ring; wake the compile service if it sleeps."""
-    if env.hot_ring == NULL:
+    if tb.hits == 1 << HOT_BITS and tb.code == tb.head:
+        stitch_block(env, tb)  # there may be more stencils than when it was made
+    if env.hot_ring == NULL or tb.unworthy != 0:
         return
     if tb.hits == 1 << HOT_BITS and not seed_known(env, seed_hash(env, tb)):
         return
@@ -246,7 +253,7 @@ def request_add(env: ExecEnv, request: RequestHead, tb: Tb, least: u32) -> None:
         return
     if tb.hits - FIRST_HITS < least and tb.members == NULL:
         return
-    if tb.code != symbol("tb_head") and tb.members == NULL:
+    if tb.head == NULL:
         return  # a head with a purpose: stepping, a shadow, a trace
     extra: u32 = tb.records - tb.insns
     if (extra != 0 and extra != 2) or request.blocks >= MAX_BLOCKS:
@@ -495,6 +502,35 @@ def region_maps(env: ExecEnv, entry: Tb) -> u32:
     return 1
 
 
+@native(inline=True)
+def region_count(env: ExecEnv, tb: Tb) -> None:
+    """Add what is counted at an entry to the totals."""
+    env.region_entries += u64(tb.entered)
+    env.region_insns += u64(tb.done)
+    tb.entered = 0
+    tb.done = 0
+
+
+@native(cold=True)
+def region_judge(env: ExecEnv, tb: Tb) -> None:
+    """Close an entry by which a region does too little to make up for loading and storing state."""
+    worth: bool = tb.done >= tb.entered * WORTH or env.jit_at_once != 0
+    region_count(env, tb)
+    if not worth and enters_region(tb):
+        tb.unworthy = 1
+        tb.code = tb.head
+        open_head(env, tb)
+
+
+@native
+def region_totals(env: ExecEnv) -> None:
+    """Bring the totals up to date."""
+    tb: Tb = Tb(env.tb_last)
+    while tb != NULL:
+        region_count(env, tb)
+        tb = Tb(tb.made_before)
+
+
 # Installing --------------------------------------------------------------------------------------
 
 
@@ -535,8 +571,9 @@ def region_place(env: ExecEnv, region: Region) -> None:
         tb.members = ptr(member)
         tb.hits = FIRST_HITS
         tb.stamp = 0
-        if member.entry != 0:
+        if member.entry != 0 and tb.unworthy == 0:
             tb.entry = member.entry - 1
             tb.code = ptr(region.code)
+            close_head(env, tb)
         member = Member(member + MEMBER_SIZE)
     env.regions_live += 1

@@ -56,6 +56,8 @@ class Processor(Protocol):
 
     def region_account(self) -> str: ...
 
+    def regions_run(self) -> tuple[int, int]: ...
+
     def reset(self) -> None: ...
 
     def set_segment(self, name: str, selector: int, base: int, limit: int,
@@ -101,9 +103,10 @@ class Vcpu:
     def stats(self) -> ExecStats:
         """The account so far; only while not running."""
         state = self._cpu.state
+        entries, insns = self._cpu.regions_run()
         return ExecStats(self._instructions, self._seconds, state.get("tb_count"),
-                         state.get("tb_flushes"), state.get("region_insns"),
-                         state.get("region_entries"), self._cpu.region_account())  # fmt: skip
+                         state.get("tb_flushes"), insns, entries,
+                         self._cpu.region_account())  # fmt: skip
 
     @property
     def regs(self) -> MutableMapping[str, int]:

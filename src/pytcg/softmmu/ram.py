@@ -27,13 +27,15 @@ class HostBuffer:
     """Zeroed, lazily committed memory with a fixed address (for native code).
 
     In huge pages (unless not ``huge``) where the host has them and it is large: the host's TLB is
-    not. They are whole at first touch: wrong for what is made often and used briefly.
+    not. They are whole at first touch: wrong for what is made often and used briefly. With
+    ``code`` it can be executed.
     """
 
-    def __init__(self, size: int, *, huge: bool = True):
+    def __init__(self, size: int, *, huge: bool = True, code: bool = False):
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        allowed = mmap.PROT_READ | mmap.PROT_WRITE | (mmap.PROT_EXEC if code else 0)
         try:
-            self._map = mmap.mmap(-1, size, flags=flags)
+            self._map = mmap.mmap(-1, size, flags=flags, prot=allowed)
         except (OSError, OverflowError, ValueError) as error:
             raise RamError(f"cannot set up {size >> 20} MiB of memory: {error}") from None
         self.size = size

@@ -1,0 +1,95 @@
+"""Stitched blocks: how they leave, how they are led to each other, and what becomes of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytcg import Cpu
+from pytcg.exec import stitch
+from pytcg_threaded.engine import ThreadedEngine
+from pytcg_x86.core.form import row_of
+from pytcg_x86.decode.formkey import KEY_SECOND
+
+CODE, DATA = 0x1000, 0x8000
+
+
+@pytest.fixture
+def cpu() -> Cpu:
+    made = Cpu(engine="threaded")
+    made.map(0x1000, 0x10000)
+    return made
+
+
+def stitched(cpu: Cpu) -> int:
+    """Bytes of stitched code."""
+    state = cpu._cpu.state
+    return state.get("code_used") - len(stitch.TRAMPOLINES) * stitch.TRAMPOLINE
+
+
+def test_most_forms_have_stencils() -> None:
+    Cpu(engine="threaded")
+    engine = ThreadedEngine.shared()
+    without = {key for key in engine.forms if key not in engine.stencils}
+    assert len(without) < len(engine.forms) // 4
+    common = {"MOV", "ADD", "CMP", "TEST", "JZ", "CALL", "RET", "PUSH", "POP", "LEA", "MOVZX"}
+    flat = 0x1000000 | 3 << 18  # in 64-bit code
+    assert not {row_of(key).mnemonic for key in without
+                if key & 0x30C_0000 == flat & 0x30C_0000 and not key >> KEY_SECOND} & common
+
+
+def test_a_loop_runs_in_stitched_code(cpu: Cpu) -> None:
+    cpu.write(CODE, cpu.asm("1: add rax, rcx; mov [rbx], rax; dec rcx; jnz 1b; hlt"))
+    cpu.regs["rax"], cpu.regs["rcx"], cpu.regs["rbx"] = 0, 1000, DATA
+    cpu.run(CODE)
+    assert stitched(cpu) > 0
+    assert int.from_bytes(cpu.read(DATA, 8), "little") == cpu.regs["rax"] == 500500
+
+
+def test_a_store_into_the_block_itself_takes_effect_at_once(cpu: Cpu) -> None:
+    # The stored byte makes `inc rax` a `dec rax`.
+    body = cpu.asm("1: mov [rdi], dl; inc rax; dec rcx; jnz 1b; hlt")
+    cpu.write(CODE, body)
+    place = CODE + body.index(bytes.fromhex("48ffc0")) + 2
+    for stored, expected in ((0xC0, 5), (0xC8, -5 % (1 << 64))):
+        cpu.regs["rdi"], cpu.regs["rdx"] = place, stored
+        cpu.regs["rax"], cpu.regs["rcx"] = 0, 5
+        cpu.run(CODE)
+        assert cpu.regs["rax"] == expected
+
+
+def test_code_that_was_led_to_is_left_when_it_changes(cpu: Cpu) -> None:
+    target = CODE + 0x200
+    cpu.write(CODE, cpu.asm("1: call target; dec rcx; jnz 1b; hlt", address=CODE,
+                            symbols={"target": target}))  # fmt: skip
+    for number in (1, 2, 3):
+        cpu.write(target, cpu.asm(f"add rax, {number}; ret"))
+        cpu.regs["rax"], cpu.regs["rcx"], cpu.regs["rsp"] = 0, 100, DATA
+        cpu.run(CODE)
+        assert cpu.regs["rax"] == 100 * number
+
+
+def test_a_fault_is_before_its_instruction(cpu: Cpu) -> None:
+    cpu.write(CODE, cpu.asm("1: add rax, 1; mov rdx, [rbx]; add rbx, 0x1000; jmp 1b"))
+    cpu.regs["rax"], cpu.regs["rbx"] = 0, DATA
+    stop = cpu.run(CODE)
+    assert stop.kind != "hlt"
+    assert cpu.regs["rbx"] == 0x11000 and cpu.regs["rax"] == (0x11000 - DATA) // 0x1000 + 1
+    assert cpu.regs["rip"] == CODE + 4
+
+
+def test_the_budget_is_exact(cpu: Cpu) -> None:
+    cpu.write(CODE, cpu.asm("1: inc rax; inc rax; inc rax; jmp 1b"))
+    cpu.regs["rax"] = 0
+    cpu.run(CODE, max_insns=4000)
+    assert cpu.regs["rax"] == 3000
+    for count in range(1, 12):
+        cpu.regs["rax"] = 0
+        cpu.run(CODE, max_insns=count)
+        assert cpu.regs["rax"] == count - count // 4
+
+
+def test_numbers_that_do_not_fit_a_hole_stay_in_the_record(cpu: Cpu) -> None:
+    for value in (0x7FFF_FFFF, -0x8000_0000, 0x7FFF_EFFF, -0x7FFF_F000):
+        cpu.write(CODE, cpu.asm(f"mov rax, {value}; add rax, {value}; hlt"))
+        cpu.run(CODE)
+        assert cpu.regs["rax"] == 2 * value % (1 << 64)
