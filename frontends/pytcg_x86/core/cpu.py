@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from threading import get_ident
-from typing import Protocol
+from typing import Any, Protocol
 
 from pytcg.exec import layout, stitch
 from pytcg.exec.bus import CpuBus, PortRuns
@@ -445,6 +445,24 @@ class X86Cpu:
         from pytcg_threaded.engine import host_cycles
 
         return (host_cycles() + self.state.get("tsc_offset")) & _ALL_ONES
+
+    def set_tsc(self, value: int) -> None:
+        """Let the time-stamp counter go on from a value."""
+        from pytcg_threaded.engine import host_cycles
+
+        self.state.set("tsc_offset", (value - host_cycles()) & _ALL_ONES)
+
+    def save(self) -> dict[str, Any]:
+        """The architecture's state, for `restore`; not while running."""
+        from pytcg_x86.core.saved import save_state
+
+        return save_state(self)
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Be as `save` found it; ValueError."""
+        from pytcg_x86.core.saved import restore_state
+
+        restore_state(self, saved)
 
     # Callbacks ---------------------------------------------------------------------------------
 

@@ -6,13 +6,10 @@ import threading
 import time
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from pytcg.exec.bus import ExitReason
 from pytcg.exec.exits import Exit
-
-if TYPE_CHECKING:
-    pass
 
 _FOREVER = 1 << 62
 _REASONS = {
@@ -64,6 +61,10 @@ class Processor(Protocol):
                     attributes: int) -> None: ...  # fmt: skip
 
     def tsc(self) -> int: ...
+
+    def save(self) -> dict[str, Any]: ...
+
+    def restore(self, saved: dict[str, Any]) -> None: ...
 
     @property
     def tsc_frequency(self) -> int: ...
@@ -130,6 +131,18 @@ class Vcpu:
 
     def reset(self) -> None:
         self._cpu.reset()
+
+    def save(self) -> dict[str, Any]:
+        """The architecture's state as plain values; not while running."""
+        return self._cpu.save()
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Be as `save` found it; ValueError."""
+        self._cpu.restore(saved)
+
+    def forget_code(self) -> None:
+        """Memory has other contents: no block that was translated counts any more."""
+        self._cpu.settle(flush=True)
 
     def run(self) -> ExitReason:
         """Run guest code until `request_exit` or something ends it; sleeps while halted."""

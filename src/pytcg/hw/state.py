@@ -50,7 +50,7 @@ def load(chip: object, state: State, version: int, fields: Iterable[str]) -> Non
 def _plain(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, bytearray):
+    if isinstance(value, bytes | bytearray):
         return value.hex()
     if isinstance(value, list | deque | tuple):
         return [_plain(item) for item in value]
@@ -61,8 +61,8 @@ def _typed(present: object, value: Any) -> object:
     """Give a saved value the type of the attribute it replaces."""
     if isinstance(present, Enum):
         return type(present)(value)
-    if isinstance(present, bytearray):
-        return bytearray.fromhex(value)
+    if isinstance(present, bytes | bytearray):
+        return type(present).fromhex(value)
     if isinstance(present, list | deque):
         return type(present)(value)
     return value

@@ -27,6 +27,8 @@ class DiskIo:
         self.device = device
         self._lock = lock
         self._fail = fail
+        self._pending = 0
+        self._idle = threading.Condition()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="disk")
 
     @property
@@ -68,7 +70,19 @@ class DiskIo:
         self._pool.shutdown(wait=True)
         self.device.close()
 
+    def drain(self) -> None:
+        """Wait until nothing is under way. Not with the device lock held."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._pending)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way."""
+        return bool(self._pending)
+
     def _submit(self, work: Callable[[], bytes | None], done: Done) -> None:
+        with self._idle:
+            self._pending += 1
         self._pool.submit(self._run, work, done)
 
     def _run(self, work: Callable[[], bytes | None], done: Done) -> None:
@@ -87,3 +101,7 @@ class DiskIo:
                 done(data, error)
         except BaseException as failure:
             self._fail(failure)
+        finally:
+            with self._idle:
+                self._pending -= 1
+                self._idle.notify_all()

@@ -115,6 +115,13 @@ class HostClock:
         """Nanoseconds since power-on."""
         return time.monotonic_ns() - self._start
 
+    def set(self, now: int) -> None:
+        """Let virtual time go on from ``now``; timers keep their deadlines."""
+        self._start = time.monotonic_ns() - now
+        self._wake_at = None
+        if self._heap:
+            self._set_alarm(self._heap[0][0])
+
     def timer(self, callback: Callable[[], None]) -> HostTimer:
         """A new timer, not armed."""
         return HostTimer(self, callback)

@@ -80,6 +80,18 @@ class Vcpu(Protocol):
         """The time-stamp counter."""
         ...
 
+    def save(self) -> dict[str, Any]:
+        """The architecture's state as plain values; only while not running."""
+        ...
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Be as `save` found it; ValueError."""
+        ...
+
+    def forget_code(self) -> None:
+        """Memory has other contents."""
+        ...
+
 
 class Event(Enum):
     """What a guest can ask of the machine as a whole."""
@@ -101,6 +113,8 @@ class RunState(Enum):
     """What the machine is doing, in QMP's words."""
 
     PRELAUNCH = "prelaunch"
+    INMIGRATE = "inmigrate"
+    POSTMIGRATE = "postmigrate"
     RUNNING = "running"
     PAUSED = "paused"
     SHUTDOWN = "shutdown"
@@ -139,7 +153,7 @@ class Runner:
     """The vCPU thread of one board: runs, resets, ends; its exit status and its errors."""
 
     def __init__(self, board: Board, loop: MainLoop, *, no_reboot: bool = False,
-                 paused: bool = False) -> None:  # fmt: skip
+                 paused: bool = False, incoming: bool = False) -> None:  # fmt: skip
         self._board = board
         self._loop = loop
         self._no_reboot = no_reboot
@@ -149,6 +163,11 @@ class Runner:
         self._resting = False  # the processor's thread waits
         self._thread: threading.Thread | None = None
         self.state = RunState.PRELAUNCH if paused else RunState.RUNNING
+        if incoming:
+            self.state = RunState.INMIGRATE
+        self._autostart = not paused
+        self.before_first_run: Callable[[], None] = lambda: None
+        """Called once the board has been powered on, before the processor runs; lock held."""
         self.status = 0
         self.on_event: list[Callable[[str, dict[str, Any]], None]] = []
         """Called in the main loop with an event of QMP's and its data."""
@@ -156,6 +175,8 @@ class Runner:
     def run(self) -> int:
         """Boot and serve until the end; the process's exit status. Raises what a device raised."""
         self._board.start()
+        with self._loop.lock:
+            self.before_first_run()
         self._thread = thread = threading.Thread(
             target=self._vcpu_main, name="vcpu0", daemon=True)  # fmt: skip
         interval = sys.getswitchinterval()
@@ -184,15 +205,17 @@ class Runner:
         if self.state is RunState.RUNNING:
             self.state = RunState.PAUSED
             self._board.vcpu.request_exit()
-            self._tell("STOP")
+            self.tell("STOP")
 
     def resume(self) -> None:
         """Let a paused processor go on."""
-        if self.state in (RunState.PAUSED, RunState.PRELAUNCH):
+        if self.state is RunState.INMIGRATE:
+            self._autostart = True
+        elif self.state not in (RunState.RUNNING, RunState.SHUTDOWN):
             with self._wake:
                 self.state = RunState.RUNNING
                 self._wake.notify_all()
-            self._tell("RESUME")
+            self.tell("RESUME")
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
@@ -214,6 +237,14 @@ class Runner:
                 self._holding = False
                 self._wake.notify_all()
 
+    def arrived(self) -> None:
+        """An incoming machine is whole: it runs, unless it was to be stopped."""
+        with self._wake:
+            self.state = RunState.RUNNING if self._autostart else RunState.PAUSED
+            self._wake.notify_all()
+        if self._autostart:
+            self.tell("RESUME")
+
     def reset(self) -> None:
         """Press the reset button."""
         with self._loop.lock:
@@ -225,19 +256,19 @@ class Runner:
         """Press the power button: the guest may shut down."""
         with self._loop.lock:
             self._board.press_power_button()
-        self._tell("POWERDOWN")
+        self.tell("POWERDOWN")
 
     def quit(self) -> None:
         """End the emulator."""
         self.state = RunState.SHUTDOWN
-        self._tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
+        self.tell("SHUTDOWN", guest=False, reason="host-qmp-quit")
         self._loop.stop()
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call back in the main loop after a while."""
         self._loop.asyncio.call_later(seconds, callback)
 
-    def _tell(self, name: str, **data: Any) -> None:
+    def tell(self, name: str, **data: Any) -> None:
         """An event, from any thread."""
         for listener in self.on_event:
             self._loop.asyncio.call_soon_threadsafe(listener, name, data)
@@ -261,7 +292,7 @@ class Runner:
             self._resting = False
 
     def _must_rest(self) -> bool:
-        return self._holding or self.state in (RunState.PAUSED, RunState.PRELAUNCH)
+        return self._holding or self.state not in (RunState.RUNNING, RunState.SHUTDOWN)
 
     def _vcpu_main(self) -> None:
         try:
@@ -289,10 +320,10 @@ class Runner:
             with self._loop.lock:
                 self._board.start()
             reason = "guest-reset" if request.guest else "host-qmp-system-reset"
-            self._tell("RESET", guest=request.guest, reason=reason)
+            self.tell("RESET", guest=request.guest, reason=reason)
             return True
         self.status = request.status
         self.state = RunState.SHUTDOWN
         reason = "guest-reset" if request.event is Event.RESET else "guest-shutdown"
-        self._tell("SHUTDOWN", guest=True, reason=reason)
+        self.tell("SHUTDOWN", guest=True, reason=reason)
         return False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytcg.chardev.registry import Chardevs
+from pytcg.machine.drives import Drive
+from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc
 from pytcg.machine.runner import Runner
 from pytcg.monitor.human.table import UsualFormat
+from pytcg.monitor.migration import Migration
 from pytcg.ui.console import Console
 
 
@@ -18,7 +22,10 @@ class Machine:
     board: Pc
     runner: Runner
     chardevs: Chardevs
+    loop: MainLoop
+    drives: Mapping[str, Drive]
     console: Console | None = None
     name: str = ""
     uuid: str = "00000000-0000-0000-0000-000000000000"
+    migration: Migration = field(default_factory=Migration)
     usual_format: UsualFormat = field(default_factory=UsualFormat)

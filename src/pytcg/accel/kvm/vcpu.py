@@ -18,6 +18,7 @@ from pytcg.accel.kvm.state import State
 from pytcg.exec.bus import CpuBus, ExitReason, PortRuns
 from pytcg.exec.layout import STORES_DROPPED, STORES_TO_DEVICE
 from pytcg.exec.vcpu import ExecStats
+from pytcg.hw.state import StateError
 
 _IF = 1 << 9
 _APIC_BASE = 0x1B
@@ -108,6 +109,17 @@ class KvmVcpu:
         self._nmi = False
         self._table.reset()
         self._tsc = (0, time.monotonic_ns())
+
+    def save(self) -> dict[str, Any]:
+        """Not there yet: StateError."""
+        raise StateError("a machine on KVM can't be saved")
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Likewise."""
+        raise StateError("a saved machine can't go on on KVM")
+
+    def forget_code(self) -> None:
+        """KVM has none of its own."""
 
     @property
     def tsc_frequency(self) -> int:

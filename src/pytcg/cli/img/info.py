@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from pytcg.block.device import BlockDevice, BlockError
@@ -13,6 +13,7 @@ from pytcg.block.formats.qcow2.format import BITMAP_AUTO, BITMAP_IN_USE, Incompa
 from pytcg.block.options import resolve_backing
 from pytcg.cli.img.common import Failure, one_word, open_disk, output_format, parse, usage
 from pytcg.cli.sizes import human_size
+from pytcg.cli.snapshots import describe_snapshot, snapshot_lines
 from pytcg.typed import Any
 
 
@@ -50,7 +51,7 @@ def describe(device: BlockDevice, name: str) -> dict[str, Any]:
     if device.backing_file and device.backing_format:
         info["backing-filename-format"] = device.backing_format
     if isinstance(device, Qcow2Device) and device.snapshots:
-        info["snapshots"] = [_describe_snapshot(entry) for entry in device.snapshots]
+        info["snapshots"] = [describe_snapshot(entry) for entry in device.snapshots]
     info["virtual-size"] = device.size
     info["filename"] = name
     if device.cluster_size:
@@ -67,25 +68,6 @@ def describe(device: BlockDevice, name: str) -> dict[str, Any]:
         info["backing-filename"] = device.backing_file
     info["dirty-flag"] = device.is_dirty
     return info
-
-
-def _shown(name: str) -> str:
-    """A snapshot's name up to a NUL, with what is no text marked as such."""
-    return name.partition("\0")[0].encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _describe_snapshot(entry: Any) -> dict[str, Any]:
-    seconds, nanoseconds = divmod(entry.vm_clock_nsec, 10**9)
-    found = {} if entry.icount == -1 else {"icount": entry.icount}
-    return found | {
-        "vm-clock-nsec": nanoseconds,
-        "name": _shown(entry.name),
-        "date-sec": entry.date_sec,
-        "date-nsec": entry.date_nsec,
-        "vm-clock-sec": seconds,
-        "id": _shown(entry.id),
-        "vm-state-size": entry.vm_state_size,
-    }
 
 
 def format_specific(device: BlockDevice) -> dict[str, Any]:
@@ -175,24 +157,6 @@ def _value_lines(value: Any, depth: int) -> list[str]:
     return lines
 
 
-def snapshot_lines(snapshots: list[dict[str, Any]]) -> list[str]:
-    """The table of internal snapshots."""
-    lines = [f"{'ID':<10}{'TAG':<17}{'VM SIZE':>8}{'DATE':>20}{'VM CLOCK':>13}{'ICOUNT':>11}"]
-    for entry in snapshots:
-        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["date-sec"]))
-        seconds = entry["vm-clock-sec"]
-        clock = (
-            f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-            f".{entry['vm-clock-nsec'] // 10**6:03d}"
-        )
-        size = human_size(entry["vm-state-size"])
-        icount = str(entry.get("icount", ""))
-        lines.append(
-            f"{entry['id']:<9} {entry['name']:<16} {size:>8}{date:>20}{clock:>13}{icount:>11}"
-        )
-    return lines
-
-
 def run_snapshot(argv: list[str]) -> int:
     """List, create, apply or delete internal snapshots."""
     arguments = parse(argv, "l a: c: d: q U/force-share image-opts")
@@ -208,7 +172,7 @@ def run_snapshot(argv: list[str]) -> int:
                 print("Snapshot list:")
                 print(
                     "\n".join(
-                        snapshot_lines([_describe_snapshot(entry) for entry in device.snapshots])
+                        snapshot_lines([describe_snapshot(entry) for entry in device.snapshots])
                     )
                 )
             return 0
@@ -219,11 +183,12 @@ def run_snapshot(argv: list[str]) -> int:
 def _change_snapshots(device: BlockDevice, action: str, value: str) -> None:
     from pytcg.block.formats.qcow2 import snapshot as qcow2_snapshot
 
-    act, verb = {
+    actions: dict[str, tuple[Callable[[Qcow2Device, str], object], str]] = {
         "c": (qcow2_snapshot.create_snapshot, "create"),
         "a": (qcow2_snapshot.apply_snapshot, "apply"),
         "d": (qcow2_snapshot.delete_snapshot, "delete"),
-    }[action]
+    }
+    act, verb = actions[action]
     try:
         if not isinstance(device, Qcow2Device):
             if action == "a":

@@ -21,6 +21,7 @@ from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.messages import complain
 from pytcg.cli.system.object_option import open_objects
 from pytcg.cli.system.option_values import Options
+from pytcg.cli.system.resume import prepare
 from pytcg.engines import EngineError, cpu_warning, make_kvm_vcpu, make_vcpu
 from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
@@ -93,9 +94,12 @@ def _run(options: Options, stack: ExitStack) -> int:
     console = _make_console(board, loop)
     if options.vnc is not None:
         _serve_vnc(options, console, loop, stack)
-    runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused)
+    runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused,
+                    incoming=options.incoming is not None)  # fmt: skip
     uuid = str(smbios.uuid)
-    start_monitors(options, Machine(board, runner, chardevs, console, options.name, uuid))
+    machine = Machine(board, runner, chardevs, loop, drives.by_id, console, options.name, uuid)
+    start_monitors(options, machine)
+    prepare(options, machine)
     status = runner.run()
     if loop.signal is not None:
         stack.close()  # the terminal first

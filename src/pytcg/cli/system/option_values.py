@@ -81,6 +81,8 @@ class Options:
     chardevs: list[ChardevOption] = field(default_factory=list)
     monitors: list[MonitorOption] = field(default_factory=list)
     paused: bool = False
+    loadvm: str | None = None
+    incoming: str | None = None
     defaults: bool = True
     no_reboot: bool = False
     log_items: frozenset[str] = frozenset()

@@ -59,6 +59,7 @@ from pytcg.cli.system.option_values import (
     set_serial,
     set_smp,
 )
+from pytcg.cli.system.resume import set_incoming, set_loadvm
 
 
 class Option(NamedTuple):
@@ -134,6 +135,8 @@ OPTIONS: Final = (
     Option("monitor", "CHARDEV", set_monitor, "the human monitor; Ctrl-A c with -nographic"),
     Option("qmp-pretty", "CHARDEV", set_qmp_pretty, "as -qmp, with JSON for people"),
     Option("qmp", "CHARDEV", set_qmp, "control the machine by QMP: unix:PATH,server=on,wait=off"),
+    Option("loadvm", "TAG", set_loadvm, "go on from a snapshot that savevm made"),
+    Option("incoming", "file:PATH|defer", set_incoming, "go on from what migrate wrote"),
     Option("S", "", set_paused, "wait for a monitor's cont before the guest starts"),
     Option("parallel", "none", must_be_none("parallel", "parallel port"), "there is none"),
     Option("net", "none", must_be_none("net", "network"), "there is none"),

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from pytcg.hw.bits import register_bits
+from pytcg.hw.state import State, load, save
 from pytcg.hw.storage.ata_identify import DiskIdentity, Geometry, identify_disk
 from pytcg.hw.storage.ata_smart import Smart
 from pytcg.hw.storage.medium import Medium
@@ -83,6 +84,9 @@ class Abort(Exception):
         self.error = error
 
 
+_SETTINGS: Final = ("multiple", "write_cache", "dma_mode")
+
+
 class _Kind(NamedTuple):
     """One row of the table of transfers."""
 
@@ -135,6 +139,14 @@ class AtaDisk:
         self.multiple = MAX_MULTIPLE
         self.write_cache = True
         self.dma_mode = 0x45  # UDMA 5
+
+    def state(self) -> State:
+        """Settings; the blocks are the medium's."""
+        return save(self, 1, _SETTINGS) | {"geometry": list(self.geometry)}
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, _SETTINGS)
+        self.geometry = Geometry(*state["geometry"])
 
     def start(self, task: Taskfile) -> Transfer:
         """What the command moves, and how it is run; Abort if it can't be."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+from pytcg.hw.state import State
 from pytcg.hw.storage.ata import Abort, AtaDisk, Direction, Result, Taskfile, Transfer
 from pytcg.hw.storage.ide_drive import IdeDrive
 
@@ -33,6 +35,18 @@ class AtaDrive(IdeDrive):
             self.dma_out(transfer.length, partial(self._run, transfer))
         else:
             self.data_out(transfer.length, transfer.block, partial(self._run, transfer))
+
+    def continuation(self, task: Taskfile, *, out: bool) -> Callable[[bytes], None]:
+        if out:
+            return partial(self._run, self.disk.start(task))
+        return lambda _: self.finish()
+
+    def state(self) -> State:
+        return super().state() | {"disk": self.disk.state()}
+
+    def restore(self, state: State) -> None:
+        self.disk.restore(state["disk"])
+        super().restore(state)
 
     def _run(self, transfer: Transfer, data: bytes) -> None:
         self.busy()

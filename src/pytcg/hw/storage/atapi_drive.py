@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from pytcg.hw.state import State, load, save
 from pytcg.hw.storage.ata import Error, Taskfile
 from pytcg.hw.storage.ata_identify import DiskIdentity, identify_packet
 from pytcg.hw.storage.ide_drive import IdeDrive
@@ -36,6 +38,7 @@ class AtapiDrive(IdeDrive):
         self._uses_dma = False
         self._in_packet = False  # data phases belong to a packet
         self._limit = MAX_BLOCK
+        self._cdb = b""
         super().__init__()
 
     def reset(self) -> None:
@@ -72,6 +75,24 @@ class AtapiDrive(IdeDrive):
         else:
             self.abort()
 
+    def continuation(self, task: Taskfile, *, out: bool) -> Callable[[bytes], None]:
+        if not out:
+            return lambda _: self._good()
+        if not self._in_packet:
+            return self._packet
+        return partial(self._run, self.unit.command(self._cdb))
+
+    _OWN = ("dma_mode", "_uses_dma", "_in_packet", "_limit", "_cdb")
+
+    def state(self) -> State:
+        own = save(self, 1, self._OWN)
+        return super().state() | {"packet": own, "unit": self.unit.state()}
+
+    def restore(self, state: State) -> None:
+        load(self, state["packet"], 1, self._OWN)
+        super().restore(state)
+        self.unit.restore(state["unit"])
+
     def _set_features(self, task: Taskfile) -> None:
         mode = task.count & 0xFF
         if task.feature & 0xFF == 0x03 and mode >> 3 in (4, 8):
@@ -87,7 +108,7 @@ class AtapiDrive(IdeDrive):
     # --- the packet ----------------------------------------------------------------------------
 
     def _packet(self, cdb: bytes) -> None:
-        self._in_packet = True
+        self._in_packet, self._cdb = True, cdb
         self._limit = (self.lba[1][0] | self.lba[2][0] << 8) & MAX_BLOCK or MAX_BLOCK
         request = self.unit.command(cdb)
         if not request.length:

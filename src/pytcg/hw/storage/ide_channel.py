@@ -8,7 +8,7 @@ from typing import Final
 
 from pytcg.hw.bits import register_bits
 from pytcg.hw.line import Line
-from pytcg.hw.state import State, load, save
+from pytcg.hw.state import State, StateError, load, save
 from pytcg.hw.storage.ide_drive import EXECUTE_DIAGNOSTIC, SLAVE, IdeDrive, Reg, Status
 
 FLOATING: Final = 0x7F  # DD7 is pulled down: an empty channel never looks busy
@@ -139,8 +139,15 @@ class IdeChannel:
         self.sync()
 
     def state(self) -> State:
-        return save(self, 1, ("select", "control"))
+        drives = [None if drive is None else drive.state() for drive in self.drives]
+        return save(self, 1, ("select", "control")) | {"drives": drives}
 
     def restore(self, state: State) -> None:
         load(self, state, 1, ("select", "control"))
+        saved = state.get("drives", [])
+        if [drive is None for drive in self.drives] != [each is None for each in saved]:
+            raise StateError("IdeChannel: other drives than the saved machine has")
+        for drive, each in zip(self.drives, saved, strict=True):
+            if drive is not None:
+                drive.restore(each)
         self.sync()

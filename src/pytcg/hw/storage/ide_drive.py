@@ -11,6 +11,7 @@ from enum import IntEnum, IntFlag
 from typing import Final, Protocol
 
 from pytcg.hw.bits import register_bits
+from pytcg.hw.state import State, load, save
 from pytcg.hw.storage.ata import Error, Taskfile
 
 OBSOLETE: Final = 0xA0  # device register bits that read as 1
@@ -90,6 +91,7 @@ class IdeDrive(ABC):
         self._buffer = b""
         self._at = self._end = self._block = 0
         self._gather: bytearray | None = None
+        self._task = Taskfile(0)  # the command under way
         self._then: Callable[[bytes], None] | None = None
         self.dma = None
         self.set_signature()
@@ -149,7 +151,8 @@ class IdeDrive(ABC):
         if value == EXECUTE_DIAGNOSTIC:
             self.diagnose()
         else:
-            self.execute(self.taskfile(value))
+            self._task = self.taskfile(value)
+            self.execute(self._task)
         self._changed()
 
     def takes_when_busy(self, command: int) -> bool:
@@ -185,6 +188,10 @@ class IdeDrive(ABC):
     @abstractmethod
     def execute(self, task: Taskfile) -> None:
         """Run a command."""
+
+    @abstractmethod
+    def continuation(self, task: Taskfile, *, out: bool) -> Callable[[bytes], None]:
+        """What follows when a restored command's data has gone OUT, or in by the bus master."""
 
     def raise_irq(self) -> None:
         """INTRQ."""
@@ -326,6 +333,37 @@ class IdeDrive(ABC):
         assert state is not None
         self.busy()
         state.then(data)
+
+    # --- saved state ---------------------------------------------------------------------------
+
+    _FIELDS = ("features", "device", "error", "status", "irq", "count", "lba", "_buffer", "_at",
+               "_end", "_block")  # fmt: skip
+
+    def state(self) -> State:
+        """What a command that waits for its data needs is in it; nothing may be under way."""
+        phase: State = {"task": list(vars(self._task).values())}
+        if self._gather is not None:
+            phase["gather"] = self._gather.hex()
+        if self.dma is not None:
+            data = self.dma.data
+            phase["dma"] = {"data": None if data is None else data.hex(),
+                            "length": self.dma.length}  # fmt: skip
+        return save(self, 1, self._FIELDS) | {"phase": phase}
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, self._FIELDS)
+        self.generation += 1
+        phase = state["phase"]
+        self._task = Taskfile(*phase["task"])
+        self._gather, self._then, self.dma = None, None, None
+        if "gather" in phase:
+            self._gather = bytearray.fromhex(phase["gather"])
+            self._then = self.continuation(self._task, out=True)
+        if "dma" in phase:
+            data, length = phase["dma"]["data"], phase["dma"]["length"]
+            then = self.continuation(self._task, out=data is None)
+            self.dma = DmaState(None if data is None else bytes.fromhex(data), length, then)
+        self._changed()
 
     def dma_failed(self) -> None:
         """The bus master could not: memory didn't answer, or its list was too short."""

@@ -10,7 +10,7 @@ from pytcg.hw.bits import register_bits
 from pytcg.hw.pci import config as pci
 from pytcg.hw.pci.bar import BarType
 from pytcg.hw.pci.device import DmaError, Identity, PciDevice
-from pytcg.hw.state import State
+from pytcg.hw.state import State, load, save
 from pytcg.hw.storage.ide_channel import IdeChannel
 from pytcg.hw.storage.ide_drive import DmaState
 
@@ -75,6 +75,8 @@ class Spans:
 
 class BusMaster:
     """One channel's DMA engine."""
+
+    FIELDS = ("command", "status", "table")
 
     def __init__(self, device: PciDevice, channel: IdeChannel) -> None:
         self._device = device
@@ -191,9 +193,13 @@ class Piix3Ide(PciDevice):
         self.masters[offset >> 3].write(offset & 7, size, value)
 
     def state(self) -> State:
-        return super().state() | {"channels": [channel.state() for channel in self.channels]}
+        channels = [channel.state() for channel in self.channels]
+        masters = [save(master, 1, BusMaster.FIELDS) for master in self.masters]
+        return super().state() | {"channels": channels, "masters": masters}
 
     def restore(self, state: State) -> None:
         super().restore(state)
         for channel, saved in zip(self.channels, state["channels"], strict=True):
             channel.restore(saved)
+        for master, saved in zip(self.masters, state["masters"], strict=True):
+            load(master, saved, 1, BusMaster.FIELDS)

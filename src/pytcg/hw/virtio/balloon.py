@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from pytcg.hw.state import State
 from pytcg.hw.virtio.chain import Chain
 from pytcg.hw.virtio.device import VirtioDevice, Virtqueue
 
@@ -40,6 +41,23 @@ class VirtioBalloon(VirtioDevice):
         self.actual = 0
         self.statistics = {}
         self._held = None
+
+    _FIELDS = ("target", "actual")
+
+    def state(self) -> State:
+        held = self._held
+        kept = None if held is None else [
+            held.head, held.slots, [[*span, False] for span in held.readable]
+            + [[*span, True] for span in held.writable]]
+        return super().state() | {"held": kept}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.statistics, self._held = {}, None
+        if state["held"] is not None:
+            head, slots, descriptors = state["held"]
+            assert self.transport is not None
+            self._held = Chain(self.transport, head, slots, descriptors)
 
     def set_target(self, pages: int) -> None:
         """How many pages the guest shall give up."""

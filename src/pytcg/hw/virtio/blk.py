@@ -70,6 +70,8 @@ class VirtioBlk(VirtioDevice):
             self.own_features &= ~(1 << Bit.DISCARD | 1 << Bit.WRITE_ZEROES)
         super().__init__()
 
+    _FIELDS = ("write_cache",)
+
     def reset(self) -> None:
         super().reset()
         self.write_cache = self._default_cache

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from pytcg.hw.bits import register_bits
 from pytcg.hw.pci.device import DmaError
+from pytcg.hw.state import State, StateError, load, save
 from pytcg.hw.virtio.chain import Chain, Memory, RingError
 from pytcg.hw.virtio.packed import PackedRing
 from pytcg.hw.virtio.split import SplitRing
@@ -69,6 +70,22 @@ class Virtqueue:
         self.table = self.driver = self.used = 0
         self.vector = NO_VECTOR
         self.ring: SplitRing | PackedRing | None = None
+
+    _FIELDS = ("size", "table", "driver", "used", "vector")
+
+    def state(self) -> State:
+        """Where its ring is, and how far it came; every buffer taken has been given back."""
+        kept = save(self, 1, self._FIELDS)
+        return kept if self.ring is None else kept | {"ring": self.ring.state()}
+
+    def restore(self, state: State, memory: Memory) -> None:
+        """The device's features come first."""
+        load(self, state, 1, self._FIELDS)
+        self.ring = None
+        if "ring" in state:
+            self.enable(memory)
+            assert self.ring is not None
+            self.ring.restore(state["ring"])
 
     @property
     def enabled(self) -> bool:
@@ -211,6 +228,25 @@ class VirtioDevice:
             self.status &= ~Status.FEATURES_OK
         if self.status & ~before & Status.DRIVER_OK:
             self.started()
+
+    # --- saved state ---------------------------------------------------------------------------
+
+    _COMMON = ("options", "status", "driver_features", "config_vector", "config_generation")
+    _FIELDS: tuple[str, ...] = ()
+
+    def state(self) -> State:
+        """Registers and queues, and what subclasses name in `_FIELDS` or add."""
+        return save(self, 1, (*self._COMMON, *self._FIELDS)) | {
+            "queues": [queue.state() for queue in self.queues]}
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, (*self._COMMON, *self._FIELDS))
+        self.generation += 1
+        if len(state["queues"]) != len(self.queues):
+            raise StateError(f"{type(self).__name__}: {len(state['queues'])} queues")
+        assert self.transport is not None
+        for queue, saved in zip(self.queues, state["queues"], strict=True):
+            queue.restore(saved, self.transport)
 
     def fail(self) -> None:
         """The driver broke the rules: no queue is served until it resets the device."""

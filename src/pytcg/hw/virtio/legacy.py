@@ -33,6 +33,8 @@ class Reg(IntEnum):
 class LegacyRegisters:
     """A driver of before 1.0: features of 32 bits, rings in one piece at a page number."""
 
+    FIELDS = ("select",)
+
     def __init__(self, card: VirtioPci) -> None:
         self._card = card
         self._device = card.device

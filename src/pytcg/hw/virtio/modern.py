@@ -41,6 +41,8 @@ ADDRESSES: Final = {Reg.QUEUE_DESC: "table", Reg.QUEUE_DRIVER: "driver", Reg.QUE
 class CommonRegisters:
     """The driver's view of features, status and queues."""
 
+    FIELDS = ("device_select", "driver_select", "queue_select")
+
     def __init__(self, card: VirtioPci) -> None:
         self._card = card
         self._device = card.device

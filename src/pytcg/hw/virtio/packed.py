@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from pytcg.hw.state import State, load, save
 from pytcg.hw.virtio.chain import MAX_DESCRIPTORS, Chain, Memory, RingError
 from pytcg.hw.virtio.split import INDIRECT, NEXT, WRITE, read_indirect
 
@@ -28,6 +29,15 @@ class PackedRing:
         self.next_available, self.available_wrap = 0, True
         self.next_used, self.used_wrap = 0, True
         self._signalled: int | None = None  # next_used when it was last asked
+
+    _FIELDS = ("next_available", "available_wrap", "next_used", "used_wrap", "_signalled")
+
+    def state(self) -> State:
+        """How far it came."""
+        return save(self, 1, self._FIELDS)
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, self._FIELDS)
 
     def pop(self) -> Chain | None:
         """The next chain that the driver offers; RingError, DmaError."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from pytcg.hw.pci.bar import BarType
 from pytcg.hw.pci.device import Identity, PciDevice
+from pytcg.hw.state import State, StateError, load, save
 from pytcg.hw.virtio.device import Feature, VirtioDevice
 from pytcg.hw.virtio.legacy import LEGACY_SIZE, LegacyRegisters
 from pytcg.hw.virtio.modern import COMMON_SIZE, CommonRegisters
@@ -58,6 +59,24 @@ class VirtioPci(PciDevice):
         super().reset()
         self.isr = 0
         self.device.reset()
+
+    def state(self) -> State:
+        selects = {}
+        for name in ("_legacy", "_common"):
+            if (registers := getattr(self, name, None)) is not None:
+                selects[name] = save(registers, 1, registers.FIELDS)
+        return super().state() | save(self, 1, ("isr",)) | {
+            "device": self.device.state(), "selects": selects}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        load(self, state, 1, ("isr",))
+        self.device.restore(state["device"])
+        for name, saved in state["selects"].items():
+            registers = getattr(self, name, None)
+            if registers is None:
+                raise StateError(f"{type(self).__name__}: another transport")
+            load(registers, saved, 1, registers.FIELDS)
 
     # --- interrupts ----------------------------------------------------------------------------
 

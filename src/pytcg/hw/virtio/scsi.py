@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 from pytcg.hw.pci.device import DmaError
+from pytcg.hw.state import State, StateError
 from pytcg.hw.storage.scsi.unit import (
     BAD_LUN,
     INVALID_FIELD,
@@ -45,6 +46,20 @@ class VirtioScsi(VirtioDevice):
         self.units: dict[tuple[int, int], ScsiUnit] = {}
         self.cdb_size = DEFAULT_CDB
         self.sense_size = DEFAULT_SENSE
+
+    _FIELDS = ("cdb_size", "sense_size")
+
+    def state(self) -> State:
+        units = {f"{target}:{lun}": unit.state() for (target, lun), unit in self.units.items()}
+        return super().state() | {"units": units}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        places = {f"{target}:{lun}": unit for (target, lun), unit in self.units.items()}
+        if places.keys() != state["units"].keys():
+            raise StateError("VirtioScsi: other units than the saved machine has")
+        for place, unit in places.items():
+            unit.restore(state["units"][place])
 
     def reset(self) -> None:
         super().reset()

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from pytcg.hw.state import State, load, save
 from pytcg.hw.virtio.chain import MAX_DESCRIPTORS, Chain, Memory, RingError
 
 NEXT: Final = 1
@@ -36,6 +37,15 @@ class SplitRing:
 
     def _write16(self, address: int, value: int) -> None:
         self._memory.dma_write(address, (value & 0xFFFF).to_bytes(2, "little"))
+
+    _FIELDS = ("next_available", "next_used", "_signalled", "_ever_signalled")
+
+    def state(self) -> State:
+        """How far it came."""
+        return save(self, 1, self._FIELDS)
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, self._FIELDS)
 
     def pop(self) -> Chain | None:
         """The next chain that the driver offers; RingError, DmaError."""

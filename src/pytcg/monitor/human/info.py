@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pytcg.monitor.human import board, paging, registers
+from pytcg.monitor.human import board, paging, registers, saving
 from pytcg.monitor.human.table import HumanCommand, Shell
 
 
@@ -91,7 +91,8 @@ def _row(name: str, help: str, run: Any, arguments: str = "", most: int = 0) -> 
     return HumanCommand(name, arguments, help, run, 0, most)
 
 
-SUBJECTS: Final = (
+SUBJECTS: Final = tuple(sorted((
+    *saving.SUBJECTS,
     _row("chardev", "show the character devices", chardev),
     _row("cpus", "show infos for each CPU", cpus),
     _row("jit", "show dynamic compiler info", jit),
@@ -110,4 +111,4 @@ SUBJECTS: Final = (
     _row("tlb", "show virtual to physical memory mappings", paging.tlb),
     _row("uuid", "show the current VM UUID", uuid),
     _row("version", "show the version of QEMU", version),
-)
+)))

@@ -144,8 +144,9 @@ def _require_internal(device: Qcow2Device) -> None:
     device.check_range(0, 0, write=True)
 
 
-def create_snapshot(device: Qcow2Device, name: str) -> SnapshotEntry:
-    """Freeze the disk's present content under ``name``."""
+def create_snapshot(device: Qcow2Device, name: str, *, vm_state_size: int = 0,
+                    vm_clock: int = 0) -> SnapshotEntry:  # fmt: skip
+    """Freeze the disk's present content, and a machine's state behind it, under ``name``."""
     _require_internal(device)
     with device.lock:
         device.flush()
@@ -162,8 +163,8 @@ def create_snapshot(device: Qcow2Device, name: str) -> SnapshotEntry:
         number = 1 + max((int(entry.id) for entry in device.snapshots
                           if entry.id.isascii() and entry.id.isdigit()), default=0)
         seconds, nanoseconds = divmod(time.time_ns(), 10**9)
-        entry = SnapshotEntry(offset, len(copy), str(number), name, seconds, nanoseconds, 0,
-                                  0, device.header.size, icount=0)
+        entry = SnapshotEntry(offset, len(copy), str(number), name, seconds, nanoseconds,
+                              vm_clock, vm_state_size, device.header.size, icount=0)
         store_table(device, [*device.snapshots, entry])
         device.flush()
         return entry

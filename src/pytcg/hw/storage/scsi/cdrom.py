@@ -63,6 +63,8 @@ class CdRom(BlockUnit):
         self.locked = False
         self._event = 0
 
+    _FIELDS = ("tray_open", "locked", "_event")
+
     def reset(self) -> None:
         super().reset()
         self.locked = False

@@ -47,6 +47,8 @@ class ScsiDisk(BlockUnit):
         0x1A: "mode_sense_6", 0x5A: "mode_sense_10", 0x15: "mode_select", 0x55: "mode_select",
     }  # fmt: skip
 
+    _FIELDS = ("write_cache",)
+
     def __init__(self, identity: UnitIdentity, medium: Medium, *, write_cache: bool = True
                  ) -> None:  # fmt: skip
         super().__init__(identity, medium)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
+from pytcg.hw.state import State, load, save
+
 GOOD: Final = 0x00
 CHECK_CONDITION: Final = 0x02
 
@@ -117,6 +119,18 @@ class ScsiUnit:
         """Bus reset."""
         self.sense = NO_SENSE
         self.attention = [RESET]
+
+    _FIELDS: tuple[str, ...] = ()
+
+    def state(self) -> State:
+        """Sense data, and what subclasses name in `_FIELDS`."""
+        return save(self, 1, self._FIELDS) | {
+            "sense": list(self.sense), "attention": [list(sense) for sense in self.attention]}
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, self._FIELDS)
+        self.sense = Sense(*state["sense"])
+        self.attention = [Sense(*each) for each in state["attention"]]
 
     def command(self, cdb: bytes) -> Request:
         """Take a command block."""

@@ -1,0 +1,61 @@
+"""A processor's state as saved machines keep it: the architecture's registers by name, no pointers.
+
+What is host's or derived (TLBs, callbacks, cc_* of a region that was left) is not in it; the
+processor stands between two instructions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytcg_x86.core.state import ENV
+
+if TYPE_CHECKING:
+    from pytcg_x86.core.cpu import X86Cpu
+
+VERSION = 1
+_OF_EXEC = ("pc", "halted", "inhibit", "exception_pending", "exception_vector", "exception_error",
+            "exception_has_error", "exception_address", "step_pending")  # fmt: skip
+_OF_THE_HOST = {"zero", "host_mxcsr", "fp_unit", "kept_tlb", "large_base", "large_mask",
+                "tsc_offset", "cc_kind", "cc_a", "cc_b", "host", "cpuid_features",
+                "stop_exceptions", "intr_line"}  # fmt: skip
+
+
+def _names() -> list[str]:
+    first = ENV.fields["gpr"].offset
+    own = [name for name, field in ENV.fields.items() if field.offset >= first
+           and name not in _OF_THE_HOST and not field.type.is_pointer]  # fmt: skip
+    return [*_OF_EXEC, *own]
+
+
+FIELDS = tuple(_names())
+
+
+def save_state(cpu: X86Cpu) -> dict[str, Any]:
+    """Plain JSON values; the processor must not run."""
+    kept: dict[str, Any] = {"version": VERSION, "features": cpu.model.feature_words(),
+                            "tsc": cpu.tsc()}  # fmt: skip
+    for name in FIELDS:
+        count = ENV.fields[name].count
+        values = [cpu.state.get(name, index) for index in range(count)]
+        kept[name] = values if ENV.fields[name].array else values[0]
+    return kept
+
+
+def restore_state(cpu: X86Cpu, saved: dict[str, Any]) -> None:
+    """Be as `save_state` found it; ValueError, before anything changes, if that can't be."""
+    if saved.get("version") != VERSION:
+        raise ValueError(f"processor state of version {saved.get('version')!r}")
+    if list(saved.get("features", [])) != list(cpu.model.feature_words()):
+        raise ValueError("the saved machine's processor has other features (-cpu)")
+    missing = [name for name in FIELDS if name not in saved]
+    if missing:
+        raise ValueError(f"processor state lacks {missing[0]!r}")
+    for name in FIELDS:
+        field, value = ENV.fields[name], saved[name]
+        for index, each in enumerate(value if field.array else [value]):
+            if not isinstance(each, int) or index >= field.count:
+                raise ValueError(f"processor state: no value for {name!r}")
+            cpu.state.set(name, each, index)
+    cpu.set_tsc(saved["tsc"])
+    cpu.settle(flush=True)

@@ -1,0 +1,1 @@
+"""Saved machines: the format of the stream, and what of a machine goes into it."""
