@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pytcg.exec.debugger import Debugger
     from pytcg.exec.hooks import Hooks as Lists
+    from pytcg.gdbstub.library import Listening
     from pytcg.library.call import Argument
     from pytcg.library.loader import Image
 
@@ -118,6 +120,7 @@ class Cpu:
         self._guard = Lock()
         self._stopping = ""
         self._jump: int | None = None
+        self.debugger: Debugger | None = None
         self.hooks = Hooks(self)
         self._snapshots = Snapshots(self)
         self.regs = self._cpu.regs = Registers(self._cpu, self._registers_changed, self._jumped)
@@ -525,6 +528,8 @@ class Cpu:
                 raise CpuError(f"no address to start at: {start!r}") from None
         words = self._words
         words[self._hook_skip] = words[self._block_skip] = NO_PC
+        if self.debugger is not None:
+            self.debugger.prepare()
         self._jump, self._stopping = None, ""
         if until != self._until:
             self._set_until(until)
@@ -583,12 +588,30 @@ class Cpu:
                 stop = self._fault()
                 if stop is not None:
                     return stop
+            elif reason is Exit.DEBUG:
+                return self._debugged()
             elif reason in _KINDS and (reason is not Exit.BUDGET or left <= 0):
                 return self._stop(_KINDS[reason])
             elif reason not in (Exit.BUDGET, Exit.SLICE):
                 raise CpuError(f"stopped by {reason.name} at rip {self.regs['rip']:#x}")
             if left <= 0:
                 return self._stop("limit")
+
+    def _debugged(self) -> Stop:
+        """A debugger's point: a breakpoint, or an access, whose instruction is run first."""
+        assert self.debugger is not None
+        if self.debugger.take():
+            with self.debugger.stepping(watching=False):
+                self._cpu.begin_run()
+                stop = self._execute(1)
+            if stop.kind != "limit":
+                return stop
+        hit = self.debugger.hit
+        assert hit is not None
+        stop = self._stop("watchpoint" if hit.access else "breakpoint")
+        if hit.access:
+            stop.access, stop.address = hit.access, hit.address
+        return stop
 
     def _apply_jump(self) -> None:
         """A hook has set rip: go on there."""
@@ -610,8 +633,46 @@ class Cpu:
                 break
             except CpuError:
                 continue
-        mode = state.get("mode")
-        return code, 64 if mode & 2 else 32 if mode & 1 else 16
+        return code, self.code_bits
+
+    def attach_debugger(self) -> Debugger:
+        """Its `Debugger`: runs then also stop with "breakpoint" and "watchpoint"."""
+        from pytcg.exec.debugger import Debugger
+
+        if self.debugger is None:
+            self.debugger = Debugger(self._cpu, lambda: self.hooks.publish(code=False))
+        return self.debugger
+
+    def has(self, feature: str) -> bool:
+        """Whether the CPU model has a feature, by its name for `-cpu`: "avx", "lm"."""
+        return self._cpu.has(feature)
+
+    @property
+    def code_bits(self) -> int:
+        """The width of the code that runs: 16, 32 or 64."""
+        mode = self._cpu.state.get("mode")
+        return 64 if mode & 2 else 32 if mode & 1 else 16
+
+    def translate(self, linear: int) -> int | None:
+        """The physical address of a linear one by the guest's page tables; None without a page."""
+        from pytcg.machine.virtual import physical_address
+
+        try:
+            return physical_address(self.memory, self.regs, linear)
+        except CpuError:
+            return None  # tables that are no memory
+
+    def serve_gdb(self, port: int | str = 1234, host: str = "127.0.0.1", *, record: bool = False,
+                  started: Callable[[Listening], object] | None = None) -> None:  # fmt: skip
+        """Serve GDB until it detaches, kills or goes: ``target remote :1234``.
+
+        ``port`` is TCP's, 0 for any that is free, or the path of a UNIX socket; ``started`` is told
+        where it listens. With ``record`` GDB may go backwards. Python hooks are called as ever;
+        what they raise surfaces here. OSError if it can't listen.
+        """
+        from pytcg.gdbstub.library import serve
+
+        serve(self, port, host, record=record, started=started)
 
     # Programs ----------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ class FakeVcpu:
     """A vCPU whose guest program is a Python function: it returns to leave `run`."""
 
     tsc_frequency = 1_000_000_000
+    debug = None
 
     def __init__(self, bus: CpuBus, program: Callable[[FakeVcpu], ExitReason]) -> None:
         self.bus = bus

@@ -464,6 +464,10 @@ class X86Cpu:
 
         restore_state(self, saved)
 
+    def has(self, feature: str) -> bool:
+        """Whether the CPU model has a feature, by its name for `-cpu`."""
+        return feature in self.model.features
+
     # Callbacks ---------------------------------------------------------------------------------
 
     def _read_msr(self, index: int) -> int:

@@ -61,8 +61,11 @@ def _system() -> dict[str, Slot]:
 
 
 SLOTS = {**_general(), **_system()}
-_COMPUTED = ("rflags", "eflags", "flags", "cpl", "fsw",
+_YMM = {f"ymm{n}": n for n in range(16)}
+_COMPUTED = ("rflags", "eflags", "flags", "cpl", "fsw", "ftw", *_YMM,
              *(f"st{n}" for n in range(8)), *(f"mm{n}" for n in range(8)))  # fmt: skip
+_XMM_BITS = 128
+_LOW = (1 << _XMM_BITS) - 1
 
 
 class StateView:
@@ -110,6 +113,12 @@ class Registers(MutableMapping[str, int]):
             return self._state.get("cpl")
         if name == "fsw":
             return (self._state.get("fp_status") & ~0x3800) | self._state.get("fp_top") << 11
+        if name == "ftw":
+            return sum(self._tag(n) << 2 * n for n in range(8))
+        if name in _YMM:
+            number = _YMM[name]
+            high = self._state.get("ymm_high", number)
+            return high << _XMM_BITS | self._state.get("xmm", number)
         if name in _COMPUTED:
             return self._float(name)
         raise KeyError(f"no register {name!r}")
@@ -130,6 +139,14 @@ class Registers(MutableMapping[str, int]):
         elif name == "fsw":
             self._state.set("fp_status", value & ~0x3800)
             self._state.set("fp_top", value >> 11 & 7)
+        elif name == "ftw":
+            for number in range(8):
+                self._state.set("fp_tag", int(value >> 2 * number & 3 == 3), number)
+        elif name in _YMM:
+            if not -(1 << 255) <= value < 1 << 256:
+                raise ValueError(f"{value:#x} does not fit {name}")
+            self._state.set("xmm", value & _LOW, _YMM[name])
+            self._state.set("ymm_high", value >> _XMM_BITS & _LOW, _YMM[name])
         elif name in _COMPUTED:
             self._set_float(name, value)
         else:
@@ -167,6 +184,21 @@ class Registers(MutableMapping[str, int]):
         put("flag_x", (value & Flag.AF) ^ int(not even))
 
     # x87: stN counts from the top of the stack, mmN is a physical register's mantissa ----------
+
+    def physical(self, number: int) -> tuple[int, int]:
+        """An x87 register by its physical number: significand, sign and exponent."""
+        get = self._state.get
+        return get("fp_register", 2 * number), get("fp_register", 2 * number + 1) & 0xFFFF
+
+    def _tag(self, number: int) -> int:
+        """A physical x87 register's tag (SDM vol. 1, 8.1.7): valid, zero, special, empty."""
+        if self._state.get("fp_tag", number):
+            return 3
+        mantissa, exponent = self.physical(number)
+        exponent &= 0x7FFF
+        if exponent == 0 and mantissa == 0:
+            return 1
+        return 0 if mantissa >> 63 and exponent not in (0, 0x7FFF) else 2
 
     def _float(self, name: str) -> int:
         number = int(name[2:])

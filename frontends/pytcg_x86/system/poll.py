@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytcg.exec.debug import DebugFlag
 from pytcg.exec.dispatch import HEAD, enter_block, runnable
 from pytcg.exec.exits import Exit
 from pytcg.exec.layout import Record, Tb
@@ -24,7 +25,9 @@ def guest_poll(env: Env) -> None:
         env.dr[6] |= _DR6_BS
         env.exit_request = 1  # for what else is due, after the trap
         raise_exception(env, Vector.DB)
-    if env.nmi_pending != 0:
+    if (env.debug_flags & DebugFlag.NO_INTERRUPTS) != 0:
+        pass  # whoever set it asks for another look
+    elif env.nmi_pending != 0:
         env.nmi_pending = 0
         wake(env)
         deliver_interrupt(env, Vector.NMI, 0)

@@ -14,6 +14,7 @@ class ExitReason(Enum):
     EXCEPTION = auto()  # library only: an exception that the guest has no handler for
     HALTED = auto()  # library only: hlt
     LIMIT = auto()  # the instruction budget is used up
+    DEBUG = auto()  # a debugger's point was met, or its single step is done
 
 
 class CpuBus(Protocol):

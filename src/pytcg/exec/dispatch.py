@@ -9,6 +9,7 @@ A front-end supplies the three `guest_…` functions.
 
 from __future__ import annotations
 
+from pytcg.exec.debug import DebugReason
 from pytcg.exec.exits import Exit
 from pytcg.exec.hooks import refund
 from pytcg.exec.invalidate import (
@@ -458,6 +459,18 @@ def account_fault(env: ExecEnv) -> None:
 
 
 @native
+def debug_leave(env: ExecEnv) -> None:
+    """A debugger's stop: the instruction that met a watchpoint has not been run."""
+    if env.debug_reason == DebugReason.WATCH:
+        env.exception_pending = 0
+        if env.fault_record != NULL:
+            refund(env, ptr(env.fault_record))
+        env.block_skip = env.pc
+        env.step_pending = 0  # its trap
+    env.exit_reason = Exit.DEBUG
+
+
+@native
 def cpu_exec(env: ExecEnv) -> u32:
     """Run the guest until there is a reason (`Exit`) to return to Python."""
     env.exit_reason = Exit.NONE
@@ -465,6 +478,8 @@ def cpu_exec(env: ExecEnv) -> u32:
         if env.exception_pending != 0:
             env.exception_pending = 0
             attempt(guest_deliver(env))
+            if unlikely(env.debug_reason != 0):
+                env.exit_reason = Exit.DEBUG
         # Also after a delivery: a handler that can't be fetched must not shut requests out.
         if (env.exit_request != 0 and env.inhibit == 0 and env.exception_pending == 0
                 and env.exit_reason == Exit.NONE):  # fmt: skip
@@ -472,6 +487,8 @@ def cpu_exec(env: ExecEnv) -> u32:
             if env.ready_tail != env.ready_head:
                 region_install(env)
             attempt(guest_poll(env))
+            if unlikely(env.debug_reason != 0):
+                env.exit_reason = Exit.DEBUG
             if env.stop_request != 0 and env.exit_reason == Exit.NONE:
                 env.exit_reason = Exit.REQUEST
         if env.exit_reason != Exit.NONE:
@@ -479,8 +496,12 @@ def cpu_exec(env: ExecEnv) -> u32:
         if env.exception_pending == 0:
             if env.budget <= 0:
                 return Exit.BUDGET
+            env.debug_restarts = 1
             attempt(run_block(env))
-            if env.exception_pending != 0:
+            env.debug_restarts = 0
+            if unlikely(env.debug_reason != 0):
+                debug_leave(env)
+            elif env.exception_pending != 0:
                 account_fault(env)
             elif env.exit_reason == Exit.NOT_RAM and env.budget <= 0:
                 env.exit_reason = Exit.BUDGET

@@ -20,3 +20,4 @@ class Exit(IntEnum):
     NOT_RAM = 9        # the guest jumped to memory that is no RAM
     SLICE = 11         # the budget ends within the next block (env.budget_soft)
     UNTIL = 8          # the stop address was reached
+    DEBUG = 12         # a debugger's breakpoint or watchpoint (env.debug_reason)

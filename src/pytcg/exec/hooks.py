@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
+from pytcg.exec.debug import debug_break, debug_watch
 from pytcg.exec.exits import Exit
 from pytcg.exec.layout import FORM_SIZE, RECORD_SIZE, TB, ExecEnv, Form, Hook, Record, Tb
 from pytcg_native import (
@@ -50,6 +51,7 @@ class HookFlag(IntFlag):
     READ = 1 << 0
     WRITE = 1 << 1
     NATIVE = 1 << 2  # called with (env, data) before its arguments
+    DEBUG = 1 << 3   # nothing is called: it is a debugger's, see `exec.debug`
 
 
 WRITES = 1 << 8
@@ -127,6 +129,9 @@ def leave_before(env: ExecEnv, rec: Record) -> None:
 def call_hook(env: ExecEnv, hook: Hook, address: u64, size: u32) -> u64:
     if (hook.flags & HookFlag.NATIVE) != 0:
         return call_host(ptr(hook.code), "u64", ptr(env), ptr(hook.data), address, size)
+    if unlikely((hook.flags & HookFlag.DEBUG) != 0):
+        debug_break(env)
+        return 0
     return call_host(ptr(hook.code), "u64", address, size)
 
 
@@ -261,7 +266,9 @@ def watch(env: ExecEnv, address: u64, size: u32, access: u32, value: u64) -> boo
     while hook != NULL:
         if hook_covers(hook, address, u64(size), access):
             answer: u64 = 0
-            if (hook.flags & HookFlag.NATIVE) != 0:
+            if (hook.flags & HookFlag.DEBUG) != 0:
+                debug_watch(env, address, access)
+            elif (hook.flags & HookFlag.NATIVE) != 0:
                 answer = call_host(ptr(hook.code), "u64", ptr(env), ptr(hook.data), address, kind,
                                    told)  # fmt: skip
             else:
@@ -272,6 +279,19 @@ def watch(env: ExecEnv, address: u64, size: u32, access: u32, value: u64) -> boo
         hook = Hook(hook.following)
     env.hook_value = told
     return changed
+
+
+@native
+def watch_modify(env: ExecEnv, address: u64, size: u64) -> None:
+    """Before a read-modify-write: debuggers' watchpoints, as it can't be given up later."""
+    hook: Hook = hook_list(env, Hooks.MEMORY)
+    while hook != NULL:
+        if (hook.flags & HookFlag.DEBUG) != 0:
+            if hook_covers(hook, address, size, 1):
+                debug_watch(env, address, 1)
+            elif hook_covers(hook, address, size, 0):
+                debug_watch(env, address, 0)
+        hook = Hook(hook.following)
 
 
 @native

@@ -174,6 +174,10 @@ EXEC_ENV = Struct("ExecEnv", [
     ("hooks", "ptr", 3), ("traps", "u32"), ("hook_value", "u64"),
     ("hook_skip", "u64"),         # a pc whose hooks have been called already, or all ones
     ("block_skip", "u64"),        # a pc amid a block, which is not entered there
+    # A debugger (`exec.debug`): what it wants, why code was left, the access that was watched;
+    # ``restarts``: what runs is an instruction that can be given up.
+    ("debug_flags", "u32"), ("debug_reason", "u32"), ("debug_address", "u64"),
+    ("debug_access", "u32"), ("debug_restarts", "u32"),
     ("unmapped", "u32"),           # the last page fault was memory that is not there, or forbidden
     ("access_size", "u32"), ("access_value", "u64"),  # of the last access that took the slow path
     ("range_count", "u64"), ("ranges", "ptr"), ("no_devices", "u32"),

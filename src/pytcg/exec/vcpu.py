@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pytcg.exec.bus import ExitReason
+from pytcg.exec.debugger import Debugger, Engine
 from pytcg.exec.exits import Exit
 
 _FOREVER = 1 << 62
@@ -18,6 +19,7 @@ _REASONS = {
     Exit.UNHANDLED: ExitReason.EXCEPTION,
     Exit.BUDGET: ExitReason.LIMIT,
 }
+_ENDS = (Exit.TRIPLE_FAULT, Exit.UNHANDLED)
 
 
 class GuestError(Exception):
@@ -40,6 +42,14 @@ class Processor(Protocol):
 
     @property
     def state(self) -> ProcessorState: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def address(self) -> int: ...
+
+    def has(self, feature: str) -> bool: ...
 
     def execute(self) -> Exit: ...
 
@@ -95,6 +105,7 @@ class Vcpu:
 
     def __init__(self, processor: Processor):
         self._cpu = processor
+        self.debugger = Debugger(processor)
         self._wake = threading.Condition()
         self._stop = False
         self._instructions = 0
@@ -147,9 +158,14 @@ class Vcpu:
     def run(self) -> ExitReason:
         """Run guest code until `request_exit` or something ends it; sleeps while halted."""
         state = self._cpu.state
+        self.debugger.prepare()
         while True:
             self._cpu.settle()  # memory may have been written meanwhile
-            reason = self._execute()
+            reason = self._execute(_FOREVER)
+            if reason is Exit.DEBUG:
+                if self.debugger.take():
+                    self._step(watching=False)
+                return ExitReason.DEBUG
             if reason is Exit.HALT:
                 self._sleep()
             if reason in (Exit.HALT, Exit.REQUEST):
@@ -162,16 +178,44 @@ class Vcpu:
             else:
                 raise GuestError(f"unexpected exit {reason.name}")
 
-    def _execute(self) -> Exit:
+    def step(self) -> ExitReason:
+        """Run one instruction, without interrupts: DEBUG, or what it ended in."""
+        self.debugger.prepare()
+        reason = self._step(watching=True)
+        if reason is Exit.DEBUG and self.debugger.take():
+            reason = self._step(watching=False)
+        return _REASONS.get(reason, ExitReason.DEBUG) if reason in _ENDS else ExitReason.DEBUG
+
+    def _step(self, *, watching: bool) -> Exit:
+        with self.debugger.stepping(watching=watching):
+            while True:
+                self._cpu.settle()
+                reason = self._execute(1)
+                if reason is not Exit.REQUEST:
+                    break
+                self._cpu.state.set("stop_request", 0)  # `_stop` tells the run that follows
+        self._cpu.poke(stop=True)
+        return reason
+
+    @property
+    def debug(self) -> Vcpu:
+        """What debuggers use."""
+        return self
+
+    def has(self, feature: str) -> bool:
+        """Whether the CPU model has a feature, by its name for `-cpu`."""
+        return self._cpu.has(feature)
+
+    def _execute(self, budget: int) -> Exit:
         """One stretch of guest code, accounted for."""
         state = self._cpu.state
-        state.set("budget", _FOREVER)
+        state.set("budget", budget)
         began = time.perf_counter()
         try:
             return self._cpu.execute()
         finally:
             self._seconds += time.perf_counter() - began
-            self._instructions += _FOREVER - state.get("budget")
+            self._instructions += budget - state.get("budget")
 
     def _take_stop(self) -> bool:
         with self._wake:

@@ -60,11 +60,31 @@ class NoBus:
         pass
 
 
+class Journal:
+    """Answers of the outside world, to be given again when the past is run once more."""
+
+    def __init__(self) -> None:
+        self._answers: list[int] = []
+        self.position = 0
+
+    def answer(self, ask: Callable[[], int]) -> int:
+        """The answer kept for this place, else a new one."""
+        if self.position == len(self._answers):
+            self._answers.append(ask())
+        self.position += 1
+        return self._answers[self.position - 1]
+
+    def cut(self) -> None:
+        """What follows will be different."""
+        del self._answers[self.position :]
+
+
 class LibraryBus(NoBus):
     """A processor's `CpuBus`: there is no board."""
 
     def __init__(self, cpu: Cpu):
         self._cpu = weakref.ref(cpu)
+        self.journal: Journal | None = None
 
     def _owner(self) -> Cpu:
         cpu = self._cpu()
@@ -72,6 +92,11 @@ class LibraryBus(NoBus):
         return cpu
 
     def read_port(self, port: int, size: int) -> int:
+        if self.journal is not None:
+            return self.journal.answer(lambda: self._read_port(port, size))
+        return self._read_port(port, size)
+
+    def _read_port(self, port: int, size: int) -> int:
         value = self._owner().hooks.read_port(port, size)
         return super().read_port(port, size) if value is None else value
 
@@ -80,6 +105,11 @@ class LibraryBus(NoBus):
         super().write_port(port, size, value)
 
     def read_mmio(self, address: int, size: int) -> int:
+        if self.journal is not None:
+            return self.journal.answer(lambda: self._read_mmio(address, size))
+        return self._read_mmio(address, size)
+
+    def _read_mmio(self, address: int, size: int) -> int:
         region = self._owner().memory.find(address)
         if region is None or region.handler is None:
             return (1 << (8 * size)) - 1

@@ -8,14 +8,13 @@ instruction, or, from a code hook, before the one it was called for.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from pytcg.errors import HookError
 from pytcg.exec.hooks import HookFlag
 from pytcg.exec.hooks import Hooks as Lists
-from pytcg.exec.layout import HOOK
+from pytcg.exec.hooktable import LAST, HookRow, hook_table
 from pytcg.softmmu.ram import HostBuffer
 
 if TYPE_CHECKING:
@@ -52,15 +51,12 @@ MemoryFunction = Callable[["Cpu", str, int, int, int], "int | None"]
 FaultFunction = Callable[["Cpu", "Stop"], Any]
 """(cpu, what it would stop by) -> whether to go on at rip"""
 
-_ROW = struct.Struct("<QQQQQQII")  # layout.HOOK
-_LAST = (1 << 64) - 1
-
 
 class Hook:
     """One hook; `remove` takes it away, as does the end of a ``with``."""
 
     def __init__(self, owner: Hooks, where: Lists | None, function: Any,
-                 first: int = 0, last: int = _LAST, flags: int = 0):  # fmt: skip
+                 first: int = 0, last: int = LAST, flags: int = 0):  # fmt: skip
         self._owner: Hooks | None = owner
         self.where = where
         self.function = function
@@ -71,6 +67,11 @@ class Hook:
         self.data = 0
         self.rows: HostBuffer | None = None
         self.keep: object = None
+
+    def row(self) -> HookRow:
+        """What native code knows of it."""
+        rows = self.rows.address if self.rows is not None else 0
+        return HookRow(self.first, self.last, self.flags, self.code, self.data, rows)
 
     def remove(self) -> None:
         """No more calls; removing it twice does nothing."""
@@ -211,8 +212,8 @@ class Hooks:
 
     def _add(self, where: Lists, function: Any, start: int, end: int | None, *,
              data: int = 0, flags: int = 0, rows: bytes | None = None) -> Hook:  # fmt: skip
-        last = _LAST if end is None else end - 1
-        if not 0 <= start <= last <= _LAST:
+        last = LAST if end is None else end - 1
+        if not 0 <= start <= last <= LAST:
             raise HookError(f"a hook's range {start:#x} to {last + 1:#x} is empty or too large")
         hook = Hook(self, where, function, start, last, int(flags))
         hook.data = data
@@ -221,7 +222,7 @@ class Hooks:
             hook.rows.view[: len(rows)] = rows
         self._cpu._bind_hook(hook)
         self._lists[where].append(hook)
-        self._publish(code=where is not Lists.MEMORY)
+        self.publish(code=where is not Lists.MEMORY)
         return hook
 
     def remove(self, hook: Hook) -> None:
@@ -232,24 +233,17 @@ class Hooks:
                 some.remove(hook)
         self._old.append(hook)  # native code may be in it
         if hook.where is not None:
-            self._publish(code=hook.where is not Lists.MEMORY)
+            self.publish(code=hook.where is not Lists.MEMORY)
 
-    def _publish(self, *, code: bool) -> None:
-        """Write the lists anew: native code may be amid the old ones."""
-        count = sum(map(len, self._lists.values()))
+    def publish(self, *, code: bool) -> None:
+        """Write the lists anew, a debugger's points included."""
         self._old.append(self._table)
-        size = -(-max(count, 1) * HOOK.size // 4096) * 4096
-        table = self._table = HostBuffer(size)
-        heads, at = {}, 0
-        for kind, hooks in self._lists.items():
-            heads[kind] = table.address + at if hooks else 0
-            for number, hook in enumerate(hooks):
-                following = table.address + at + HOOK.size if number + 1 < len(hooks) else 0
-                rows = hook.rows.address if hook.rows is not None else 0
-                _ROW.pack_into(table.view, at, following, hook.code, hook.data, rows, hook.first,
-                               hook.last, hook.flags, 0)  # fmt: skip
-                at += HOOK.size
-        self._cpu._set_hooks(table, heads)
+        debugger = self._cpu.debugger
+        self._table, heads = hook_table({
+            kind: [*(hook.row() for hook in hooks), *(debugger.rows(kind) if debugger else ())]
+            for kind, hooks in self._lists.items()
+        })  # fmt: skip
+        self._cpu._set_hooks(self._table, heads)
         self._cpu._hooks_changed(code=code)
 
     @property

@@ -80,11 +80,6 @@ class Registers(StateRegisters):
             return self._flags() >> FLAG_BITS[name] & 1
         if name == "iopl":
             return self._flags() >> 12 & 3
-        if name.startswith("ymm") and name[3:].isdigit() and int(name[3:]) < 16:
-            number = int(name[3:])
-            return self._state.get("ymm_high", number) << 128 | self._state.get("xmm", number)
-        if name == "ftw":
-            return sum(self._tag(n) << 2 * n for n in range(8))
         if name == "cr8":
             return 0
         try:
@@ -92,25 +87,10 @@ class Registers(StateRegisters):
         except KeyError:
             raise RegisterError(f"no register {name!r}") from None
 
-    def physical(self, number: int) -> tuple[int, int]:
-        """An x87 register by its physical number: significand, sign and exponent."""
-        get = self._state.get
-        return get("fp_register", 2 * number), get("fp_register", 2 * number + 1) & 0xFFFF
-
     def set_physical(self, number: int, mantissa: int, exponent: int) -> None:
         """What `physical` gets; the tag stays."""
         self._state.set("fp_register", mantissa, 2 * number)
         self._state.set("fp_register", exponent, 2 * number + 1)
-
-    def _tag(self, number: int) -> int:
-        """A physical x87 register's tag (SDM vol. 1, 8.1.7): valid, zero, special, empty."""
-        if self._state.get("fp_tag", number):
-            return 3
-        mantissa, exponent = self.physical(number)
-        exponent &= 0x7FFF
-        if exponent == 0 and mantissa == 0:
-            return 1
-        return 0 if mantissa >> 63 and exponent not in (0, 0x7FFF) else 2
 
     def __setitem__(self, name: str, value: int) -> None:
         if name in _PC:
@@ -125,13 +105,6 @@ class Registers(StateRegisters):
         if name in FLAG_BITS or name == "iopl":
             at, mask = (12, 3) if name == "iopl" else (FLAG_BITS[name], 1)
             self._set_flags(self._flags() & ~(mask << at) | (int(value) & mask) << at)
-        elif name.startswith("ymm") and name[3:].isdigit() and int(name[3:]) < 16:
-            self._fits(name, value, 256)
-            self._state.set("xmm", value & (1 << 128) - 1, int(name[3:]))
-            self._state.set("ymm_high", (value >> 128) & (1 << 128) - 1, int(name[3:]))
-        elif name == "ftw":
-            for number in range(8):
-                self._state.set("fp_tag", int(value >> 2 * number & 3 == 3), number)
         elif name == "cr8":
             self._fits(name, value, 4)
         else:
@@ -171,8 +144,7 @@ class Registers(StateRegisters):
     def __iter__(self) -> Iterator[str]:
         yield from super().__iter__()
         yield from FLAG_BITS
-        yield from ("iopl", "ftw", "cr8")
-        yield from (f"ymm{n}" for n in range(16))
+        yield from ("iopl", "cr8")
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Any, Final, NamedTuple, Protocol
 
 from pytcg.exec.bus import ExitReason
+from pytcg.exec.debugger import Debugger
 from pytcg.exec.vcpu import ExecStats, ProcessorState
 from pytcg.machine.loop import MainLoop
 
@@ -23,6 +24,23 @@ class Registers(Protocol):
     def __getitem__(self, name: str) -> int: ...
 
     def __setitem__(self, name: str, value: int) -> None: ...
+
+
+class Debuggable(Protocol):
+    """What debuggers need of a virtual processor; all only while it is not running."""
+
+    def step(self) -> ExitReason:
+        """Run one instruction in the calling thread, without interrupts."""
+        ...
+
+    @property
+    def debugger(self) -> Debugger:
+        """Breakpoints and watchpoints."""
+        ...
+
+    def has(self, feature: str) -> bool:
+        """Whether the CPU model has a feature: lm, avx, …."""
+        ...
 
 
 class Vcpu(Protocol):
@@ -50,6 +68,11 @@ class Vcpu(Protocol):
 
     def run(self) -> ExitReason:
         """Run guest code in the calling thread until `request_exit`."""
+        ...
+
+    @property
+    def debug(self) -> Debuggable | None:
+        """Breakpoints and steps, where the accelerator has them."""
         ...
 
     def request_exit(self) -> None:
@@ -117,7 +140,12 @@ class RunState(Enum):
     POSTMIGRATE = "postmigrate"
     RUNNING = "running"
     PAUSED = "paused"
+    DEBUG = "debug"
     SHUTDOWN = "shutdown"
+
+
+_STANDING: Final = (RunState.PRELAUNCH, RunState.INMIGRATE, RunState.POSTMIGRATE, RunState.PAUSED,
+                    RunState.DEBUG)  # fmt: skip
 
 
 class MachineError(Exception):
@@ -159,9 +187,10 @@ class Runner:
         self._no_reboot = no_reboot
         self._quitting = False
         self._wake = threading.Condition()
-        self._holding = False  # `at_rest` is on
+        self._holding = 0  # `at_rest`s that are on
         self._resting = False  # the processor's thread waits
         self._thread: threading.Thread | None = None
+        self._stepping = False  # the next stretch is one instruction
         self.state = RunState.PRELAUNCH if paused else RunState.RUNNING
         if incoming:
             self.state = RunState.INMIGRATE
@@ -211,11 +240,16 @@ class Runner:
         """Let a paused processor go on."""
         if self.state is RunState.INMIGRATE:
             self._autostart = True
-        elif self.state not in (RunState.RUNNING, RunState.SHUTDOWN):
+        elif self.state in _STANDING:
             with self._wake:
                 self.state = RunState.RUNNING
                 self._wake.notify_all()
             self.tell("RESUME")
+
+    def step(self) -> None:
+        """Let a paused processor run one instruction."""
+        self._stepping = True
+        self.resume()
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
@@ -224,7 +258,7 @@ class Runner:
         Called without the device lock, which the processor may need before it can stop.
         """
         with self._wake:
-            self._holding = True
+            self._holding += 1
         try:
             if self.state is RunState.RUNNING:
                 self._board.vcpu.request_exit()
@@ -234,7 +268,7 @@ class Runner:
             yield
         finally:
             with self._wake:
-                self._holding = False
+                self._holding -= 1
                 self._wake.notify_all()
 
     def arrived(self) -> None:
@@ -292,7 +326,7 @@ class Runner:
             self._resting = False
 
     def _must_rest(self) -> bool:
-        return self._holding or self.state not in (RunState.RUNNING, RunState.SHUTDOWN)
+        return self._holding > 0 or self.state in _STANDING
 
     def _vcpu_main(self) -> None:
         try:
@@ -306,14 +340,26 @@ class Runner:
 
     def _run_once(self) -> bool:
         """One stretch of guest time and what it ended with; False when all is over."""
-        reason = self._board.vcpu.run()
+        stepping, self._stepping = self._stepping, False
+        vcpu = self._board.vcpu
+        reason = vcpu.debug.step() if stepping and vcpu.debug is not None else vcpu.run()
         with self._loop.lock:
             request = self._board.take_request()
         if reason is ExitReason.TRIPLE_FAULT:
             request = PowerRequest(Event.RESET)
+        elif reason is ExitReason.DEBUG:
+            self._debugged()
         elif reason is not ExitReason.REQUESTED:
             raise MachineError(f"the vCPU stopped: {reason.name.lower()}")
         return True if request is None else self._serve(request)
+
+    def _debugged(self) -> None:
+        """A debugger's stop, unless somebody has just paused the machine."""
+        with self._wake:
+            if self.state is not RunState.RUNNING:
+                return
+            self.state = RunState.DEBUG
+        self.tell("STOP")
 
     def _serve(self, request: PowerRequest) -> bool:
         if request.event is Event.RESET and not self._no_reboot:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pytcg.softmmu.ram import RamError
 
 if TYPE_CHECKING:
     from pytcg.machine.runner import Registers
-    from pytcg.softmmu.address_map import AddressMap
 
 PRESENT: Final = 1
 WRITABLE: Final = 1 << 1
@@ -21,6 +20,14 @@ PAE: Final = 1 << 5
 LONG: Final = 1 << 10  # EFER.LMA
 FRAME: Final = 0x000F_FFFF_FFFF_F000
 PAGE: Final = 4096
+
+
+class Memory(Protocol):
+    """Physical memory."""
+
+    def read(self, physical: int, length: int, /) -> bytes:
+        """Bytes of RAM or ROM."""
+        ...
 
 
 class Levels(NamedTuple):
@@ -49,7 +56,7 @@ class Mapping(NamedTuple):
 class Walker:
     """The page tables as registers say that they are now."""
 
-    def __init__(self, memory: AddressMap, regs: Registers) -> None:
+    def __init__(self, memory: Memory, regs: Registers) -> None:
         self._memory = memory
         cr4, self._root = regs["cr4"], regs["cr3"]
         self.paging = bool(regs["cr0"] & PAGING)
@@ -122,13 +129,13 @@ class Walker:
         return Mapping(address, frame, 1 << shift, entry, rights)
 
 
-def physical_address(memory: AddressMap, regs: Registers, address: int) -> int | None:
+def physical_address(memory: Memory, regs: Registers, address: int) -> int | None:
     """Where a linear address lies; None if nowhere."""
     found = Walker(memory, regs).find(address)
     return None if found is None else found.physical + address % found.size
 
 
-def read_virtual(memory: AddressMap, regs: Registers, address: int, length: int) -> bytes:
+def read_virtual(memory: Memory, regs: Registers, address: int, length: int) -> bytes:
     """Bytes at a linear address; RamError where nothing is mapped."""
     walker = Walker(memory, regs)
     data = bytearray()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pytcg.chardev.registry import Chardevs
@@ -29,3 +29,5 @@ class Machine:
     uuid: str = "00000000-0000-0000-0000-000000000000"
     migration: Migration = field(default_factory=Migration)
     usual_format: UsualFormat = field(default_factory=UsualFormat)
+    serve_gdb: Callable[[str], str] | None = None
+    """Serves GDB on a chardev, or nowhere ("none"): what `gdbserver` then prints."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from pytcg.exec.hooks import Hooks, hooks_wanted, is_watched, watch
+from pytcg.exec.hooks import Hooks, hooks_wanted, is_watched, watch, watch_modify
 from pytcg.exec.invalidate import invalidate_write, page_has_code
 from pytcg.exec.layout import (
     FILL_LOG,
@@ -447,6 +447,8 @@ def modify_slow(env: ExecEnv, address: u64, size: u64) -> u64:
     """See `modify_u8`: what a probe did not find in the TLB, or crosses a page."""
     env.access_size = u32(size) | MODIFIES
     probe_write(env, address, size)
+    if unlikely(env.hooks[Hooks.MEMORY] != NULL):
+        watch_modify(env, address, size)
     entry: TlbEntry = tlb_entry(env, address)
     if entry.write == (address + (size - 1)) & PAGE_MASK:
         return address + entry.addend

@@ -97,6 +97,10 @@ class KvmVcpu:
         self._fetch()
         return self._table.state
 
+    @property
+    def debug(self) -> None:
+        """Breakpoints and steps are not there."""
+
     def set_segment(self, name: str, selector: int, base: int, limit: int, attributes: int) -> None:
         """Load a segment register with its hidden part."""
         self._fetch()

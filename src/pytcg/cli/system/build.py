@@ -13,6 +13,7 @@ from pytcg.block.device import BlockError
 from pytcg.chardev.base import ChardevError, Context
 from pytcg.cli import guest
 from pytcg.cli.system.characters import open_chardevs, open_for, open_serials, start_monitors
+from pytcg.cli.system.debugger import serve_debugger
 from pytcg.cli.system.display_options import VGA_BIOS, has_card
 from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
@@ -99,6 +100,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     uuid = str(smbios.uuid)
     machine = Machine(board, runner, chardevs, loop, drives.by_id, console, options.name, uuid)
     start_monitors(options, machine)
+    serve_debugger(options, machine, stack)
     prepare(options, machine)
     status = runner.run()
     if loop.signal is not None:

@@ -80,6 +80,7 @@ class Options:
     vnc: str | None = None
     chardevs: list[ChardevOption] = field(default_factory=list)
     monitors: list[MonitorOption] = field(default_factory=list)
+    gdb: str | None = None
     paused: bool = False
     loadvm: str | None = None
     incoming: str | None = None

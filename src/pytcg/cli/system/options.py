@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from pytcg.cli.system.accel_option import set_accel, set_enable_kvm
+from pytcg.cli.system.debug_options import set_gdb, set_gdb_default
 from pytcg.cli.system.display_options import set_display, set_vga, set_vnc
 from pytcg.cli.system.drive_options import (
     set_blockdev,
@@ -137,7 +138,9 @@ OPTIONS: Final = (
     Option("qmp", "CHARDEV", set_qmp, "control the machine by QMP: unix:PATH,server=on,wait=off"),
     Option("loadvm", "TAG", set_loadvm, "go on from a snapshot that savevm made"),
     Option("incoming", "file:PATH|defer", set_incoming, "go on from what migrate wrote"),
-    Option("S", "", set_paused, "wait for a monitor's cont before the guest starts"),
+    Option("S", "", set_paused, "wait for a monitor's cont, or GDB's, before the guest starts"),
+    Option("gdb", "CHARDEV", set_gdb, "serve GDB: tcp::1234, unix:PATH,server=on,wait=off"),
+    Option("s", "", set_gdb_default, "shorthand for -gdb tcp::1234"),
     Option("parallel", "none", must_be_none("parallel", "parallel port"), "there is none"),
     Option("net", "none", must_be_none("net", "network"), "there is none"),
     Option("nic", "none", must_be_none("nic", "network"), "there is none"),

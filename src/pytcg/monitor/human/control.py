@@ -83,6 +83,12 @@ def send_break(shell: Shell, words: list[str]) -> str:
     return ""
 
 
+def serve_debugger(shell: Shell, words: list[str]) -> str:
+    """gdbserver."""
+    serve = shell.machine.serve_gdb
+    return serve(words[0] if words else "tcp::1234") if serve is not None else ""
+
+
 COMMANDS: Final = (
     _plain("cont|c", "resume emulation", "cont"),
     _plain("nmi", "inject an NMI", "inject-nmi"),
@@ -92,6 +98,8 @@ COMMANDS: Final = (
     _plain("system_reset", "reset the system", "system_reset"),
     HumanCommand("sendkey", "keys [hold_ms]", "send keys to the VM (e.g. 'sendkey ctrl-alt-f1',"
                  " default hold time=100 ms)", send_keys, 1, 2),
+    HumanCommand("gdbserver", "[device]", "start gdbserver on given device (default 'tcp::1234'),"
+                 " stop with 'none'", serve_debugger, 0, 1),
     HumanCommand("screendump", "filename [-f format]", "save screen", dump_screen, 0, 3),
     HumanCommand("pmemsave", "addr size file", "save to disk physical memory dump starting at"
                  " 'addr' of size 'size'", save_memory("pmemsave"), 3, 3),

@@ -1,0 +1,1 @@
+"""GDB's remote serial protocol, for machines and for the library's processors."""
