@@ -13,6 +13,7 @@ from pytcg.ir.verify import verify
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import Linker, compile_module
 from pytcg_python.compiler import PythonHost
+from pytcg_threaded.engine import ThreadedEngine
 
 SLOT = 16
 DEFAULT_MXCSR = 0x1F80
@@ -61,7 +62,9 @@ class Engines:
     def __init__(self, cases: Sequence[Case]):
         image = compile_module(emit_module([case.function for case in cases]))
         self.linker = Linker()
-        symbols = self.linker.add("cases", [image], [case.name for case in cases])
+        # A host without some instructions calls natives for them.
+        natives = ThreadedEngine.shared().linker.symbols
+        symbols = self.linker.add("cases", [image], [case.name for case in cases], natives)
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
         self.native = {name: prototype(address) for name, address in symbols.items()}
         self.host = PythonHost()
