@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from pytcg.exec.forms import form_at, record_code
 from pytcg.exec.hooks import hook_block
 from pytcg.exec.layout import (
     FORM_HASH_SIZE,
-    FORM_SIZE,
     PAGE_MASK,
     PAGE_SIZE,
     RECORD_SIZE,
     TB,
     Branch,
     ExecEnv,
-    Form,
     Link,
     Record,
     Tb,
@@ -58,10 +57,10 @@ def form_index(env: ExecEnv, key: u64) -> u32:
         if index == 0:
             index = u32(env.form_count)
             env.form_count += 1
-            Form(env.form_list + u64(index) * FORM_SIZE).key = key
+            form_at(env, index).key = key
             store32(slot, 0, index)
             return index
-        if Form(env.form_list + u64(index) * FORM_SIZE).key == key:
+        if form_at(env, index).key == key:
             return index
         at = (at + 1) & (FORM_HASH_SIZE - 1)
 
@@ -69,13 +68,8 @@ def form_index(env: ExecEnv, key: u64) -> u32:
 @native(inline=True)
 def bind_form(env: ExecEnv, rec: Record, key: u64) -> None:
     rec.form = form_index(env, key)
-    code: ptr = ptr(form_at(env, rec.form).code)
+    code: ptr = record_code(env, rec)
     rec.code = code if code != NULL else symbol("record_missing")
-
-
-@native(inline=True)
-def form_at(env: ExecEnv, index: u32) -> Form:
-    return Form(env.form_list + u64(index) * FORM_SIZE)
 
 
 @native

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from pytcg.exec.debug import DebugReason
 from pytcg.exec.exits import Exit
+from pytcg.exec.forms import record_code
 from pytcg.exec.hooks import refund
 from pytcg.exec.invalidate import (
     DEAD,
@@ -24,7 +25,6 @@ from pytcg.exec.invalidate import (
 )
 from pytcg.exec.layout import (
     FILL_LOG,
-    FORM_SIZE,
     MMU_MODES,
     PAGE_MASK,
     PAGE_SIZE,
@@ -33,7 +33,6 @@ from pytcg.exec.layout import (
     TLB_SIZE,
     Branch,
     ExecEnv,
-    Form,
     Jump,
     Link,
     Page,
@@ -353,7 +352,7 @@ def tb_until(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 @native(threaded=True)
 def record_missing(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """An instruction whose form was not compiled when the block was made."""
-    code: ptr = compiled_form(env, Record(rec).form)
+    code: ptr = record_code(env, Record(rec))
     if code != NULL:
         Record(rec).code = code
         return rec
@@ -376,18 +375,13 @@ def tb_head_hooked(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
 def runnable(env: ExecEnv, rec: ptr) -> bool:
     """Whether a record is an instruction with its code: not a place to stop, nor a missing form."""
     if Record(rec).code == symbol("record_hooked") or Record(rec).code == symbol("record_trapped"):
-        return compiled_form(env, Record(rec).form) != NULL and env.stop_request == 0
+        return record_code(env, Record(rec)) != NULL and env.stop_request == 0
     if Record(rec).code == symbol("record_missing"):
-        code: ptr = compiled_form(env, Record(rec).form)
+        code: ptr = record_code(env, Record(rec))
         if code == NULL:
             return False
         Record(rec).code = code
     return Record(rec).code != symbol("tb_until")
-
-
-@native(inline=True)
-def compiled_form(env: ExecEnv, index: u32) -> ptr:
-    return ptr(Form(env.form_list + u64(index) * FORM_SIZE).code)
 
 
 @native(threaded=True)

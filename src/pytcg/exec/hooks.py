@@ -15,7 +15,8 @@ from enum import IntEnum, IntFlag
 
 from pytcg.exec.debug import debug_break, debug_watch
 from pytcg.exec.exits import Exit
-from pytcg.exec.layout import FORM_SIZE, RECORD_SIZE, TB, ExecEnv, Form, Hook, Record, Tb
+from pytcg.exec.forms import form_at, record_code
+from pytcg.exec.layout import RECORD_SIZE, TB, ExecEnv, Hook, Record, Tb
 from pytcg_native import (
     NULL,
     call_host,
@@ -70,7 +71,7 @@ def hook_wants(env: ExecEnv, hook: Hook, rec: Record, linear: u64) -> bool:
         return False
     if hook.rows == NULL:
         return True
-    row: u64 = Form(env.form_list + u64(rec.form) * FORM_SIZE).key & ROW_MASK
+    row: u64 = form_at(env, rec.form).key & ROW_MASK
     return (load8(ptr(hook.rows), row >> 3) >> u8(row & 7)) & 1 != 0
 
 
@@ -162,12 +163,6 @@ def call_hooks(env: ExecEnv, rec: Record) -> u64:
             skip |= call_hook(env, other, linear, u32(rec.length))
         other = Hook(other.following)
     return skip
-
-
-@native(inline=True)
-def record_code(env: ExecEnv, rec: Record) -> ptr:
-    """The code of a record's form; NULL if it has to be compiled first."""
-    return ptr(Form(env.form_list + u64(rec.form) * FORM_SIZE).code)
 
 
 @native

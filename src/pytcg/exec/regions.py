@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
+from pytcg.exec.forms import form_at
 from pytcg.exec.invalidate import DEAD, enters_region, hash_slot, jump_slot, page_of
 from pytcg.exec.layout import (
     BRANCH,
@@ -86,7 +87,6 @@ _OPERANDS = RECORD.offset("a")
 _TAKEN = BRANCH.offset("taken")
 
 _HEAD = TB.size
-_FORM_SIZE = Form.layout.size
 _REQUEST_HEAD = RequestHead.layout.size
 _REQUEST_BLOCK = RequestBlock.layout.size
 _REQUEST_RUN = RequestRun.layout.size
@@ -170,7 +170,7 @@ def seed_hash(env: ExecEnv, tb: Tb) -> u64:
     for i in range(u32(tb.insns)):
         if rec.form >= u32(env.form_count):
             return 0
-        found = mix(found, Form(env.form_list + u64(rec.form) * _FORM_SIZE).key)
+        found = mix(found, form_at(env, rec.form).key)
         found = mix(found, load64(ptr(rec), _OPERANDS))
         if i != u32(tb.insns) - 1:
             if not is_near(rec.imm, tb.pc):
@@ -273,7 +273,7 @@ def last_effects(env: ExecEnv, tb: Tb) -> u64:
     last: Record = Record(tb + (_HEAD + u64(tb.insns - 1) * RECORD_SIZE))
     if last.form >= u32(env.form_count):
         return 0
-    return Form(env.form_list + u64(last.form) * _FORM_SIZE).effects & (JUMPS | CALLS)
+    return form_at(env, last.form).effects & (JUMPS | CALLS)
 
 
 @native
@@ -430,8 +430,7 @@ def request_records(env: ExecEnv, request: RequestHead) -> u64:
         for i in range(block.insns):
             if rec.form >= u32(env.form_count):
                 return 0
-            copy_record(out, rec, Form(env.form_list + u64(rec.form) * _FORM_SIZE),
-                        request.seed_pc)  # fmt: skip
+            copy_record(out, rec, form_at(env, rec.form), request.seed_pc)
             if i == block.insns - 1:
                 forget_targets(out, block.ending, last_effects(env, tb))
             out = Record(out + RECORD_SIZE)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
+from pytcg.exec.forms import form_at, record_code
 from pytcg.exec.layout import (
-    FORM_SIZE,
     PATCH,
     RECORD_SIZE,
     STENCIL,
@@ -110,7 +110,7 @@ def is_short(value: u64) -> bool:
 @native
 def stencil_for(env: ExecEnv, rec: Record) -> ptr:
     """The stencil for a record, NULL if it must be left to what its code is now."""
-    form: Form = Form(env.form_list + u64(rec.form) * FORM_SIZE)
+    form: Form = form_at(env, rec.form)
     stencil: Stencil = Stencil(form.stencil)
     if stencil == NULL:
         return NULL
@@ -297,4 +297,4 @@ def stitch_block(env: ExecEnv, tb: Tb) -> None:
 @native(threaded=True)
 def record_handled(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """An instruction that its stencil leaves to the form's handler."""
-    return resume(ptr(Form(env.form_list + u64(Record(rec).form) * FORM_SIZE).code), rec)
+    return resume(record_code(env, Record(rec)), rec)
