@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import functools
-import struct
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import llvmlite.binding as llvm
 
+from pytcg_llvm.elf import Elf
+
 _lock = threading.Lock()  # llvmlite's own lock is re-entrant only per call
 
 
 @functools.cache
-def host_target() -> llvm.Target:
-    """LLVM's target for this host."""
+def _machine(code_model: str) -> llvm.TargetMachine:
+    """What compiles for this host: code for anywhere, or ("small") for a hole's short values."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()  # some ops are a line of assembly
-    return llvm.Target.from_triple(llvm.get_process_triple())
-
-
-@functools.cache
-def _machine() -> llvm.TargetMachine:
-    return host_target().create_target_machine(
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=host_features(), opt=2, reloc="static",
-        codemodel="large", jit=True,
+        codemodel=code_model, jit=code_model == "large",
     )  # fmt: skip
 
 
@@ -45,7 +42,7 @@ def host_identity() -> str:
 def compile_module(text: str, *, level: int = 2) -> bytes:
     """Optimise and compile LLVM text; returns an ELF object."""
     with _lock:
-        return bytes(_machine().emit_object(_optimised(text, level)))
+        return bytes(_machine("large").emit_object(_optimised(text, level)))
 
 
 _GUEST_PASSES = ("sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
@@ -53,15 +50,11 @@ _GUEST_PASSES = ("sroa", "simplify_cfg", "instruction_combine", "simplify_cfg")
 numbering that llvmlite offers by itself, fails its own assertions on some.)"""
 
 
-def compile_guest_code(text: str) -> bytes:
-    """Compile the LLVM text of handlers or of a region; returns an ELF object."""
-    return optimised_guest_code(text, _machine())
-
-
-def optimised_guest_code(text: str, machine: llvm.TargetMachine) -> bytes:
-    """The same for another machine."""
+def compile_guest_code(text: str, code_model: str = "large") -> bytes:
+    """Compile the LLVM text of handlers, of a region or of stencils; returns an ELF object."""
     with _lock:
         module = llvm.parse_assembly(text)
+        machine = _machine(code_model)
         builder = llvm.create_pass_builder(
             machine, llvm.create_pipeline_tuning_options(speed_level=2))
         manager = llvm.create_new_function_pass_manager()
@@ -76,14 +69,14 @@ def optimised_guest_code(text: str, machine: llvm.TargetMachine) -> bytes:
 def assembly(text: str, *, level: int = 2) -> str:
     """Host assembly of a module, for ``-d out_asm``."""
     with _lock:
-        return str(_machine().emit_assembly(_optimised(text, level)))
+        return str(_machine("large").emit_assembly(_optimised(text, level)))
 
 
 def _optimised(text: str, level: int) -> llvm.ModuleRef:
     """A module after LLVM's passes; the caller holds the lock."""
     module = llvm.parse_assembly(text)
     module.verify()
-    machine = _machine()
+    machine = _machine("large")
     options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
@@ -96,36 +89,18 @@ def undefined_symbols(objects: list[bytes]) -> set[str]:
     wanted: set[str] = set()
     defined: set[str] = set()
     for image in objects:
-        table = _symbols(image)
-        wanted |= {name for name, index, _ in table if index == 0}
-        defined |= {name for name, index, _ in table if index != 0}
+        table = [symbol for symbol in Elf(image).symbols() if symbol.name]
+        wanted |= {symbol.name for symbol in table if symbol.section == 0}
+        defined |= {symbol.name for symbol in table if symbol.section != 0}
     return wanted - defined
-
-
-def _symbols(image: bytes) -> list[tuple[str, int, int]]:
-    """(name, section index, size) of an ELF64 object's symbols (System V gABI, chapter 4)."""
-    sections_at, = struct.unpack_from("<Q", image, 40)
-    size, count = struct.unpack_from("<HH", image, 58)
-    found = []
-    for number in range(count):
-        _, kind, _, _, at, length, link = struct.unpack_from(
-            "<IIQQQQI", image, sections_at + number * size)  # fmt: skip
-        if kind != 2:  # SHT_SYMTAB
-            continue
-        strings, = struct.unpack_from("<Q", image, sections_at + link * size + 24)
-        for entry in range(at + 24, at + length, 24):
-            name, _, _, index, _, length = struct.unpack_from("<IBBHQQ", image, entry)
-            start = strings + name
-            found.append((image[start : image.index(0, start)].decode(), index, length))
-    return [row for row in found if row[0]]
 
 
 class Linker:
     """One JIT process image: objects added to it see the symbols of those before."""
 
     def __init__(self) -> None:
-        _machine()
-        self._jit = llvm.create_lljit_compiler(_machine())
+        _machine("large")
+        self._jit = llvm.create_lljit_compiler(_machine("large"))
         self._libraries: list[llvm.ResourceTracker] = []
         self.symbols: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -159,7 +134,8 @@ class Linker:
     def _tell_perf(self, objects: list[bytes], found: Mapping[str, int]) -> None:
         """Add symbols to the map in which perf looks for code that has no file."""
         assert self.perf_map is not None
-        sizes = {name: size for image in objects for name, index, size in _symbols(image) if index}
+        sizes = {symbol.name: symbol.size for image in objects for symbol in Elf(image).symbols()
+                 if symbol.section}  # fmt: skip
         with self.perf_map.open("a") as file:
             for name, address in found.items():
                 file.write(f"{address:x} {sizes.get(name, 1):x} {name}\n")

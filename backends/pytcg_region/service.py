@@ -325,18 +325,25 @@ class RegionService:
 
     def _stencils(self, job: list[str], process: WorkerProcess | None) -> WorkerProcess | None:
         """Have stencils compiled, and let native code know them."""
+        process, made = self._ask(job, process)
+        processor = self._processor()
+        if made is not None:
+            self._engine.add_stencils(made)
+            if processor is not None:
+                processor.install_stencils()
+        return process
+
+    def _ask(self, job: list[str], process: WorkerProcess | None
+             ) -> tuple[WorkerProcess | None, bytes | None]:  # fmt: skip
+        """What a compiler process makes of a job; neither of them if that fails."""
         try:
             process = process or WorkerProcess("pytcg_region.worker")
-            self._engine.add_stencils(process.ask(job))
+            return process, process.ask(job)
         except WorkerError:
             self.stats.failed += 1
             if process is not None:
                 process.close()
-            return None
-        processor = self._processor()
-        if processor is not None:
-            processor.install_stencils()
-        return process
+            return None, None
 
     def _next(self) -> int | None:
         """The block that is wanted most, of late."""
@@ -379,14 +386,9 @@ class RegionService:
         known, code = self._code.find(key)
         if not known:
             began = time.perf_counter()
-            try:
-                process = process or WorkerProcess("pytcg_region.worker")
-                made = process.ask(["region", key, data.hex()])
-            except WorkerError:
-                self.stats.failed += 1
-                if process is not None:
-                    process.close()
-                return None
+            process, made = self._ask(["region", key, data.hex()], process)
+            if made is None:
+                return process
             self._account(request, made, time.perf_counter() - began)
             code = self._code.add(key, made)
         self._code.add_shape(seed, request.shape())

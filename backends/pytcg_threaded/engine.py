@@ -49,6 +49,10 @@ def terminal_progress() -> Progress:
     return show
 
 
+def _stencil_job(keys: list[int]) -> list[str]:
+    return ["stencils", *(f"{key:x}" for key in keys)]
+
+
 class ThreadedEngine:
     """Native code for the x86 guest. One a process (`shared`): host code is the same for all."""
 
@@ -75,8 +79,7 @@ class ThreadedEngine:
         self._packs = 0
         self._stencils = StencilPacks()
         self.stencils = self._stencils.addresses
-        self.stencils_at_once = False
-        """Whether forms get their stencils as soon as they are compiled."""
+        self._stencils_at_once = False
         self._form_lock = threading.Lock()
         self._functions: dict[str, Callable[..., int]] = {}
         self._progress = progress
@@ -172,19 +175,28 @@ class ThreadedEngine:
                 batch = missing[start : start + _BATCH]
                 pack = run_job(["forms", *(f"{key:x}" for key in batch)])
                 self._link(self._store_pack(pack))
-            if self.stencils_at_once:
-                self.compile_stencils(wanted)
+            if self._stencils_at_once:
+                self._compile_stencils(wanted)
             return {key: self.forms[key] for key in wanted}
 
     @property
     def _stencil_prefix(self) -> str:
         return f"t{self.identity[:16]}-"
 
-    def compile_stencils(self, keys: Iterable[int]) -> None:
-        """Stencils of forms, and of what is no form, here and now."""
-        every = (HEAD_KEY, HOP_KEY, *keys)
-        missing = [key for key in every if key not in self._stencils.tried]
-        jobs = [["stencils", *(f"{key:x}" for key in missing[start : start + _BATCH])]
+    def stencil_at_once(self) -> None:
+        """From now on forms have stencils as soon as they are compiled."""
+        with self._form_lock:
+            if not self._stencils_at_once:
+                self._stencils_at_once = True
+                self._compile_stencils(self.forms)
+
+    def _without_stencils(self, keys: Iterable[int]) -> list[int]:
+        """Those that weren't tried yet, and what is no form but wants a stencil."""
+        return [key for key in (HEAD_KEY, HOP_KEY, *keys) if key not in self._stencils.tried]
+
+    def _compile_stencils(self, keys: Iterable[int]) -> None:
+        missing = self._without_stencils(keys)
+        jobs = [_stencil_job(missing[start : start + _BATCH])
                 for start in range(0, len(missing), _BATCH)]  # fmt: skip
         if len(jobs) == 1:
             packs = [run_job(jobs[0])]
@@ -196,10 +208,9 @@ class ThreadedEngine:
     def next_stencils(self) -> list[str] | None:
         """A job for a compiler process: forms that have no stencil yet; None if all have."""
         with self._form_lock:
-            every = (HEAD_KEY, HOP_KEY, *self.forms)
-            wanted = [key for key in every if key not in self._stencils.tried][:_BATCH]
+            wanted = self._without_stencils(self.forms)[:_BATCH]
             self._stencils.tried.update(wanted)
-        return ["stencils", *(f"{key:x}" for key in wanted)] if wanted else None
+        return _stencil_job(wanted) if wanted else None
 
     def add_stencils(self, pack: bytes) -> None:
         """Keep what such a job has made."""

@@ -6,11 +6,13 @@ other. A form that can't have a stencil has a row without code, so that it isn't
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator
 
 from pytcg.exec import stencils, stitch
 from pytcg.exec.layout import PATCH, RECORD, STENCIL, TB
+from pytcg.ir.blocks import Function
 from pytcg.ir.layout import Scalar
 from pytcg.opt.pipeline import optimise
 from pytcg.softmmu.ram import HostBuffer
@@ -30,24 +32,26 @@ _NONE = Stencil(b"", (), frozenset())
 
 def compile_pack(program: Program, keys: list[int]) -> bytes:
     """The stencils of forms."""
-    from pytcg_x86.core.form import form_name
-    from pytcg_x86.core.stencil import NoStencil, build_stencil
+    from pytcg_x86.core.stencil import NoStencil
 
-    functions, names = [], {key: form_name(key) for key in keys}
+    functions: dict[int, Function] = {}
     for key in keys:
-        if key in _OTHERS:
-            program.add([_OTHERS[key]])
-            names[key] = _OTHERS[key].name
-            functions.append(program.compile(_OTHERS[key]))
-            optimise(functions[-1])
-            continue
-        try:
-            functions.append(build_stencil(program, key))
-        except NoStencil:
-            continue
-        optimise(functions[-1])
-    made = compile_stencils(functions) if functions else {}
-    return b"".join(_packed(key, made.get(names[key], _NONE)) for key in keys)
+        with contextlib.suppress(NoStencil):
+            functions[key] = _function(program, key)
+            optimise(functions[key])
+    made = compile_stencils(functions.values()) if functions else {}
+    names = {key: function.name for key, function in functions.items()}
+    return b"".join(_packed(key, made.get(names.get(key, ""), _NONE)) for key in keys)
+
+
+def _function(program: Program, key: int) -> Function:
+    """IR of a form's stencil, or of one that no form has; NoStencil."""
+    from pytcg_x86.core.stencil import build_stencil
+
+    if key not in _OTHERS:
+        return build_stencil(program, key)
+    program.add([_OTHERS[key]])
+    return program.compile(_OTHERS[key])
 
 
 def _packed(key: int, stencil: Stencil) -> bytes:

@@ -34,8 +34,7 @@ def make_engine(tier: str) -> Engine:
         try:
             engine = ThreadedEngine.shared()
             if tier == "threaded":
-                engine.stencils_at_once = True
-                engine.compile_stencils(engine.forms)
+                engine.stencil_at_once()
             return engine
         except (CacheError, WorkerError) as error:
             raise EngineError(str(error)) from error
