@@ -27,10 +27,11 @@ PROGRAM = "mov ax, 0x1234; mov ds, ax; l: inc word ptr [0x10]; nop; jmp l"
 
 
 @contextmanager
-def machine(folder: Path, *options: str, stopped: bool = True) -> Iterator[str]:
+def machine(folder: Path, *options: str, serial: str = "none",
+            stopped: bool = True) -> Iterator[str]:  # fmt: skip
     """An emulator with a debugger's socket; its path."""
     path = folder / "gdb"
-    command = [sys.executable, "-m", "pytcg.cli.system", "-m", "64", "-serial", "none",
+    command = [sys.executable, "-m", "pytcg.cli.system", "-m", "64", "-serial", serial,
                "-vga", "none", "-gdb", f"unix:{path},server=on,wait=off", *options]  # fmt: skip
     process = subprocess.Popen([*command, *(["-S"] if stopped else [])],
                                env={**os.environ, "PYTHONPATH": SOURCES},
@@ -114,10 +115,9 @@ def test_real_mode_by_hand(tmp_path: Path) -> None:
 def test_gdb_debugs_linux(tmp_path: Path) -> None:
     """A user process's getpid is caught in the kernel, by a symbol file made by hand."""
     serial = tmp_path / "serial"
-    with machine(tmp_path, "-m", "256", "-serial", f"unix:{serial},server=on,wait=off",
-                 "-kernel", str(cache_folder() / KERNEL), "-initrd",
+    with machine(tmp_path, "-m", "256", "-kernel", str(cache_folder() / KERNEL), "-initrd",
                  str(cache_folder() / INITRAMFS), "-append", "console=ttyS0 nokaslr quiet",
-                 stopped=False) as path:  # fmt: skip
+                 serial=f"unix:{serial},server=on,wait=off", stopped=False) as path:  # fmt: skip
         console = Wire(str(serial)).socket
         _read_until(console, b"# ")
         console.sendall(b"grep -E ' (__x64_sys_mkdir|jiffies)$' /proc/kallsyms\n")
