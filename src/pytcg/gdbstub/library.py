@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytcg.errors import CpuError
 from pytcg.exec.debugger import Point
-from pytcg.exec.layout import PAGE_SIZE
 from pytcg.gdbstub.history import History
 from pytcg.gdbstub.session import Session
 from pytcg.gdbstub.target import Signal, StopReport, TargetError
+from pytcg.machine.virtual import page_pieces
 
 if TYPE_CHECKING:
     from pytcg.cpu import Cpu
@@ -94,14 +94,12 @@ class CpuTarget:
         """(physical address, size) of a range's parts."""
         if physical or not self._cpu.regs["cr0"] >> 31:
             return [(address, size)]
-        found, end = [], address + size
-        while address < end:
-            part = min(end - address, PAGE_SIZE - address % PAGE_SIZE)
-            place = self._cpu.translate(address)
+        found = []
+        for at, part in page_pieces(address, size):
+            place = self._cpu.translate(at)
             if place is None:
-                raise TargetError(f"no page at {address:#x}")
+                raise TargetError(f"no page at {at:#x}")
             found.append((place, part))
-            address += part
         return found
 
     def insert(self, point: Point) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from pytcg.chardev.base import Chardev, Context
 from pytcg.exec.debugger import Point
-from pytcg.exec.layout import PAGE_SIZE
 from pytcg.gdbstub.session import Session
 from pytcg.gdbstub.target import Signal, StopReport, TargetError
+from pytcg.machine.descriptor import parse_descriptor
 from pytcg.machine.runner import Debuggable, MachineError, RunState
-from pytcg.machine.virtual import physical_address
+from pytcg.machine.virtual import page_pieces, physical_address
 from pytcg.monitor.machine import Machine
 from pytcg.softmmu.ram import RamError
 
@@ -56,13 +56,8 @@ class MachineRegisters(MutableMapping[str, int]):
         if at + 7 > regs[f"{table}.limit"]:
             raise TargetError(f"no descriptor {selector:#x}")
         raw = read_linear(self._machine, regs[f"{table}.base"] + at, 8)
-        entry = int.from_bytes(raw, "little")
-        base = entry >> 16 & 0xFF_FFFF | entry >> 56 << 24
-        attributes = entry >> 40 & 0xF0FF
-        limit = entry & 0xFFFF | entry >> 32 & 0xF_0000
-        if attributes & 1 << 15:
-            limit = limit << 12 | 0xFFF
-        self._machine.board.vcpu.set_segment(name, selector, base, limit, attributes)
+        parsed = parse_descriptor(int.from_bytes(raw, "little"))
+        self._machine.board.vcpu.set_segment(name, selector, *parsed)
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("registers can't be removed")
@@ -81,19 +76,10 @@ def debuggable(machine: Machine) -> Debuggable:
     return machine.board.vcpu.debug
 
 
-def _pieces(address: int, size: int) -> Iterator[tuple[int, int]]:
-    """(address, size) of a range's parts on each page."""
-    end = address + size
-    while address < end:
-        part = min(end - address, PAGE_SIZE - address % PAGE_SIZE)
-        yield address, part
-        address += part
-
-
 def read_linear(machine: Machine, address: int, size: int) -> bytes:
     """Guest memory by linear address; TargetError where no page is."""
     return b"".join(read_physical(machine, _physical(machine, at), part)
-                    for at, part in _pieces(address, size))  # fmt: skip
+                    for at, part in page_pieces(address, size))  # fmt: skip
 
 
 def _physical(machine: Machine, linear: int) -> int:
@@ -107,7 +93,7 @@ def _physical(machine: Machine, linear: int) -> int:
 def read_physical(machine: Machine, address: int, size: int) -> bytes:
     """RAM and ROM as it is, devices' registers as the processor would read them."""
     found = b""
-    for at, part in _pieces(address, size):
+    for at, part in page_pieces(address, size):
         try:
             found += machine.board.memory.read(at, part)
         except RamError:
@@ -130,7 +116,7 @@ def _units(address: int, size: int) -> Iterator[tuple[int, int]]:
 def write_physical(machine: Machine, address: int, data: bytes) -> None:
     """RAM and ROM are changed, devices get the store."""
     done = 0
-    for at, part in _pieces(address, len(data)):
+    for at, part in page_pieces(address, len(data)):
         piece = data[done : done + part]
         done += part
         try:
@@ -167,7 +153,7 @@ class MachineTarget:
 
     def write(self, address: int, data: bytes, *, physical: bool) -> None:
         """All or nothing, as far as pages are concerned; TargetError."""
-        pieces = list(_pieces(address, len(data)))
+        pieces = list(page_pieces(address, len(data)))
         places = [at if physical else _physical(self._machine, at) for at, _ in pieces]
         done = 0
         for place, (_, part) in zip(places, pieces, strict=True):

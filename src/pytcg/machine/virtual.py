@@ -129,6 +129,15 @@ class Walker:
         return Mapping(address, frame, 1 << shift, entry, rights)
 
 
+def page_pieces(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """(address, size) of a range's parts on each page."""
+    end = address + size
+    while address < end:
+        part = min(end - address, PAGE - address % PAGE)
+        yield address, part
+        address += part
+
+
 def physical_address(memory: Memory, regs: Registers, address: int) -> int | None:
     """Where a linear address lies; None if nowhere."""
     found = Walker(memory, regs).find(address)

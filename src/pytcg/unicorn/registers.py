@@ -8,6 +8,7 @@ from typing import Any
 from pytcg.cpu import Cpu
 from pytcg.errors import RegisterError, UnmappedError
 from pytcg.library.registers import Registers
+from pytcg.machine.descriptor import parse_descriptor
 from pytcg.unicorn import x86_const
 from pytcg.unicorn.error import UcError
 from pytcg.unicorn.unicorn_const import UC_ERR_ARG, UC_ERR_EXCEPTION
@@ -122,13 +123,11 @@ def load_segment(cpu: Cpu, name: str, selector: int) -> None:
     code, level = bool(descriptor >> 43 & 1), descriptor >> 45 & 3
     if (name == "cs" and not code) or (name == "ss" and (code or level != selector & 3)):
         raise UcError(UC_ERR_EXCEPTION)
-    limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF0000
-    if descriptor >> 55 & 1:
-        limit = limit << 12 | 0xFFF
+    base, limit, attributes = parse_descriptor(descriptor)
     regs[name] = selector
-    regs[f"{name}.base"] = descriptor >> 16 & 0xFF_FFFF | descriptor >> 32 & 0xFF00_0000
+    regs[f"{name}.base"] = base
     regs[f"{name}.limit"] = limit
-    regs[f"{name}.attr"] = descriptor >> 40 & 0xF0FF | 1
+    regs[f"{name}.attr"] = attributes | 1
     if name == "cs":
         regs["cpl"] = selector & 3
 

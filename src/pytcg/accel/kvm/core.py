@@ -17,6 +17,7 @@ from pytcg.accel.kvm.abi import IOCTLS, STRUCTS, ExitCode, struct
 from pytcg.accel.kvm.device import Kvm, KvmError, KvmFile
 from pytcg.accel.kvm.slots import Memory, Slot, Slots
 from pytcg.accel.kvm.state import State, Transfer
+from pytcg.exec.bus import CpuBus, PortRuns
 
 KICK: Final = signal.SIGRTMIN + 7
 """Blocked but inside KVM_RUN, where it ends the run: no handler is needed."""
@@ -149,6 +150,22 @@ class KvmCpu:
         """(out, size, port, count, where the data lie in the run page)."""
         out, size, port, count, offset = _IO.unpack_from(self._page, _EXIT_AT)
         return bool(out), size, port, count, offset
+
+    def serve_ports(self, bus: CpuBus, runs: PortRuns | None = None) -> None:
+        """Do what an exit for ports is about; a repeated one as a whole, if ``runs`` can."""
+        out, size, port, count, at = self.io()
+        view, end = self.view, at + size * count
+        if count > 1 and runs is not None:
+            if out:
+                runs.write_port_run(port, size, bytes(view[at:end]))
+            else:
+                view[at:end] = runs.read_port_run(port, size, count)
+            return
+        for place in range(at, end, size):
+            if out:
+                bus.write_port(port, size, int.from_bytes(view[place : place + size], "little"))
+            else:
+                view[place : place + size] = bus.read_port(port, size).to_bytes(size, "little")
 
     def mmio(self) -> tuple[int, int, int, bool]:
         """(address, size, value, store)."""

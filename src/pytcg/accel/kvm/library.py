@@ -117,7 +117,7 @@ class LibraryKvm:
                 state.set("budget", budget - 1)
                 return Exit.BUDGET if budget == 1 else Exit.UNTIL
             if reason == ExitCode.IO:
-                self._serve_io()
+                core.serve_ports(self._cpu.bus)
             elif reason == ExitCode.MMIO:
                 if not self._serve_mmio():
                     return self._no_memory()
@@ -126,16 +126,6 @@ class LibraryKvm:
                     raise EmulationError(f"KVM internal error. {core.failure()}")
             elif reason not in (ExitCode.INTR, ExitCode.IRQ_WINDOW_OPEN, ExitCode.SET_TPR):
                 raise KvmError(f"KVM stops at {ExitCode(reason).name}")
-
-    def _serve_io(self) -> None:
-        out, size, port, count, at = self._core.io()
-        view, bus = self._core.view, self._cpu.bus
-        for place in range(at, at + size * count, size):
-            if out:
-                value = int.from_bytes(view[place : place + size], "little")
-                bus.write_port(port, size, value)
-            else:
-                view[place : place + size] = bus.read_port(port, size).to_bytes(size, "little")
 
     def _serve_mmio(self) -> bool:
         """Whether there is a device."""

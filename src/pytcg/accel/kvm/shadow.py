@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pytcg.machine.descriptor import parse_descriptor
+from pytcg.machine.virtual import page_pieces
 from pytcg.softmmu.perm import Perm
 
 if TYPE_CHECKING:
@@ -67,14 +69,12 @@ class Shadow:
     def _read(self, linear: int, size: int) -> bytes:
         """Guest memory by the guest's own tables; zeroes where there is none."""
         found = b""
-        while size > 0:
-            part = min(size, 4096 - linear % 4096)
-            physical = self._walk(linear) if self._paged() else linear
+        for at, part in page_pieces(linear, size):
+            physical = self._walk(at) if self._paged() else at
             try:
                 found += self._cpu.memory.read(physical, part)
             except Exception:
                 found += bytes(part)
-            linear, size = linear + part, size - part
         return found
 
     def _paged(self) -> bool:
@@ -309,10 +309,8 @@ class Shadow:
             return
         base = regs["ldtr.base"] if selector & 4 else self._linear + _GDT
         raw = int.from_bytes(self._read_table(base + (selector & ~7), 8), "little")
-        limit = raw & 0xFFFF | (raw >> 48 & 15) << 16
-        regs[name], regs[f"{name}.attr"] = selector, raw >> 40 & 0xFF | (raw >> 52 & 15) << 12
-        regs[f"{name}.limit"] = limit << 12 | 0xFFF if raw >> 55 & 1 else limit
-        regs[f"{name}.base"] = raw >> 16 & 0xFF_FFFF | (raw >> 56) << 24
+        regs[name] = selector
+        regs[f"{name}.base"], regs[f"{name}.limit"], regs[f"{name}.attr"] = parse_descriptor(raw)
 
     def _read_table(self, linear: int, size: int) -> bytes:
         if self._linear <= linear < self._linear + _TABLES:

@@ -266,28 +266,8 @@ class KvmVcpu:
     # Exits -------------------------------------------------------------------------------------
 
     def _serve_io(self) -> None:
-        out, size, port, count, at = self._core.io()
-        view, bus = self._core.view, self._bus
         self._unfinished = True
-        if count == 1:  # bench/kvm.py
-            if out:
-                bus.write_port(port, size, int.from_bytes(view[at : at + size], "little"))
-            else:
-                view[at : at + size] = bus.read_port(port, size).to_bytes(size, "little")
-            return
-        if self._runs is not None:
-            end = at + size * count
-            if out:
-                self._runs.write_port_run(port, size, bytes(view[at:end]))
-            else:
-                view[at:end] = self._runs.read_port_run(port, size, count)
-            return
-        for place in range(at, at + size * count, size):
-            if out:
-                value = int.from_bytes(view[place : place + size], "little")
-                bus.write_port(port, size, value)
-            else:
-                view[place : place + size] = bus.read_port(port, size).to_bytes(size, "little")
+        self._core.serve_ports(self._bus, self._runs)
 
     def _serve_mmio(self) -> None:
         address, size, value, store = self._core.mmio()
