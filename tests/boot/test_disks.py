@@ -7,43 +7,17 @@ import random
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
-from pytcg.cli import guest, guest_disks
+from pytcg.cli import guest
 
 MIB = 1 << 20
 pytestmark = pytest.mark.boot
 Machine = Callable[..., Terminal]
-
-
-@pytest.fixture(scope="module")
-def initramfs() -> Path:
-    """An initramfs with drivers, beside the kernel that they fit."""
-    return guest_disks.ensure(guest.cache_folder())
-
-
-@pytest.fixture
-def machine(initramfs: Path) -> Iterator[Machine]:
-    """Boots to the first prompt with more options."""
-    terminals: list[Terminal] = []
-
-    def start(*options: str) -> Terminal:
-        terminal = Terminal(
-            "-m", "256", "-nographic", "-no-reboot", *options,
-            "-kernel", str(initramfs.parent / guest.KERNEL), "-initrd", str(initramfs),
-            "-append", "console=ttyS0 quiet",
-        )  # fmt: skip
-        terminals.append(terminal)
-        terminal.wait_for(PROMPT, BOOT_SECONDS)
-        return terminal
-
-    yield start
-    for terminal in terminals:
-        terminal.close()
 
 
 def ask(terminal: Terminal, command: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,16 +25,8 @@ Start = Callable[..., Terminal]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    terminals: list[Terminal] = []
-
-    def run(*options: str) -> Terminal:
-        terminals.append(Terminal("-m", "256", "-nographic", *options))
-        return terminals[-1]
-
-    yield run
-    for terminal in terminals:
-        terminal.close()
+def start(terminals: Start) -> Start:
+    return partial(terminals, "-m", "256", "-nographic")
 
 
 @needs_seabios

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,27 +91,23 @@ Machine = Callable[..., Terminal]
 
 
 @pytest.fixture
-def machine(initrd: Path, tmp_path: Path) -> Iterator[Machine]:
+def machine(initrd: Path, tmp_path: Path, terminals: Machine) -> Machine:
     """A guest with a port for each agent."""
-    terminals: list[Terminal] = []
 
     def start(**program: Any) -> Terminal:
         options = ["-device", "virtio-serial-pci"]
         for name in ("theirs", "ours"):
             options += ["-chardev", f"socket,path={tmp_path / name},server=on,wait=off,id={name}",
                         "-device", f"virtserialport,chardev={name},name=org.{name}"]
-        terminal = Terminal(
+        terminal = terminals(
             "-m", "512", "-nographic", "-no-reboot", *options,
             "-kernel", str(guest.cache_folder() / guest.KERNEL), "-initrd", str(initrd),
             "-append", "console=ttyS0 quiet", **program,
         )  # fmt: skip
-        terminals.append(terminal)
         terminal.wait_for(PROMPT, BOOT_SECONDS)
         return terminal
 
-    yield start
-    for terminal in terminals:
-        terminal.close()
+    return start
 
 
 @pytest.mark.parametrize("program", [{}, {"program": ("qemu-system-x86_64", "-accel", "tcg")}],

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
-from pytcg.cli import guest, guest_disks
+from pytcg.cli import guest
 
 pytestmark = pytest.mark.boot
 Start = Callable[..., "tuple[Terminal, Monitor]"]
@@ -26,29 +27,21 @@ BUSY = (
 )
 
 
-@pytest.fixture(scope="module")
-def initramfs() -> Path:
-    return guest_disks.ensure(guest.cache_folder())
-
-
 @pytest.fixture
-def start(initramfs: Path, tmp_path: Path) -> Iterator[Start]:
-    terminals: list[Terminal] = []
+def start(initramfs: Path, tmp_path: Path, terminals: Callable[..., Terminal]) -> Start:
+    paths = (str(tmp_path / f"qmp{number}") for number in itertools.count())
 
     def begin(*options: str) -> tuple[Terminal, Monitor]:
-        path = str(tmp_path / f"qmp{len(terminals)}")
-        terminal = Terminal(
+        path = next(paths)
+        terminal = terminals(
             "-m", "192", "-nographic", "-no-reboot", *options,
             "-qmp", f"unix:{path},server=on,wait=off",
             "-kernel", str(initramfs.parent / guest.KERNEL), "-initrd", str(initramfs),
             "-append", "console=ttyS0 quiet",
         )  # fmt: skip
-        terminals.append(terminal)
         return terminal, Monitor(terminal, path)
 
-    yield begin
-    for terminal in terminals:
-        terminal.close()
+    return begin
 
 
 class Monitor:

@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
-from pytcg.cli import guest, guest_disks
+from boot.terminal import ANSWER_SECONDS, Terminal
 
 pytestmark = pytest.mark.boot
 Machine = Callable[..., Terminal]
 NAME = "org.pytcg.test"
 FIND = "n=$(grep -l org.pytcg.test /sys/class/virtio-ports/*/name); p=/dev/$(basename ${n%/name})"
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    """Boots a guest with drivers to the first prompt."""
-    initramfs = guest_disks.ensure(guest.cache_folder())
-    terminals: list[Terminal] = []
-
-    def start(*options: str) -> Terminal:
-        terminal = Terminal(
-            "-m", "256", "-nographic", "-no-reboot", *options,
-            "-kernel", str(initramfs.parent / guest.KERNEL), "-initrd", str(initramfs),
-            "-append", "console=ttyS0 quiet",
-        )  # fmt: skip
-        terminals.append(terminal)
-        terminal.wait_for(PROMPT, BOOT_SECONDS)
-        return terminal
-
-    yield start
-    for terminal in terminals:
-        terminal.close()
 
 
 def connect(path: Path) -> socket.socket:
