@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from pytcg.fuzz import hostcpu
 from pytcg_x86.decode.table import LOWERINGS, Row
-from x86 import hostcpu, integer_cases, outcome, sse_cases, test_bmi_host, test_sse_host, vex_cases
+from x86 import integer_cases, outcome, sse_cases, test_bmi_host, test_sse_host, vex_cases
 from x86.test_x87_host import C1, C1_VARIES, PLAIN, on_engine
 from x86.test_x87_host import host as x87_host
 from x86.x87_cases import TRANSCENDENTAL, encoding, state, x87_rows

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from pytcg.fuzz import hostcpu
 from pytcg_x86.decode import table
 from pytcg_x86.decode.table import Row
-from x86 import hostcpu
 from x86.encoder import (
     ARITHMETIC,
     DF,

@@ -9,7 +9,7 @@ import unicorn
 from unicorn import x86_const as uc
 
 from pytcg.cpu import Cpu, Stop
-from x86 import hostcpu
+from pytcg.fuzz import hostcpu
 from x86.encoder import ARITHMETIC, DF, Layout
 from x86.integer_cases import Case
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from pytcg.fuzz import hostcpu
 from pytcg_x86.decode import table
 from pytcg_x86.decode.table import Row
-from x86 import hostcpu
 
 FAMILIES = ("sse_move", "sse_int", "sse_float", "sse_convert", "mmx", "ssse3", "sse_horizontal",
             "sse41", "sse_lanes", "sse_round", "sse42", "crypto")

@@ -8,8 +8,9 @@ import random
 import pytest
 
 from pytcg.cpu import Cpu
+from pytcg.fuzz import hostcpu
 from pytcg_x86.integer import bmi
-from x86 import hostcpu, sse_cases, vex_cases
+from x86 import sse_cases, vex_cases
 from x86.integer_cases import LETTERS
 
 pytestmark = pytest.mark.skipif(not hostcpu.has("bmi1", "bmi2"), reason="the oracle has no BMI")

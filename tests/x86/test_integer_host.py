@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from x86 import hostcpu
+from pytcg.fuzz import hostcpu
 from x86.integer_cases import Case, cases, family_rows
 from x86.outcome import LONG, Outcome, differences, on_engine, on_host
 

@@ -10,8 +10,8 @@ import random
 
 import pytest
 
+from pytcg.fuzz import hostcpu
 from pytcg_x86.decode.table import Row
-from x86 import hostcpu
 from x86.integer_cases import Case, Maker, family_rows, variants
 from x86.outcome import LONG, differences, on_engine, on_host
 

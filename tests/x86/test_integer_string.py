@@ -8,7 +8,7 @@ import pytest
 
 import pytcg.cpu
 from pytcg.cpu import Cpu
-from x86 import hostcpu
+from pytcg.fuzz import hostcpu
 from x86.outcome import HLT, LONG, NAMES
 
 PAGE = 0x1000

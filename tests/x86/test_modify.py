@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from pytcg.cpu import Cpu
-from x86.hostcpu import available
+from pytcg.fuzz.hostcpu import available
 
 CODE, HOLE = 0x1000_0000, 0x6000_0000  # the host CPU of the other tests lies between
 """HOLE: nothing is mapped there, nor on the page before it."""

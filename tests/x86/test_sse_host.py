@@ -9,7 +9,8 @@ import struct
 import pytest
 
 from pytcg.cpu import Cpu
-from x86 import hostcpu, sse_cases
+from pytcg.fuzz import hostcpu
+from x86 import sse_cases
 from x86.sse_cases import AFTER, APPROXIMATE, LOAD, SAVE, Variant, family_rows, variants
 
 pytestmark = pytest.mark.skipif(not hostcpu.available(), reason="the oracle is an x86-64 host")

@@ -10,9 +10,10 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 
+from pytcg.fuzz import hostcpu
 from pytcg_x86.decode.opcodes import opcodes
 from pytcg_x86.decode.table import Row
-from x86 import hostcpu, sse_cases
+from x86 import sse_cases
 from x86.sse_cases import Variant
 
 OPERAND = hostcpu.DATA + 0x100

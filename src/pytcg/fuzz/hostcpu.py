@@ -16,8 +16,10 @@ import mmap
 import platform
 import struct
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pytcg_x86.decode.table import Row
+if TYPE_CHECKING:
+    from pytcg_x86.decode.table import Row
 
 PAGE = 0x1000
 BASE = 0x2000_0000
