@@ -50,8 +50,9 @@ def progress(text: str) -> None:
 class Apt:
     """apt's commands, run as the user: with the system's package lists or with private ones."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, architecture: str = "amd64") -> None:
         self.folder = folder
+        self.architecture = architecture
         self.options: list[str] = []
 
     def run(self, *command: str) -> str:
@@ -78,22 +79,31 @@ class Apt:
         self.options = [
             "-o", f"Dir::State={state}", "-o", f"Dir::Cache={cache}",
             "-o", "Dir::State::status=/var/lib/dpkg/status",
-            "-o", "APT::Architecture=amd64", "-o", "APT::Architectures::=amd64",
+            "-o", f"APT::Architecture={self.architecture}",
+            "-o", f"APT::Architectures::={self.architecture}",
             # The hooks of the machine's own configuration are for root.
             "-o", "APT::Update::Post-Invoke-Success::=", "-o", "APT::Sandbox::User=",
         ]  # fmt: skip
-        self.run("apt-get", "update")
+        try:
+            self.run("apt-get", "update")
+        except GuestError:
+            if not any((state / "lists").glob("*_Packages*")):
+                raise  # else one of several sources failed, and the others may do
 
     def kernel_package(self) -> str:
         """The image package that the first known meta-package depends on."""
-        for meta in KERNEL_PACKAGES:
+        return self.newest(*KERNEL_PACKAGES)
+
+    def newest(self, *packages: str) -> str:
+        """The image package that the first known one of these depends on."""
+        for meta in packages:
             try:
                 text = self.run("apt-cache", "depends", "--no-recommends", meta)
             except GuestError:
                 continue
             if found := re.search(r"^ +Depends: (linux-image-\d\S*)$", text, re.MULTILINE):
                 return found.group(1)
-        raise GuestError(f"no package of {', '.join(KERNEL_PACKAGES)} is known to apt")
+        raise GuestError(f"no package of {', '.join(packages)} is known to apt")
 
     def download(self, package: str) -> Path:
         """The package file of the newest version, in our folder."""
