@@ -19,9 +19,10 @@ _COLD = "preserve_mostcc"
 _PREDICATES = {"eq", "ne", "ult", "ule", "ugt", "uge", "slt", "sle", "sgt", "sge"}
 _PLAIN = {"add", "sub", "mul", "udiv", "urem", "sdiv", "srem", "and", "or", "xor"}
 # Floating point is LLVM's constrained kind: the guest's MXCSR is the host's while guest code runs.
-_FLOAT = {"fsub", "fdiv"}
-# What LLVM may commute is assembly: of two NaNs hardware gives the first, quieted.
-_ORDERED = {"fadd": "add", "fmul": "mul", "vfadd": "add", "vfmul": "mul"}
+# But arithmetic on two operands is assembly. LLVM may exchange those of additions and products,
+# where of two NaNs hardware gives the first, and it folds constants without looking at MXCSR:
+# 0 - 0 is -0 when rounding down, and a denormal is zero under DAZ and raises a flag without.
+_ORDERED = {f"{v}f{n}": n for v in ("", "v") for n in ("add", "sub", "mul", "div")}
 _ROUND = 'metadata !"round.dynamic"'
 _EXCEPT = 'metadata !"fpexcept.strict"'
 _FCMP = {"feq": ("fcmp", "oeq"), "flt": ("fcmps", "olt"), "fle": ("fcmps", "ole"),
@@ -38,7 +39,6 @@ _X87_BINARY = {"xadd": ".byte 0xde, 0xc1", "xmul": ".byte 0xde, 0xc9", "xsub": "
                "xdiv": ".byte 0xde, 0xf9"}  # fmt: skip
 _X87_STORES = {Type.F32: "fstps", Type.F64: "fstpl", Type.I16: "fistps", Type.I32: "fistpl",
                Type.I64: "fistpll"}  # fmt: skip
-_LANE_FLOAT = {"vfsub": "fsub", "vfdiv": "fdiv"}
 
 
 def _ty(type_: Type) -> str:
@@ -117,6 +117,11 @@ class _Emitter:
             text, first = f"{mnemonic} $2, $0", "0"
         return f'call {type_} asm sideeffect "{text}", "=x,{first},x"({type_} {a}, {type_} {b})'
 
+    def opaque(self, value: Value) -> str:
+        """The operand as LLVM can't know it, for what it would fold without looking at MXCSR."""
+        ty = _ty(value.type)
+        return f"{ty} " + self.temp(f'call {ty} asm "", "=x,0"({self.typed(value)})')
+
     # The function ------------------------------------------------------------------------------
 
     def emit(self) -> str:
@@ -146,13 +151,10 @@ class _Emitter:
         elif name in _PREDICATES:
             a, b = op.args
             self.out(op, f"icmp {name} {self.typed(a)}, {self.val(b)}")
-        elif name in ("fadd", "fmul"):
+        elif name in _ORDERED and name[0] == "f":
             size = "ss" if op.args[0].type is Type.F32 else "sd"
             self.out(op, self.ordered(_ORDERED[name] + size, _ty(op.args[0].type),
                                       *map(self.val, op.args)))  # fmt: skip
-        elif name in _FLOAT:
-            args = [self.typed(a) for a in op.args]
-            self.out(op, self.constrained(name, _ty(op.args[0].type), *args))
         elif name[0] == "v":
             self._vector(op)
         elif name in crypto.INSTRUCTIONS or name == "crc32c":
@@ -345,20 +347,20 @@ class _Emitter:
     # Scalar floating point ---------------------------------------------------------------------
 
     def _op_fsqrt(self, op: Op) -> None:
-        self.out(op, self.constrained("sqrt", _ty(op.args[0].type), self.typed(op.args[0])))
+        self.out(op, self.constrained("sqrt", _ty(op.args[0].type), self.opaque(op.args[0])))
 
     def _fcmp(self, op: Op) -> None:
-        a, b = (self.typed(x) for x in op.args)
+        a, b = self.opaque(op.args[0]), self.typed(op.args[1])
         stem, predicate = _FCMP[op.name]
         self.out(op, self.constrained(stem, "i1", a, b, predicate=predicate))
 
     _op_feq = _op_flt = _op_fle = _op_funord = _fcmp
 
     def _op_fext(self, op: Op) -> None:
-        self.out(op, self.constrained("fpext", "double", self.typed(op.args[0]), rounds=False))
+        self.out(op, self.constrained("fpext", "double", self.opaque(op.args[0]), rounds=False))
 
     def _op_ftrunc(self, op: Op) -> None:
-        self.out(op, self.constrained("fptrunc", "float", self.typed(op.args[0])))
+        self.out(op, self.constrained("fptrunc", "float", self.opaque(op.args[0])))
 
     def _op_sitof(self, op: Op) -> None:
         self.out(op, self.constrained("sitofp", _ty(op.type_attr()), self.typed(op.args[0])))
@@ -437,9 +439,6 @@ class _Emitter:
         if name in _ORDERED:
             size = "ps" if lane == 32 else "pd"
             return self.temp(self.ordered(_ORDERED[name] + size, vector, *args))
-        if name in _LANE_FLOAT:
-            both = (f"{vector} {a}" for a in args)
-            return self.temp(self.constrained(_LANE_FLOAT[name], vector, *both))
         if name == "vfsqrt":
             return self.temp(self.constrained("sqrt", vector, f"{vector} {args[0]}"))
         if name in _LANE_INTRINSIC:
