@@ -215,24 +215,27 @@ def migrate_out(machine: Machine, uri: str) -> None:
     running = runner.state is RunState.RUNNING
     runner.pause()
     try:
-        with at_rest(machine), open(path, "r+b" if offset else "wb") as file:
-            file.seek(offset)
-            _write_file(machine, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with at_rest(machine):
+            header = _header(machine)  # before the file is made: a machine may not be savable
+            with open(path, "r+b" if offset else "wb") as file:
+                file.seek(offset)
+                _write_file(machine, header, file)
     except OSError as error:
-        if running:
-            runner.resume()
         raise CommandError(f"failed to write '{path}': {error.strerror}") from None
-    runner.state = RunState.POSTMIGRATE
+    else:
+        runner.state = RunState.POSTMIGRATE
+    finally:
+        if running and runner.state is not RunState.POSTMIGRATE:
+            runner.resume()
 
 
-def _write_file(machine: Machine, file: BinaryIO) -> None:
+def _write_file(machine: Machine, header: dict[str, Any], file: BinaryIO) -> None:
     def write(piece: bytes | memoryview) -> None:
         file.write(piece)
 
-    header = _header(machine)
     write_stream(header, machine.board.memory.window.view, write)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def load_file(machine: Machine, uri: str) -> None:
