@@ -431,7 +431,7 @@ class X86Cpu:
 
     def wakes(self) -> bool:
         """Whether a pin is at a level that ends HLT: INTR counts only if IF is set."""
-        if self.state.get("nmi_pending"):
+        if self.state.get("nmi_pending") and not self.state.get("nmi_blocked"):
             return True
         return bool(self.state.get("intr_line") and self.state.get("eflags") & Flag.IF)
 

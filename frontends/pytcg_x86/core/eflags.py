@@ -10,7 +10,7 @@ from pytcg_x86.core.exceptions import raise_error
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Env, Flag, Mode, Vector
 
-_MODE_FLAGS = Flag.TF | Flag.AC | Flag.VM
+_MODE_FLAGS = Flag.TF | Flag.RF | Flag.AC | Flag.VM
 _IOPL_SHIFT = 12
 _POPF_ALWAYS = Flag.ARITHMETIC | Flag.TF | Flag.DF | Flag.NT | Flag.AC | Flag.ID
 

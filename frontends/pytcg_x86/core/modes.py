@@ -1,6 +1,7 @@
 """`update_mode`: what translation depends on, derived from the system registers.
 
-Everything that changes a segment, CPL, CR0, CR4, EFER, or EFLAGS' TF, AC, VM ends by calling it.
+Everything that changes a segment, CPL, CR0, CR4, EFER, or EFLAGS' TF, RF, AC, VM ends by calling
+it.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def update_mode(env: Env) -> None:
             mode |= Mode.PROTECTED
     if (env.eflags & Flag.TF) != 0:
         mode |= Mode.STEP
-    if env.inhibit != 0:
+    if env.inhibit != 0 or (env.eflags & Flag.RF) != 0:
         mode |= Mode.INHIBIT
     env.mode = mode
     env.jump_salt = u64(mode) << 48

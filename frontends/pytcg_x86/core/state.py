@@ -50,6 +50,7 @@ ENV = Struct("Env", [
     ("dr", "u64", 8),
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
+    ("nmi_blocked", "u32"),            # since one was delivered: until the next IRET
     ("delivering", "u32"),             # an exception's delivery is under way: 1 + its vector
     ("stop_exceptions", "u32"),        # no usable handler: stop instead of escalating
     ("a20_mask", "u64"),
@@ -191,7 +192,7 @@ class Mode(IntFlag):
     NO_SSE = 1 << 6      # CR4.OSFXSR clear or CR0.EM set: SSE raises #UD
     TASK_SWITCHED = 1 << 7  # CR0.TS: SSE raises #NM
     STEP = 1 << 8        # EFLAGS.TF
-    INHIBIT = 1 << 9     # the instruction after STI or MOV SS
+    INHIBIT = 1 << 9     # the instruction after STI or MOV SS, or with EFLAGS.RF set
     PROTECTED = 1 << 10  # CR0.PE and not virtual-8086
     VM86 = 1 << 11
     NO_AVX = 1 << 12     # CR4.OSXSAVE clear, or XCR0 without YMM state: AVX raises #UD

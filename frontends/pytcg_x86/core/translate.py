@@ -426,6 +426,13 @@ class Translator:
         code = self.b.symbol(dispatch.tb_lookup.name)
         self.b.effect("tail", code, self.env, self.rec, self.ram)
 
+    def again(self) -> None:
+        """Go on with this very instruction, as one that has not been run."""
+        from pytcg.exec import hooks
+
+        self.call(hooks.refund, self.env, self.rec)
+        self.lookup(self.pc())
+
     def branch(self, condition: Value) -> None:
         """Leave by ``taken`` if the condition holds, else by ``fall``."""
         taken, fall = self.b.new_block("taken"), self.b.new_block("fall")

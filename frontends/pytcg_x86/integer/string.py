@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytcg.exec import hooks
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg_native.types import NativeFunction
@@ -90,8 +89,8 @@ def _repeat(t: Translator, helper: NativeFunction[..., Any], bits: int, *more: V
 def _again(t: Translator, status: Value) -> None:
     """Execute the instruction again if iterations are left."""
     with t.when(status.eq(string_ops.AGAIN), likely=False):
-        t.call(hooks.refund, t.env, t.rec)
-        t.lookup(t.pc())
+        t.call(string_ops.set_resume, t.env)
+        t.again()
 
 
 def _compare_flags(t: Translator, status: Value, left: Value, right: Value) -> None:

@@ -33,6 +33,7 @@ from pytcg_native import (
     u32,
     u64,
 )
+from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.segment import accepted, check_read, check_write
 from pytcg_x86.core.state import Env, Flag, Seg
 
@@ -83,6 +84,13 @@ def destination_address(env: Env, where: u64, offset: u64, size: u64) -> u64:
     if (where & CHECKED) != 0:
         return check_write(env, Seg.ES, offset, u32(size))
     return offset
+
+
+@native
+def set_resume(env: Env) -> None:
+    """Between two iterations an interrupt's or trap's frame has RF set (SDM vol. 3B, 18.3.1.1)."""
+    env.eflags |= Flag.RF
+    update_mode(env)
 
 
 # One element -----------------------------------------------------------------------------------

@@ -364,6 +364,10 @@ class RegionTranslator(Translator):
             raise NotInRegion("may change the size of rIP")
         self.b.br(self.region.exit_to(self.source, pc, refund=0))
 
+    def again(self) -> None:
+        self.b.br(self.region.exit_to(self.source, self.insn.fields["pc"],
+                                      refund=len(self.source.insns) - self.position))
+
     def helper(self, callee: NativeFunction[Any, Any], args: list[Value]) -> Value | None:
         """Call a native that sees the whole state."""
         region = self.region

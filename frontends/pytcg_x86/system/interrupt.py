@@ -3,7 +3,7 @@
 Delivery changes nothing until its last store has succeeded; a fault on the way is a new pending
 exception, which `cpu_exec` delivers next, combined with the first as SDM table 6-5 says.
 
-Not there: task gates (#TS for their TSS), virtual-8086 mode, blocking of NMIs until IRET.
+Not there: task gates (#TS for their TSS), virtual-8086 mode.
 """
 
 from __future__ import annotations
@@ -362,4 +362,7 @@ def deliver_interrupt(env: Env, vector: u32, cause: u32) -> None:
         env.delivering = EXTERNAL_EVENT
     else:
         env.delivering = 0
-    deliver_vector(env, vector, cause, get_eflags(env))
+    image: u64 = get_eflags(env)
+    if cause != Cause.EXTERNAL:
+        image = image & ~u64(Flag.RF)  # the instruction has begun (SDM vol. 3B, 18.3.1.1)
+    deliver_vector(env, vector, cause, image)

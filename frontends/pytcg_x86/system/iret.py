@@ -104,8 +104,25 @@ def iret_stack(env: Env, size: u32, level: u32, wide: bool) -> None:
 
 
 @native
+def unblock_nmi(env: Env) -> None:
+    """NMIs are let in again, even if the IRET faults (SDM vol. 3A, 6.7.1)."""
+    env.nmi_blocked = 0
+    if env.nmi_pending != 0:
+        env.exit_request = 1
+
+
+@native
+def drop_resume(env: Env) -> None:
+    """RF lasts for one instruction; it goes at once where nothing can see it before that."""
+    if env.exit_request == 0 and env.budget > 0:
+        env.eflags = env.eflags & ~Flag.RF
+
+
+@native
 def iret(env: Env, size: u32) -> None:
     """IRET with an operand size of ``size`` bytes."""
+    if env.nmi_blocked != 0:
+        unblock_nmi(env)
     if not is_protected(env):
         if (env.mode & Mode.VM86) != 0:
             raise_error(env, Vector.GP, 0)
@@ -114,6 +131,7 @@ def iret(env: Env, size: u32) -> None:
         if (env.eflags & Flag.NT) != 0:
             raise_error(env, Vector.GP, 0)
         iret_protected(env, size)
+    drop_resume(env)
     update_mode(env)
 
 

@@ -27,8 +27,9 @@ def guest_poll(env: Env) -> None:
         raise_exception(env, Vector.DB)
     if (env.debug_flags & DebugFlag.NO_INTERRUPTS) != 0:
         pass  # whoever set it asks for another look
-    elif env.nmi_pending != 0:
+    elif env.nmi_pending != 0 and env.nmi_blocked == 0:
         env.nmi_pending = 0
+        env.nmi_blocked = 1
         wake(env)
         deliver_interrupt(env, Vector.NMI, 0)
     elif env.intr_line != 0 and (env.eflags & Flag.IF) != 0:
@@ -70,14 +71,21 @@ def enter_shadow(env: Env, rec: ptr) -> ptr:
         env.pc = Tb(rec).pc
         env.exit_reason = Exit.BUDGET
         return NULL
+    # RF alone keeps nothing off, and STI keeps no trap off.
+    if (env.inhibit == 0 and env.exit_request != 0) or (env.inhibit == 1 and env.step_pending != 0):
+        env.pc = Tb(rec).pc
+        return NULL
     env.budget -= i64(Tb(rec).insns)
     if unlikely(not runnable(env, rec + HEAD)):
         return rec + HEAD  # it leaves, and the shadow or the trap waits
-    env.inhibit = 0
     if (env.eflags & Flag.TF) != 0:
         env.step_pending = 1
+        env.exit_request = 1
+    if env.inhibit != 0:
+        env.inhibit = 0
+        env.exit_request = 1
+    env.eflags = env.eflags & ~Flag.RF
     update_mode(env)
-    env.exit_request = 1
     return rec + HEAD
 
 
@@ -98,7 +106,7 @@ def enter_step(env: Env, rec: ptr) -> ptr:
 
 @native(threaded=True)
 def tb_head_shadow(env: Env, rec: ptr, ram: ptr) -> ptr:
-    """Head of the one instruction after STI or MOV SS: interrupts wait until it is done."""
+    """Head of the one instruction after STI or MOV SS, for which interrupts wait, or with RF."""
     first: ptr = enter_shadow(env, rec)
     if first == NULL:
         return NULL

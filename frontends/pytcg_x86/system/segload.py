@@ -88,8 +88,8 @@ def load_segment(env: Env, segment: u64, selector: u32) -> None:
 
 @native
 def inhibit_interrupts(env: Env) -> None:
-    """No interrupt before the end of the next instruction (SDM vol. 3A, 6.8.3)."""
-    env.inhibit = 1
+    """No interrupt and no trap before the end of the next instruction (SDM vol. 3A, 6.8.3)."""
+    env.inhibit = 2
     update_mode(env)
 
 

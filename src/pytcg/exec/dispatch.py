@@ -475,7 +475,8 @@ def cpu_exec(env: ExecEnv) -> u32:
             if unlikely(env.debug_reason != 0):
                 env.exit_reason = Exit.DEBUG
         # Also after a delivery: a handler that can't be fetched must not shut requests out.
-        if (env.exit_request != 0 and env.inhibit == 0 and env.exception_pending == 0
+        waits: bool = env.inhibit > 1 or (env.inhibit == 1 and env.step_pending == 0)
+        if (env.exit_request != 0 and not waits and env.exception_pending == 0
                 and env.exit_reason == Exit.NONE):  # fmt: skip
             env.exit_request = 0
             if env.ready_tail != env.ready_head:

@@ -138,7 +138,8 @@ EXEC_ENV = Struct("ExecEnv", [
     ("budget", "i64"),            # instructions left to run
     ("exit_request", "u32"),      # set by any thread: leave chained code soon
     ("exit_reason", "u32"),       # why native code returned to Python
-    ("exception_pending", "u8"), ("halted", "u8"), ("inhibit", "u8"),
+    ("exception_pending", "u8"), ("halted", "u8"),
+    ("inhibit", "u8"),            # for one instruction: 1: no interrupts, 2: no traps either
     ("until_set", "u8"),
     ("step_pending", "u32"),      # a trap is due after the instruction that has begun
     ("until", "u64"),             # a pc to stop before

@@ -33,6 +33,7 @@ _XCR0: Final = 0
 _X87_SSE_AVX: Final = 7
 _MASK_64: Final = (1 << 64) - 1
 _EVENT_FLAGS: Final = 1 | 4  # NMI pending, interrupt shadow
+_SHADOWS: Final = (0, 2, 1)  # by env.inhibit: none, STI's, MOV SS's
 
 
 class State(Protocol):
@@ -166,7 +167,8 @@ class Transfer:
     def _load_events(self, *, reset: bool) -> None:
         events = struct("vcpu_events") if reset else self._vcpu.get("VCPU_EVENTS", "vcpu_events")
         events.flags = _EVENT_FLAGS
-        events.interrupt_shadow = 3 if self._state.get("inhibit") else 0
+        events.interrupt_shadow = _SHADOWS[self._state.get("inhibit")]
+        events.nmi_masked = self._state.get("nmi_blocked")
         self._vcpu.ioctl("SET_VCPU_EVENTS", events)
 
     # From KVM ----------------------------------------------------------------------------------
@@ -238,7 +240,9 @@ class Transfer:
         self._regs["dr6"], self._regs["dr7"] = debug.dr6, debug.dr7
         self._state.set("xcr0", self._vcpu.get("XCRS", "xcrs").xcrs[0].value)
         events = self._vcpu.get("VCPU_EVENTS", "vcpu_events")
-        self._state.set("inhibit", int(bool(events.interrupt_shadow)))
+        shadow = events.interrupt_shadow
+        self._state.set("inhibit", 2 if shadow & 1 else shadow >> 1)
+        self._state.set("nmi_blocked", events.nmi_masked)
 
 
 def _reset_x87(view: memoryview) -> None:
