@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +26,8 @@ MODULES: Final = (  # in the order in which they can be loaded
 )  # fmt: skip
 
 
-def modules(package: Path) -> dict[str, bytes]:
-    """Those of a kernel package's modules that are on the list; some may be built in."""
+def modules(package: Path, names: Sequence[str] = MODULES) -> dict[str, bytes]:
+    """Those of a kernel package's modules that are named; some may be built in."""
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
     found = {}
     with (
@@ -35,16 +36,16 @@ def modules(package: Path) -> dict[str, bytes]:
     ):
         for member in archive:
             stem = Path(member.name).name.removesuffix(".ko")
-            if member.isfile() and member.name.endswith(".ko") and stem in MODULES:
+            if member.isfile() and member.name.endswith(".ko") and stem in names:
                 file = archive.extractfile(member)
                 assert file is not None
                 found[stem] = file.read()
     return found
 
 
-def archive_of(found: dict[str, bytes]) -> bytes:
+def archive_of(found: dict[str, bytes], order: Sequence[str] = MODULES) -> bytes:
     """A cpio archive of modules in loading order; the guest's /init loads what it finds."""
-    names = [name for name in MODULES if name in found]
+    names = [name for name in order if name in found]
     return initramfs.newc((
         initramfs.directory(MODULES_FOLDER),
         *(initramfs.executable(f"{MODULES_FOLDER}/{number:02}-{name}.ko", found[name])

@@ -18,6 +18,7 @@ from pytcg.cli.system.display_options import VGA_BIOS, has_card
 from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
+from pytcg.cli.system.fsdevs import open_fsdevs
 from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.messages import complain
 from pytcg.cli.system.object_option import open_objects
@@ -32,6 +33,7 @@ from pytcg.machine.boot import boot_kernel
 from pytcg.machine.bus import Claimed
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
+from pytcg.machine.fsdev import FsdevError
 from pytcg.machine.linux import LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.memory_backend import BackendError
@@ -46,7 +48,7 @@ from pytcg.ui.console import Console
 
 KNOWN_ERRORS = (
     DeviceError, LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError,
-    GuestError, KvmError, BackendError,
+    GuestError, KvmError, BackendError, FsdevError,
 )  # fmt: skip
 
 
@@ -85,7 +87,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     board = Pc(config, loop.clock, loop.lock, memory, plug)
     drives = Drives(options, loop.lock, loop.fail, stack)
     backends = open_objects(options, stack)
-    drives.add_devices(Rack(board, drives.by_id, chardevs, backends))
+    fsdevs = open_fsdevs(options, loop, stack)
+    drives.add_devices(Rack(board, drives.by_id, chardevs, backends, fsdevs))
     if code.kernel is not None:
         board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
     for link in board.serial_links:

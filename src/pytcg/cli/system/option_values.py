@@ -69,6 +69,7 @@ class Options:
     blockdevs: dict[str, dict[str, Any]] = field(default_factory=dict)  # by node-name
     devices: list[tuple[str, dict[str, str]]] = field(default_factory=list)  # model, properties
     objects: list[dict[str, str]] = field(default_factory=list)
+    fsdevs: list[dict[str, str]] = field(default_factory=list)
     snapshot: bool = False
     boot: dict[str, str] = field(default_factory=dict)
     smbios: list[tuple[int, dict[str, str]]] = field(default_factory=list)

@@ -29,6 +29,7 @@ from pytcg.cli.system.firmware_options import (
     set_smbios,
     set_uuid,
 )
+from pytcg.cli.system.fsdev_options import set_fsdev, set_virtfs
 from pytcg.cli.system.machine_option import set_machine, set_no_hpet
 from pytcg.cli.system.monitor_options import (
     set_chardev,
@@ -112,6 +113,10 @@ OPTIONS: Final = (
     Option("device", "DRIVER[,property=value...]", set_device, "add a device (-device help)"),
     Option("object", "KIND,id=NAME[,property=value...]", set_object,
            "a memory backend (-object help)"),
+    Option("fsdev", "local|synth,id=NAME[,path=FOLDER,security_model=MODEL][,readonly=on]...",
+           set_fsdev, "a folder for a virtio-9p-pci device"),
+    Option("virtfs", "local|synth,mount_tag=TAG[,path=FOLDER,security_model=MODEL]...",
+           set_virtfs, "a folder that the guest mounts by its tag"),
     Option("bios", "FILE", set_bios, "the firmware, bios-256k.bin if not given"),
     Option("L", "FOLDER", set_rom_folder, "look for firmware there first"),
     Option("pflash", "FILE", set_pflash, "flash memory with firmware; a second one for variables"),

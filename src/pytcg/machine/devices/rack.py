@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from pytcg.chardev.base import Chardev, ChardevError
 from pytcg.chardev.registry import Chardevs
@@ -15,6 +16,9 @@ from pytcg.machine.drives import DeviceError, Drive
 from pytcg.machine.memory_backend import MemoryBackend
 from pytcg.machine.pc import Pc
 
+if TYPE_CHECKING:
+    from pytcg.ninep.service import Service
+
 ROOT_BUSES = (None, "pci.0", "pci")
 
 
@@ -23,8 +27,10 @@ class Rack:
 
     def __init__(self, board: Pc, drives: Mapping[str, Drive],
                  chardevs: Chardevs,
-                 backends: Mapping[str, MemoryBackend] | None = None) -> None:  # fmt: skip
+                 backends: Mapping[str, MemoryBackend] | None = None,
+                 fsdevs: Mapping[str, Callable[[], Service]] | None = None) -> None:  # fmt: skip
         self.board = board
+        self.fsdevs = fsdevs or {}  # what makes a server of each, by id
         self.backends = backends or {}
         self.drives = drives
         self.chardevs = chardevs

@@ -1,0 +1,53 @@
+"""Folders of the command line, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytcg.cli.system.messages import complain
+
+if TYPE_CHECKING:
+    from pytcg.cli.system.option_values import Options
+    from pytcg.machine.loop import MainLoop
+    from pytcg.ninep.backend import Backend
+    from pytcg.ninep.service import Service
+
+
+def open_fsdevs(options: Options, loop: MainLoop, stack: ExitStack
+                ) -> dict[str, Callable[[], Service]]:  # fmt: skip
+    """What makes a server of each, by id; FsdevError."""
+    if not options.fsdevs:
+        return {}
+    from pytcg.machine.fsdev import Fsdev, FsdevError
+
+    found: dict[str, Callable[[], Service]] = {}
+    for values in options.fsdevs:
+        name = values["id"]
+        try:
+            fsdev = Fsdev(name, _open(values), values.get("multidevs", "warn"))
+        except OSError as error:
+            raise FsdevError(f"cannot initialize fsdev '{name}': {error}") from error
+        found[name] = partial(fsdev.serve, loop.lock, loop.fail, stack, complain)
+    return found
+
+
+def _open(values: dict[str, str]) -> Backend:
+    return _open_local(values, read_only=values["readonly"] == "on")
+
+
+def _open_local(values: dict[str, str], *, read_only: bool) -> Backend:
+    from pytcg.ninep.local.beneath import Root
+    from pytcg.ninep.local.folder import LocalFolder
+    from pytcg.ninep.local.model import Passthrough
+
+    path, model = values["path"], values["security_model"]
+    try:
+        root = Root(path)
+    except OSError as error:
+        raise OSError(f"failed to open '{path}': {error.strerror}") from error
+    made = Passthrough(strict=model == "passthrough")
+    return LocalFolder(root, made, read_only=read_only,
+                       write_out=values.get("writeout") == "immediate")  # fmt: skip

@@ -1,0 +1,33 @@
+"""Shared folders of the command line as devices find them: `-fsdev` and `-virtfs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+
+from pytcg.ninep.backend import Backend
+from pytcg.ninep.dotl import DOTL
+from pytcg.ninep.qids import Qids
+from pytcg.ninep.service import Service
+from pytcg.ninep.session import Session
+
+
+class FsdevError(Exception):
+    """A shared folder that can't be had; the text says why."""
+
+
+class Fsdev:
+    """Files that machines show: each device serves a client of its own from them."""
+
+    def __init__(self, name: str, backend: Backend, multidevs: str) -> None:
+        self.name = name
+        self.backend = backend
+        self._multidevs = multidevs
+
+    def serve(self, lock: AbstractContextManager[object], fail: Callable[[BaseException], None],
+              stack: ExitStack, warn: Callable[[str], None]) -> Service:  # fmt: skip
+        """A server, which ends with the stack."""
+        session = Session(self.backend, Qids(self._multidevs, warn), (DOTL,))
+        service = Service(session, lock, fail)
+        stack.callback(service.close)
+        return service

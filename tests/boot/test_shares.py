@@ -1,0 +1,60 @@
+"""Linux mounts folders of the host's and works in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
+from boot.test_disks import ask, digest_in
+from pytcg.cli import guest, guest_shares
+
+pytestmark = [pytest.mark.boot, pytest.mark.slow]
+Machine = Callable[..., Terminal]
+MOUNT = "mkdir -p /mnt; mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000{1} {0} /mnt"
+
+
+@pytest.fixture
+def sharing(terminals: Machine) -> Machine:
+    """Boots a guest that knows 9p, with an export of a folder: `sharing(option, …)`."""
+    initramfs = guest_shares.ensure(guest.cache_folder())
+
+    def start(*options: str) -> Terminal:
+        terminal = terminals(
+            "-m", "256", "-nographic", "-no-reboot", *options,
+            "-kernel", str(initramfs.parent / guest_shares.KERNEL), "-initrd", str(initramfs),
+            "-append", "console=ttyS0 quiet",
+        )  # fmt: skip
+        terminal.wait_for(PROMPT, BOOT_SECONDS)
+        return terminal
+
+    return start
+
+
+def test_guest_works_in_a_folder(sharing: Machine, tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    (tmp_path / "data").write_bytes(data)
+    for number in range(2000):
+        (tmp_path / "many" / str(number)).parent.mkdir(exist_ok=True)
+        (tmp_path / "many" / str(number)).touch()
+    terminal = sharing("-virtfs", f"local,path={tmp_path},mount_tag=tag,security_model=none")
+    ask(terminal, MOUNT.format("tag", ""))
+    assert digest_in(ask(terminal, "sha256sum /mnt/data")) == hashlib.sha256(data).hexdigest()
+    assert "2000\r" in ask(terminal, "ls /mnt/many | wc -l")
+    ask(terminal, "cd /mnt; mkdir d; cp data d/copy; mv d e; ln e/copy hard; ln -s e/copy soft; "
+                  "mknod pipe p; sync; dd if=data of=part bs=4k skip=3 count=5; chmod 640 part; "
+                  "touch -d '2001-02-03 04:05:06' part; truncate -s 20000 part; rm -r many")
+    assert "6666" in ask(terminal, "(sleep 1; echo 6665 > pipe)& echo $(($(cat pipe) + 1))")
+    assert "1000" in ask(terminal, "exec 5<>gone; rm gone; echo 9 >&5; echo $((999+1)); exec 5>&-")
+    terminal.type("cd /; umount /mnt; poweroff\n")
+    assert terminal.wait(ANSWER_SECONDS) == 0
+    assert (tmp_path / "e" / "copy").read_bytes() == data
+    assert (tmp_path / "hard").samefile(tmp_path / "soft")
+    found = (tmp_path / "part").stat()
+    assert (tmp_path / "part").read_bytes() == data[3 * 4096 :][:20000]
+    assert found.st_mode == 0o100640
+    assert not (tmp_path / "gone").exists() and not (tmp_path / "many").exists()
