@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from pytcg.ui.vnc.security import vnc_response
+
 DESKTOP_SIZE = -223
 
 
@@ -16,7 +18,9 @@ class RfbClient:
     """Connects, shakes hands; `picture` is what it has been sent."""
 
     def __init__(self, sock: socket.socket, encoding: int, version: bytes = b"RFB 003.008\n",
-                 *, resizes: bool = True):  # fmt: skip
+                 *, resizes: bool = True, password: bytes | None = None,
+                 shared: bool = True):  # fmt: skip
+        self._password, self._shared = password, shared
         sock.settimeout(20)
         self._socket = sock
         self._file = sock.makefile("rb")
@@ -30,18 +34,26 @@ class RfbClient:
         assert self._read(12) == b"RFB 003.008\n"
         self.send(version)
         if version.endswith(b"3\n"):
-            assert self._unpack(">I") == (1,)
+            kind, = self._unpack(">I")
         else:
-            assert self._read(self._read(1)[0]) == b"\x01"
-            self.send(b"\x01")
-            if version.endswith(b"8\n"):
-                assert self._unpack(">I") == (0,)
-        self.send(b"\x01")
+            kind, = self._read(self._read(1)[0])
+            self.send(bytes((kind,)))
+        assert kind == (1 if self._password is None else 2)
+        if self._password is not None:
+            self.send(vnc_response(self._password, self._read(16)))
+        if kind == 2 or version.endswith(b"8\n"):
+            result, = self._unpack(">I")
+            if result:
+                raise PermissionError(self._read(self._unpack(">I")[0]).decode())
+        self.send(bytes((self._shared,)))
         width, height = self._unpack(">HH")
         self.format = self._read(16)
         length, = self._unpack(">I")
         self.name = self._read(length).decode()
         self.picture = np.zeros((height, width), np.uint32)
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)

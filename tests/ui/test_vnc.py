@@ -2,98 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pytcg.ui.console import Console
 from pytcg.ui.keys import KEYSYMS, SCAN_CODES, key_bytes
-from pytcg.ui.vnc.server import VncError, VncServer
 from ui.rfb_client import RfbClient
+from ui.show import Show, painted
 
 RAW, ZLIB, ZRLE = 0, 6, 16
-
-
-class Screen:
-    """A picture that the test paints."""
-
-    def __init__(self) -> None:
-        self.pixels = np.zeros((200, 320), np.uint32)
-        self.dirty: set[int] = set(range(200))
-
-    def paint(self, lines: slice, colours: np.ndarray | int) -> None:
-        self.pixels[lines] = colours
-        self.dirty |= set(range(*lines.indices(len(self.pixels))))
-
-    def resize(self, height: int, width: int) -> None:
-        self.pixels = np.full((height, width), 0x102030, np.uint32)
-        self.dirty = set(range(height))
-
-    def refresh(self) -> np.ndarray:
-        lines, self.dirty = np.array(sorted(self.dirty), np.int64), set()
-        return lines
-
-
-class Keyboard:
-    def __init__(self) -> None:
-        self.codes: list[bytes] = []
-
-    def key(self, codes: bytes) -> None:
-        self.codes.append(codes)
-
-
-class Show:
-    """A server in a thread of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self.screen, self.keyboard, self.lock = Screen(), Keyboard(), threading.RLock()
-        self.path = path
-        self.loop = asyncio.new_event_loop()
-        self.errors: list[object] = []
-        self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
-        console = Console(self.lock, self.screen, self.keyboard)  # type: ignore[arg-type]
-        self.server = VncServer(self.loop, console, "a machine")
-        self.server.listen(f"unix:{path}")
-        self.thread = threading.Thread(target=self.loop.run_forever)
-        self.thread.start()
-
-    def connect(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(str(self.path))
-        return sock
-
-    def viewer(self, encoding: int, **options: bool) -> RfbClient:
-        return RfbClient(self.connect(), encoding, **options)
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.server.close)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.run_until_complete(asyncio.sleep(0.01))
-        self.loop.close()
-
-
-@pytest.fixture
-def show(tmp_path: Path) -> Iterator[Show]:
-    made = Show(tmp_path / "vnc")
-    yield made
-    made.close()
-    assert made.errors == []
-
-
-def painted(seed: int, colours: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.choice(rng.integers(0, 1 << 24, colours, np.uint32), (200, 320))
 
 
 @pytest.mark.parametrize("encoding", [RAW, ZLIB, ZRLE])
@@ -197,36 +122,20 @@ def test_junk_ends_its_connection_and_no_other(show: Show) -> None:
     assert np.array_equal(good.picture, show.screen.pixels)
 
 
-def test_vncdotool_captures_the_picture_and_types(show: Show, tmp_path: Path) -> None:
+def test_vncdotool_captures_the_picture_and_types(tmp_path: Path) -> None:
+    show = Show(tmp_path, "127.0.0.1:0", to=99, password=True)
+    show.server.guard.password.set(b"secret")
     show.screen.paint(slice(0, 200), painted(3, 300))
     shot = tmp_path / "shot.png"
-    loop = show.loop
-    console = Console(show.lock, show.screen, show.keyboard)  # type: ignore[arg-type]
-    server = VncServer(loop, console, "tcp")
-
-    async def listen() -> None:
-        server._server = await asyncio.start_server(server._connected, "127.0.0.1", 0)
-
-    asyncio.run_coroutine_threadsafe(listen(), loop).result(10)
-    command = [sys.executable, "-m", "vncdotool.command", "-s", f"127.0.0.1::{server.port}",
-               "capture", str(shot), "key", "enter"]  # fmt: skip
+    command = [sys.executable, "-m", "vncdotool.command", "-s", f"127.0.0.1::{show.server.port}",
+               "-p", "secret", "capture", str(shot), "key", "enter"]  # fmt: skip
     subprocess.run(command, check=True, timeout=60)
     rgb = np.asarray(Image.open(shot).convert("RGB")).astype(np.uint32)
     seen = rgb[:, :, 0] << 16 | rgb[:, :, 1] << 8 | rgb[:, :, 2]
     assert np.array_equal(seen, show.screen.pixels)
     assert show.keyboard.codes[:2] == [b"\x5a", b"\xf0\x5a"]
-    loop.call_soon_threadsafe(server.close)
-
-
-def test_an_address_that_is_taken_is_named(show: Show, tmp_path: Path) -> None:
-    loop = asyncio.new_event_loop()
-    console = Console(show.lock, show.screen, show.keyboard)  # type: ignore[arg-type]
-    server = VncServer(loop, console, "")
-    with pytest.raises(VncError, match="unix:/nowhere/at/all"):
-        server.listen("unix:/nowhere/at/all")
-    with pytest.raises(VncError, match="no display number"):
-        server.listen(":x")
-    loop.close()
+    show.close()
+    assert show.errors == []
 
 
 def test_every_key_has_its_code() -> None:

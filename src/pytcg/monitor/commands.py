@@ -13,7 +13,7 @@ from pytcg.chardev.base import ChardevError
 from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import migration
+from pytcg.monitor import migration, vnc
 from pytcg.monitor.command import Argument, Command, CommandError
 from pytcg.monitor.human.monitor import run_line
 from pytcg.monitor.machine import Machine
@@ -273,7 +273,7 @@ def _key_name(key: Any) -> str:
 _STRING, _INT = Argument("str"), Argument("int")
 
 COMMANDS: Final = {command.name: command for command in (
-    *migration.COMMANDS,
+    *migration.COMMANDS, *vnc.COMMANDS,
     Command("query-version", query_version),
     Command("query-commands", query_commands),
     Command("query-status", query_status),

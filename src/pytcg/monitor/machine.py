@@ -13,6 +13,7 @@ from pytcg.machine.runner import Runner
 from pytcg.monitor.human.table import UsualFormat
 from pytcg.monitor.migration import Migration
 from pytcg.ui.console import Console
+from pytcg.ui.vnc.server import VncServer
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Machine:
     name: str = ""
     uuid: str = "00000000-0000-0000-0000-000000000000"
     migration: Migration = field(default_factory=Migration)
+    vnc: list[VncServer] = field(default_factory=list)
     usual_format: UsualFormat = field(default_factory=UsualFormat)
     serve_gdb: Callable[[str], str] | None = None
     """Serves GDB on a chardev, or nowhere ("none"): what `gdbserver` then prints."""

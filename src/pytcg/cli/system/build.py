@@ -96,12 +96,14 @@ def _run(options: Options, stack: ExitStack) -> int:
     if config.debugcon is not None:
         chardevs.connect(config.debugcon, None)
     console = _make_console(board, loop)
-    if options.vnc is not None:
-        _serve_vnc(options, console, loop, stack)
     runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused,
                     incoming=options.incoming is not None)  # fmt: skip
     uuid = str(smbios.uuid)
     machine = Machine(board, runner, chardevs, loop, drives.by_id, console, options.name, uuid)
+    if options.vnc:
+        from pytcg.cli.system.vnc_servers import serve_vnc
+
+        machine.vnc += serve_vnc(options, console, loop, runner, stack)
     start_monitors(options, machine)
     serve_debugger(options, machine, stack)
     prepare(options, machine)
@@ -125,20 +127,6 @@ def _make_console(board: Pc, loop: MainLoop) -> Console | None:
         return None
     inputs = board.power.keyboard
     return Console(loop.lock, board.display.screen, inputs.keyboard, inputs.mouse)
-
-
-def _serve_vnc(options: Options, console: Console | None, loop: MainLoop,
-               stack: ExitStack) -> None:  # fmt: skip
-    from pytcg.ui.vnc.server import VncError, VncServer
-
-    if console is None or options.vnc is None:
-        raise StartError("-vnc: there is no display card (-vga none)")
-    server = VncServer(loop.asyncio, console, options.name or "pytcg")
-    stack.callback(server.close)
-    try:
-        server.listen(options.vnc)
-    except VncError as error:
-        raise StartError(f"-vnc {options.vnc}: {error}") from error
 
 
 def _smbios(options: Options) -> Smbios:

@@ -1,12 +1,14 @@
-"""-vga, -display and -vnc: the card, and who shows it."""
+"""-vga and -display: the card, and who shows it."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from pytcg.cli.system.option_values import OptionError, Options
+from pytcg.cli.system.option_values import OptionError, Options, listing
+from pytcg.cli.system.vnc_option import set_vnc
 
 CARDS: Final = ("std", "none")
+KINDS: Final = {"none": "nothing shows it", "vnc=ADDRESS": "as -vnc"}
 VGA_BIOS: Final = "vgabios-stdvga.bin"
 
 
@@ -19,22 +21,16 @@ def set_vga(options: Options, text: str) -> None:
 
 def set_display(options: Options, text: str) -> None:
     """Nothing, or a VNC server."""
-    kind, _, value = text.partition("=")
-    if kind == "vnc" and value:
+    if text in ("help", "?"):
+        raise listing("Available display backend types:", KINDS)
+    kind, equals, value = text.partition("=")
+    if kind == "vnc":
+        if not equals:
+            raise OptionError("-display vnc: VNC requires a display argument vnc=<display>")
         set_vnc(options, value)
     elif text != "none":
-        raise OptionError(f"-display {text}: there is no such display, only none and vnc=ADDRESS")
-
-
-def set_vnc(options: Options, text: str) -> None:
-    """[HOST]:DISPLAY or unix:PATH; `none` for no server."""
-    address, *rest = text.split(",")
-    for word in rest:
-        if word not in ("password=off", "share=ignore", "share=force-shared"):
-            raise OptionError(f"-vnc: '{word}' is not there")
-    if address != "none" and ":" not in address:
-        raise OptionError(f"-vnc {text}: no vnc port specified")
-    options.vnc = None if address == "none" else address
+        kind = text.partition(",")[0].removeprefix("type=")
+        raise OptionError(f"-display {text}: Parameter 'type' does not accept value '{kind}'")
 
 
 def has_card(options: Options) -> bool:

@@ -34,7 +34,8 @@ def open_guest_code(options: Options) -> GuestCode:
         return GuestCode(None, None, bios)
     words = options.kernel, options.initrd, options.append or "", options.memory
     asked = options.bios is not None or options.flashes
-    watched = options.vnc is not None and bios is not None
+    watched = bios is not None and any(
+        option.settings.address != "none" for option in options.vnc)
     if (asked or watched) and is_linux(read_file(options.kernel, "kernel", options.memory)):
         return GuestCode(None, open_firmware_kernel(*words), bios)
     try:

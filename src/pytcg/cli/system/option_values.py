@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from pytcg.cli.system.vnc_option import VncOption
 
 DEFAULT_MEMORY: Final = 128 << 20
 LOG_ITEMS: Final = {
@@ -78,7 +81,7 @@ class Options:
     debugcon_port: int = 0xE9
     nographic: bool = False
     vga: str | None = None
-    vnc: str | None = None
+    vnc: list[VncOption] = field(default_factory=list)
     chardevs: list[ChardevOption] = field(default_factory=list)
     monitors: list[MonitorOption] = field(default_factory=list)
     gdb: str | None = None

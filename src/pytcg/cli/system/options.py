@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pytcg.cli.system.accel_option import set_accel, set_enable_kvm
 from pytcg.cli.system.debug_options import set_gdb, set_gdb_default
-from pytcg.cli.system.display_options import set_display, set_vga, set_vnc
+from pytcg.cli.system.display_options import set_display, set_vga
 from pytcg.cli.system.drive_options import (
     set_blockdev,
     set_cdrom,
@@ -62,6 +62,7 @@ from pytcg.cli.system.option_values import (
     set_smp,
 )
 from pytcg.cli.system.resume import set_incoming, set_loadvm
+from pytcg.cli.system.vnc_option import set_vnc
 
 
 class Option(NamedTuple):
@@ -112,7 +113,7 @@ OPTIONS: Final = (
     Option("snapshot", "", set_snapshot, "keep the images as they are: writes are thrown away"),
     Option("device", "DRIVER[,property=value...]", set_device, "add a device (-device help)"),
     Option("object", "KIND,id=NAME[,property=value...]", set_object,
-           "a memory backend (-object help)"),
+           "a memory backend, a secret (-object help)"),
     Option("fsdev", "local|synth,id=NAME[,path=FOLDER,security_model=MODEL][,readonly=on]...",
            set_fsdev, "a folder for a virtio-9p-pci device"),
     Option("virtfs", "local|synth,mount_tag=TAG[,path=FOLDER,security_model=MODEL]...",
@@ -133,7 +134,8 @@ OPTIONS: Final = (
     Option("nographic", "", set_nographic, "first serial port on the terminal, Ctrl-A h helps"),
     Option("vga", "std|none", set_vga, "the display card"),
     Option("display", "none|vnc=ADDRESS", set_display, "who shows it"),
-    Option("vnc", "[HOST]:DISPLAY|unix:PATH", set_vnc, "show it to VNC viewers"),
+    Option("vnc", "[HOST]:DISPLAY|unix:PATH[,password=on][,share=POLICY][,to=LAST]...", set_vnc,
+           "show it to VNC viewers (-vnc help)"),
     Option("chardev", "BACKEND,id=NAME[,mux=on][,logfile=FILE]...", set_chardev,
            "a character device with a name (-chardev help)"),
     Option("mon", "[chardev=]NAME[,mode=readline|control][,pretty=on]", set_mon,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pytcg.monitor.human import board, paging, registers, saving
+from pytcg.monitor.human import board, paging, registers, saving, vnc
 from pytcg.monitor.human.table import HumanCommand, Shell
 
 
@@ -92,7 +92,7 @@ def _row(name: str, help: str, run: Any, arguments: str = "", most: int = 0) -> 
 
 
 SUBJECTS: Final = tuple(sorted((
-    *saving.SUBJECTS,
+    *saving.SUBJECTS, *vnc.SUBJECTS,
     _row("chardev", "show the character devices", chardev),
     _row("cpus", "show infos for each CPU", cpus),
     _row("jit", "show dynamic compiler info", jit),

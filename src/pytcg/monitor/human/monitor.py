@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytcg.machine.runner import MachineError
 from pytcg.monitor.command import CommandError
-from pytcg.monitor.human import control, memory, saving
+from pytcg.monitor.human import control, memory, saving, vnc
 from pytcg.monitor.human.info import SUBJECTS
 from pytcg.monitor.human.table import HumanCommand, Qmp, Shell, UsageError, find
 
@@ -90,7 +90,7 @@ def show_info(shell: Shell, words: list[str]) -> str:
 
 
 COMMANDS: Final = tuple(sorted((
-    *control.COMMANDS, *memory.COMMANDS, *saving.COMMANDS,
+    *control.COMMANDS, *memory.COMMANDS, *saving.COMMANDS, *vnc.COMMANDS,
     HumanCommand("help|?", "[cmd]", "show the help", show_help, 0, 2),
     HumanCommand("info", "[subcommand]", "show various information about the system state",
                  show_info, 0, 1),

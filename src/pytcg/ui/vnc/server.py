@@ -3,66 +3,154 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from pytcg.ui.console import Console
-from pytcg.ui.vnc.viewer import ProtocolError, Viewer
+from pytcg.ui.vnc import address
+from pytcg.ui.vnc.address import VncError as VncError
+from pytcg.ui.vnc.handshake import Guard, ProtocolError, shake_hands
+from pytcg.ui.vnc.security import Refused, Security
+from pytcg.ui.vnc.settings import Share, VncSettings
+from pytcg.ui.vnc.stream import Hangup, SocketStream, Stream
+from pytcg.ui.vnc.viewer import Viewer
 
-FIRST_PORT: Final = 5900
 FRAME_SECONDS: Final = 1 / 30
+ACCEPT_PAUSE: Final = 1.0  # seconds until the next try when the host has no descriptor left
+CLOSING_ROUNDS: Final = 16  # of a stopped loop, for tasks to see that they are cancelled
+_AUTH_NAMES: Final = {Security.NONE: "none", Security.VNC: "vnc"}
 
 
-class VncError(Exception):
-    """An address that can't be served."""
+class Client:
+    """A connection: where it comes from, and the viewer it became."""
+
+    def __init__(self, stream: Stream, listener: dict[str, Any], peer: dict[str, Any]) -> None:
+        self.stream = stream
+        self.listener = listener
+        self.peer = peer
+        self.viewer: Viewer | None = None
+        self.shared: bool | None = None  # None: not said yet
 
 
 class VncServer:
-    """Serves a console at a host and port, or at a Unix socket."""
+    """Serves a console at the addresses of its settings."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, console: Console, name: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, console: Console, name: str,
+                 settings: VncSettings, tell: Callable[..., None] = lambda name, **data: None,
+                 complain: Callable[[str], None] = print) -> None:  # fmt: skip
         self._loop = loop
         self._console = console
         self._name = name
-        self._viewers: dict[Viewer, asyncio.StreamWriter] = {}
-        self._server: asyncio.Server | None = None
+        self.settings = settings
+        self.guard = Guard(Security.VNC if settings.password else Security.NONE)
+        self._tell = tell
+        self._complain = complain
+        self.clients: list[Client] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[socket.socket] = []
         self._ticking = False
 
-    def listen(self, address: str) -> None:
-        """HOST:DISPLAY, or unix:PATH; VncError. To be called before the loop runs."""
-        try:
-            if address.startswith("unix:"):
-                made = asyncio.start_unix_server(self._connected, address[5:])
-            else:
-                host, _, display = address.rpartition(":")
-                made = asyncio.start_server(self._connected, host or None, _port(display))
-            self._server = self._loop.run_until_complete(made)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise VncError(f"Failed to listen on '{address}': {reason}") from error
+    # --- connections ---------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Begin to serve; VncError."""
+        settings = self.settings
+        if settings.address == "none":
+            return
+        self._listeners = address.listen(settings.address, settings.to, settings.families)
+        for listener in self._listeners:
+            self._start(self._accept(listener))
+
+    def _start(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """Let go of the address and the viewers."""
-        if self._server is not None:
-            self._server.close()
-        for writer in self._viewers.values():
-            writer.close()
+        """Let go of the addresses and the viewers; the loop may have stopped."""
+        for listener in self._listeners:
+            if listener.family == socket.AF_UNIX:
+                with suppress(OSError):
+                    os.unlink(listener.getsockname())
+            listener.close()
+        for client in self.clients:
+            client.stream.close()
+        for task in list(self._tasks):
+            task.cancel()
+        for _ in range(CLOSING_ROUNDS):
+            if self._tasks and not self._loop.is_running():
+                self._loop.call_soon(self._loop.stop)
+                self._loop.run_forever()
 
     @property
     def port(self) -> int:
         """The TCP port it listens at."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return int(self._listeners[0].getsockname()[1])
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        viewer = Viewer(self._console, self._name, reader, writer, self._wanted)
-        self._viewers[viewer] = writer
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = await self._loop.sock_accept(listener)
+            except OSError:
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            with suppress(OSError):  # the peer is gone
+                reader, writer = await asyncio.open_connection(sock=connection)
+                self._start(self._converse(SocketStream(reader, writer), connection))
+
+    async def _converse(self, stream: Stream, connection: socket.socket) -> None:
+        family = connection.family
+        listener = {**address.name_of(family, connection.getsockname()), "websocket": False}
+        peer = {**address.name_of(family, connection.getpeername()), "websocket": False}
+        client = Client(stream, listener, peer)
+        self.clients.append(client)
+        self._event("VNC_CONNECTED", client)
         try:
-            with suppress(ProtocolError, OSError, asyncio.IncompleteReadError):
-                await viewer.run()
+            await self._serve(client)
+        except (Hangup, OSError, ProtocolError, Refused):
+            pass
+        except Exception as error:  # our own fault: neither guest nor other viewers pay for it
+            self._complain(f"VNC viewer: internal error: {type(error).__name__}: {error}")
         finally:
-            del self._viewers[viewer]
-            writer.close()
+            self.clients.remove(client)
+            stream.close()
+            self._event("VNC_DISCONNECTED", client)
+
+    async def _serve(self, client: Client) -> None:
+        stream = client.stream
+        await shake_hands(stream, self.guard, client.peer["host"])
+        client.shared = bool(await stream.byte())
+        self._share(client)
+        client.viewer = Viewer(self._console, stream, self._wanted)
+        client.viewer.greet(self._name)
+        self._event("VNC_INITIALIZED", client)
+        await client.viewer.run()
+
+    def _share(self, client: Client) -> None:
+        """Who has to go, now that the viewer has said if it shares; Refused."""
+        others = [each for each in self.clients if each is not client and each.shared is not None]
+        share = self.settings.share
+        if share is Share.IGNORE:
+            return
+        if not client.shared:
+            if share is Share.FORCE_SHARED:
+                raise Refused("the screen is shared")
+            for other in others:
+                other.stream.close()
+        elif any(not other.shared for other in others):
+            raise Refused("somebody has the screen for himself")
+        elif len(others) >= self.settings.connections:
+            raise Refused("too many viewers")
+
+    def drop_viewers(self) -> None:
+        """Hang up on everybody."""
+        for client in self.clients:
+            client.stream.close()
+
+    # --- updates -------------------------------------------------------------------------------
 
     def _wanted(self) -> None:
         """Somebody waits for an update."""
@@ -71,7 +159,8 @@ class VncServer:
             self._loop.call_soon(self._tick)
 
     def _tick(self) -> None:
-        waiting = [viewer for viewer in self._viewers if viewer.wants_update]
+        waiting = [client.viewer for client in self.clients
+                   if client.viewer is not None and client.viewer.wants_update]  # fmt: skip
         if not waiting:
             self._ticking = False
             return
@@ -80,8 +169,17 @@ class VncServer:
             viewer.update(frame)
         self._loop.call_later(FRAME_SECONDS, self._tick)
 
+    # --- what monitors ask and set -------------------------------------------------------------
 
-def _port(display: str) -> int:
-    if not display.isdigit() or int(display) > 0xFFFF - FIRST_PORT:
-        raise VncError(f"'{display}' is no display number")
-    return FIRST_PORT + int(display)
+    @property
+    def auth(self) -> str:
+        """How viewers show who they are, in QMP's word."""
+        return _AUTH_NAMES[self.guard.security]
+
+    def servers(self) -> list[dict[str, Any]]:
+        """Where it listens, as QMP says it."""
+        return [{**name, "websocket": False, "auth": self.auth}
+                for name in address.names(self._listeners)]  # fmt: skip
+
+    def _event(self, name: str, client: Client) -> None:
+        self._tell(name, server={**client.listener, "auth": self.auth}, client=client.peer)

@@ -1,4 +1,4 @@
-"""One viewer's connection: handshake, its messages, and the updates it is sent.
+"""One viewer: its messages, and the updates it is sent.
 
 The server's side of RFC 6143. A viewer asks for updates; it gets one as soon as something it has
 not seen has changed. Whatever it says that can't be ends its connection and nothing else.
@@ -6,7 +6,6 @@ not seen has changed. Whatever it says that can't be ends its connection and not
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import Callable
 from enum import IntEnum
@@ -17,14 +16,14 @@ import numpy as np
 from pytcg.ui.console import Console, Frame
 from pytcg.ui.keys import KEYSYMS
 from pytcg.ui.vnc.encodings import ENCODERS, RAW, Encoder, Raw
+from pytcg.ui.vnc.handshake import ProtocolError
 from pytcg.ui.vnc.pixelformat import FormatError, PixelFormat
+from pytcg.ui.vnc.stream import Stream
 
-VERSIONS: Final = {b"RFB 003.003\n": 3, b"RFB 003.007\n": 7, b"RFB 003.008\n": 8}
 DESKTOP_SIZE: Final = -223
 MAX_TEXT: Final = 1 << 20  # of a clipboard, which is not looked at
 MAX_ENCODINGS: Final = 4096
 MAX_UNREAD: Final = 32 << 20  # bytes that a viewer may have asked for and not read
-NO_SECURITY: Final = 1
 _WHEEL_UP, _WHEEL_DOWN = 8, 16
 
 
@@ -39,19 +38,12 @@ class Message(IntEnum):
     CUT_TEXT = 6
 
 
-class ProtocolError(Exception):
-    """A viewer that doesn't keep to the protocol."""
-
-
 class Viewer:
     """A connection; `run` serves it until it ends."""
 
-    def __init__(self, console: Console, name: str, reader: asyncio.StreamReader,
-                 writer: asyncio.StreamWriter, wake: Callable[[], None]) -> None:  # fmt: skip
+    def __init__(self, console: Console, stream: Stream, wake: Callable[[], None]) -> None:
         self._console = console
-        self._name = name
-        self._reader = reader
-        self._writer = writer
+        self._stream = stream
         self._wake = wake
         self._format = PixelFormat()
         self._encoding = RAW
@@ -65,51 +57,29 @@ class Viewer:
         self._place: tuple[int, int] | None = None
         self._mask = 0
 
-    # --- handshake -----------------------------------------------------------------------------
+    def greet(self, name: str) -> None:
+        """Say what there is to see (7.3.2)."""
+        height, width = self._console.refresh().pixels.shape
+        self._size = width, height
+        said = name.encode()
+        self._stream.write(struct.pack(">HH", width, height) + self._format.pack()
+                           + struct.pack(">I", len(said)) + said)  # fmt: skip
 
     async def run(self) -> None:
-        """Shake hands and serve; ProtocolError, ConnectionError, IncompleteReadError."""
+        """Serve until it ends; ProtocolError, Hangup, OSError."""
         try:
-            await self._handshake()
             while True:
-                await self._serve(await self._byte())
+                await self._serve(await self._stream.byte())
         finally:
             for name in self._pressed:
                 self._console.key(name, down=False)
-
-    async def _handshake(self) -> None:
-        self._writer.write(b"RFB 003.008\n")
-        said = await self._reader.readexactly(12)
-        version = VERSIONS.get(said, 8 if said.startswith(b"RFB 00") else None)
-        if version is None:
-            raise ProtocolError(f"not a viewer: {said!r}")
-        if version == 3:
-            self._writer.write(struct.pack(">I", NO_SECURITY))
-        else:
-            self._writer.write(bytes((1, NO_SECURITY)))
-            if await self._byte() != NO_SECURITY:
-                raise ProtocolError("a security type that was not offered")
-            if version == 8:
-                self._writer.write(struct.pack(">I", 0))
-        await self._byte()  # shared or not: all are
-        height, width = self._console.refresh().pixels.shape
-        self._size = width, height
-        name = self._name.encode()
-        self._writer.write(struct.pack(">HH", width, height) + self._format.pack()
-                           + struct.pack(">I", len(name)) + name)  # fmt: skip
-
-    async def _byte(self) -> int:
-        return (await self._reader.readexactly(1))[0]
-
-    async def _read(self, layout: str) -> tuple[int, ...]:
-        return struct.unpack(layout, await self._reader.readexactly(struct.calcsize(layout)))
 
     # --- messages ------------------------------------------------------------------------------
 
     async def _serve(self, kind: int) -> None:
         match kind:
             case Message.SET_PIXEL_FORMAT:
-                data = await self._reader.readexactly(19)
+                data = await self._stream.read(19)
                 try:
                     self._format = PixelFormat.parse(data[3:])
                 except FormatError as error:
@@ -118,29 +88,29 @@ class Viewer:
             case Message.SET_ENCODINGS:
                 await self._set_encodings()
             case Message.UPDATE_REQUEST:
-                incremental, *_ = await self._read(">BHHHH")
+                incremental, *_ = await self._stream.unpack(">BHHHH")
                 if not incremental:
                     self._seen = -1
                 self.wants_update = True
                 self._wake()
             case Message.KEY:
-                down, keysym = await self._read(">B2xI")
+                down, keysym = await self._stream.unpack(">B2xI")
                 self._key(keysym, down=bool(down))
             case Message.POINTER:
-                self._point(*await self._read(">BHH"))
+                self._point(*await self._stream.unpack(">BHH"))
             case Message.CUT_TEXT:
-                length, = await self._read(">3xI")
+                length, = await self._stream.unpack(">3xI")
                 if length > MAX_TEXT:
                     raise ProtocolError(f"a clipboard of {length} bytes")
-                await self._reader.readexactly(length)
+                await self._stream.read(length)
             case _:
                 raise ProtocolError(f"message type {kind}")
 
     async def _set_encodings(self) -> None:
-        count, = await self._read(">xH")
+        count, = await self._stream.unpack(">xH")
         if count > MAX_ENCODINGS:
             raise ProtocolError(f"{count} encodings")
-        wanted = await self._read(f">{count}i")
+        wanted = await self._stream.unpack(f">{count}i")
         self._resizes = DESKTOP_SIZE in wanted
         self._encoding = next((number for number in wanted if number in ENCODERS), RAW)
         if self._encoding not in self._kept:  # its zlib stream goes on
@@ -170,7 +140,7 @@ class Viewer:
 
     def update(self, frame: Frame) -> None:
         """Send what it has not seen of a frame, if it asked; waits for more if there is nothing."""
-        if self._writer.is_closing() or self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
+        if self._stream.closing or self._stream.unsent > MAX_UNREAD:
             return
         height, width = frame.pixels.shape
         if (width, height) != self._size and self._resizes:
@@ -204,7 +174,7 @@ class Viewer:
 
     def _send(self, rectangles: list[bytes]) -> None:
         self.wants_update = False
-        self._writer.write(struct.pack(">BxH", 0, len(rectangles)) + b"".join(rectangles))
+        self._stream.write(struct.pack(">BxH", 0, len(rectangles)) + b"".join(rectangles))
 
 
 def _runs(lines: np.ndarray) -> list[tuple[int, int]]:
