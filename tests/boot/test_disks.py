@@ -49,12 +49,14 @@ DISKS = {
                "-device", "virtio-blk-pci,drive=d,packed=on,disable-legacy=on", "/dev/vda"),
     "scsi": ("-drive", "file={0},format={1},if=none,id=d", "-device", "virtio-scsi-pci,id=s",
              "-device", "scsi-hd,drive=d,bus=s.0", "/dev/sda"),
+    "nvme": ("-drive", "file={0},format={1},if=none,id=d", "-device", "nvme,drive=d,serial=n1",
+             "/dev/nvme0n1"),
     "legacy": ("-drive", "file={0},format={1},if=none,id=d", "-device",
                "virtio-blk-pci,drive=d,disable-modern=on,event_idx=off,vectors=0", "/dev/vda"),
 }
 
 
-@pytest.mark.parametrize("format", ["raw", "qcow2"])
+@pytest.mark.parametrize("format", ["raw", pytest.param("qcow2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", DISKS)
 def test_guest_reads_and_writes_a_disk(machine: Machine, tmp_path: Path, kind: str, format: str
                                        ) -> None:  # fmt: skip
@@ -150,8 +152,10 @@ def rescue(initramfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("raw", "-cdrom {0}"),
         ("raw", "-drive file={0},format=raw"),
         ("qcow2", "-drive file={0},if=virtio"),
+        pytest.param("qcow2", "-drive file={0},if=none,id=d -device nvme,drive=d,serial=1",
+                     marks=pytest.mark.slow),
     ],
-    ids=["cd", "ide", "virtio"],
+    ids=["cd", "ide", "virtio", "nvme"],
 )
 def test_firmware_and_grub_boot_linux(rescue: Path, tmp_path: Path, format: str, options: str
                                       ) -> None:  # fmt: skip

@@ -19,6 +19,7 @@ from pytcg.cli.system.options import parse
 from pytcg.hw.clock import FakeClock
 from pytcg.hw.storage.ata_drive import AtaDrive
 from pytcg.hw.storage.atapi_drive import AtapiDrive
+from pytcg.hw.storage.nvme.controller import Nvme
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.disk_io import DiskIo
 from pytcg.machine.drives import DeviceError
@@ -103,12 +104,26 @@ def test_bootindex_is_told_to_firmware(shop: Shop) -> None:
         ("-drive file={disk},format=qcow2", "not in qcow2 format"),
         ("-drive file={disk},colour=red", "does not support the option 'colour'"),
         ("-device isa-debug-exit,iosize=5", "no such ports"),
+        ("-drive file={disk},if=none,id=x -device nvme,drive=x", "serial property not set"),
+        ("-drive file={disk},if=none,id=x -device nvme-ns,drive=x", "No 'nvme-bus' bus found"),
+        ("-drive file={disk},if=none,id=x -device nvme,serial=1 -device nvme-ns,drive=x,nsid=300",
+         "invalid namespace id"),
     ],
 )
 def test_what_is_refused(shop: Shop, line: str, message: str) -> None:
     with pytest.raises((DeviceError, BlockError)) as caught:
         shop.build(line)
     assert message in str(caught.value)
+
+
+def test_namespaces_take_the_numbers_that_are_free(shop: Shop) -> None:
+    line = ("-drive file={disk},if=none,id=x,readonly=on -device nvme,id=n,serial=1"
+            " -device nvme-ns,drive=x,bus=n,nsid=2,bootindex=1"
+            " -drive file={disk},if=none,id=y,readonly=on -device nvme-ns,drive=y")  # fmt: skip
+    board = shop.build(line)
+    card = next(card for card in board.pci.devices.values() if isinstance(card, Nvme))
+    assert sorted(card.engine.namespaces) == [1, 2]
+    assert list(board.boot_order.devices.values()) == ["/pci@i0cf8/pci1b36,10@2/namespace@2,0"]
 
 
 def test_requests_run_beside_the_lock(shop: Shop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from pytcg.hw.pci.device import PciDevice
 from pytcg.hw.virtio.balloon import VirtioBalloon
 from pytcg.hw.virtio.blk import VirtioBlk
 from pytcg.hw.virtio.device import Feature, VirtioDevice
@@ -76,10 +77,8 @@ def build_balloon(rack: Rack, values: Values) -> object:
     return plug(rack, "virtio-balloon-pci", values, device, OTHER)
 
 
-def boot_path(card: VirtioPci, kind: str) -> str:
+def boot_path(card: PciDevice, kind: str) -> str:
     """A card's OpenFirmware path."""
     slot, function = divmod(card.devfn, 8)
     place = f"{slot:x},{function:x}" if function else f"{slot:x}"
     return f"/pci@i0cf8/{kind}@{place}"
-
-
