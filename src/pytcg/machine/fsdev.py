@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from pytcg.ninep.backend import Backend
 from pytcg.ninep.dotl import DOTL
+from pytcg.ninep.dotu import DOTU
 from pytcg.ninep.qids import Qids
 from pytcg.ninep.service import Service
 from pytcg.ninep.session import Session
@@ -27,7 +28,7 @@ class Fsdev:
     def serve(self, lock: AbstractContextManager[object], fail: Callable[[BaseException], None],
               stack: ExitStack, warn: Callable[[str], None]) -> Service:  # fmt: skip
         """A server, which ends with the stack."""
-        session = Session(self.backend, Qids(self._multidevs, warn), (DOTL,))
+        session = Session(self.backend, Qids(self._multidevs, warn), (DOTL, DOTU))
         service = Service(session, lock, fail)
         stack.callback(service.close)
         return service

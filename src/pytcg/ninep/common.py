@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-from pytcg.ninep.fids import Fid, File, ReadXattr, error
+from pytcg.ninep.fids import Fid, File, Opened, ReadXattr, error
 from pytcg.ninep.session import Session, Table
 from pytcg.ninep.tree import Node, join
 from pytcg.ninep.wire import NO_FID, Kind, Qid
@@ -84,10 +84,14 @@ def _step(session: Session, node: Node, name: bytes) -> tuple[Node, Qid]:
 @TABLE.serves(Kind.READ, "dqd", "D")
 def read(session: Session, number: int, offset: int, count: int) -> tuple[bytes]:
     """From what is open."""
-    opened = session.fids.get(number).opened
+    return (read_opened(session, session.fids.get(number).opened, offset, count),)
+
+
+def read_opened(session: Session, opened: Opened | None, offset: int, count: int) -> bytes:
+    """As much as a reply carries; EINVAL for what isn't open."""
     if opened is None or (offset > LARGEST_OFFSET and not isinstance(opened, ReadXattr)):
         raise error(errno.EINVAL)
-    return (opened.read(offset, session.limit(count)),)
+    return opened.read(offset, session.limit(count))
 
 
 @TABLE.serves(Kind.WRITE, "dqD", "d")

@@ -217,14 +217,14 @@ def _change(session: Session, fid: Fid, valid: int, values: tuple[int, int, int,
         if node.gone and not valid & (MODE | UID | GID | ATIME):
             return  # what is open without a name: truncating has set the times
     path = node.path
+    only_ctime = valid & CTIME and not valid & (MODE | UID | GID | SIZE | ATIME | MTIME)
+    if valid & (UID | GID) or only_ctime:
+        backend.chown(path, _id(uid) if valid & UID else -1, _id(gid) if valid & GID else -1)
     if valid & MODE:
         backend.chmod(path, mode & 0o7777)
     if valid & (ATIME | MTIME):
         backend.utimens(path, _time(valid, ATIME, ATIME_SET, times[:2]),
                         _time(valid, MTIME, MTIME_SET, times[2:]))  # fmt: skip
-    only_ctime = valid & CTIME and not valid & (MODE | UID | GID | SIZE | ATIME | MTIME)
-    if valid & (UID | GID) or only_ctime:
-        backend.chown(path, _id(uid) if valid & UID else -1, _id(gid) if valid & GID else -1)
 
 
 def _truncate(session: Session, fid: Fid, size: int) -> None:

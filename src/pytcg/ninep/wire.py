@@ -1,8 +1,8 @@
 """9P messages as bytes: numbers, fields, packing (9p(5); .u: RFC draft; .L: Linux's 9P2000.L).
 
 Fields of a message are letters: ``b h d q`` integers of 1, 2, 4 and 8 bytes, ``s`` a string (bytes
-here), ``S`` a list of strings, ``D`` data behind its 4-byte length, ``Q`` a `Qid`,
-``W`` a list of those.
+here), ``S`` a list of them, ``R`` and ``D`` raw bytes behind lengths of 2 and 4 bytes, ``Q`` a
+`Qid`, ``W`` a list of those.
 """
 
 from __future__ import annotations
@@ -105,6 +105,9 @@ def unpack(fields: str, body: bytes, at: int = 0) -> list[Any]:
                 at += step.size
             elif step == "D":
                 value, at = _counted("<L", body, at)
+                values.append(value)
+            elif step == "R":
+                value, at = _counted("<H", body, at)
                 values.append(value)
             elif step == "S":
                 count, at = int.from_bytes(body[at : at + 2], "little"), at + 2

@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytcg.cli.system.fsdev_options import file_mode
 from pytcg.cli.system.messages import complain
 
 if TYPE_CHECKING:
     from pytcg.cli.system.option_values import Options
     from pytcg.machine.loop import MainLoop
     from pytcg.ninep.backend import Backend
+    from pytcg.ninep.local.model import Passthrough
     from pytcg.ninep.service import Service
 
 
@@ -41,13 +43,21 @@ def _open(values: dict[str, str]) -> Backend:
 def _open_local(values: dict[str, str], *, read_only: bool) -> Backend:
     from pytcg.ninep.local.beneath import Root
     from pytcg.ninep.local.folder import LocalFolder
-    from pytcg.ninep.local.model import Passthrough
 
     path, model = values["path"], values["security_model"]
     try:
         root = Root(path)
     except OSError as error:
         raise OSError(f"failed to open '{path}': {error.strerror}") from error
-    made = Passthrough(strict=model == "passthrough")
-    return LocalFolder(root, made, read_only=read_only,
+    return LocalFolder(root, _model(model, values), read_only=read_only,
                        write_out=values.get("writeout") == "immediate")  # fmt: skip
+
+
+def _model(name: str, values: dict[str, str]) -> Passthrough:
+    from pytcg.ninep.local.mapped import MappedFile, MappedXattr
+    from pytcg.ninep.local.model import Passthrough
+
+    if name in ("none", "passthrough"):
+        return Passthrough(strict=name == "passthrough")
+    modes = file_mode(values["fmode"]), file_mode(values["dmode"])
+    return MappedXattr(*modes) if name == "mapped-xattr" else MappedFile(*modes)

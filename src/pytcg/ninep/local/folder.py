@@ -39,7 +39,7 @@ class LocalFolder:
     def fstat(self, file: OpenFile, path: bytes | None) -> Stat:
         assert isinstance(file, HostFile)
         found = os.fstat(file.fd)
-        if path is None or not self._model.maps:
+        if path is None or not self._model.needs_name:
             return self._model.see_open(file.fd, found, None)
         with self._place(path) as place:
             return self._model.see_open(file.fd, found, place)
@@ -93,7 +93,7 @@ class LocalFolder:
                 return self._opened(open_plain(place, flags))
             file = self._opened(fd)
             with undo(place):
-                self._model.made(place, owner)
+                self._model.made(place, owner._replace(mode=owner.mode & 0o7777 | 0o100000))
             return file
 
     def mkdir(self, path: bytes, owner: Owner) -> None:

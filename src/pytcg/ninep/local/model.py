@@ -19,7 +19,7 @@ class Passthrough:
     """The host's are the client's: ``none`` is the same, but lets files belong to who runs us."""
 
     takes_acls: bool
-    maps = False
+    needs_name = False  # to see an open file: its descriptor is not enough
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
