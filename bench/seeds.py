@@ -50,15 +50,15 @@ def boot_and_type(cache: Path, guest: Path) -> None:
 def compiled_keys(cache: Path) -> set[int]:
     """Keys of all packs in an object cache."""
     from pytcg_llvm.cache import ObjectCache
-    from pytcg_threaded.jobs import PACK_SEPARATOR, source_identity
+    from pytcg_threaded.jobs import source_identity
+    from pytcg_threaded.packs import HandlerPack
 
     objects = ObjectCache(cache / "pytcg" / "objects")
     keys: set[int] = set()
     for path in objects.folder.glob(f"{source_identity()[:16]}-*.o"):
         pack = objects.load(path.stem)
         if pack is not None:
-            words = pack.split(PACK_SEPARATOR, 1)[0].split()
-            keys |= {int(word.split(b":")[0], 16) for word in words}
+            keys |= HandlerPack.from_bytes(pack).effects.keys()
     return keys
 
 

@@ -74,7 +74,16 @@ class ObjectCache:
 
     def names(self, prefix: str) -> list[str]:
         """Keys that begin so, sorted."""
-        return sorted(path.stem for path in self.folder.glob(f"{prefix}*.o")) if self.usable else []
+        if not self.usable:
+            return []
+        with os.scandir(self.folder) as entries:
+            return sorted(entry.name[:-2] for entry in entries
+                          if entry.name.startswith(prefix) and entry.name.endswith(".o"))
+
+    def remove(self, key: str) -> None:
+        """Forget an object, if it is there."""
+        with contextlib.suppress(OSError):
+            (self.folder / f"{key}.o").unlink()
 
     def load(self, key: str) -> bytes | None:
         if not self.usable:

@@ -138,7 +138,8 @@ class _Emitter:
             for op in block.ops:
                 self.op(op)
         strict = " strictfp" if self.strict else ""
-        head = f"define {convention}{_ty(f.result)} @{f.name}({params}) nounwind{strict} #0 {{"
+        result = f"{convention}{_ty(f.result)}"
+        head = f"define dso_local {result} @{f.name}({params}) nounwind{strict} #0 {{"
         slots = ["  %mxcsr = alloca i32"] if self.slot else []
         slots += ["  %x87status = alloca i16"] if self.status else []
         return "\n".join([head, "start:", *slots, *self.lines, "}"])
@@ -313,7 +314,7 @@ class _Emitter:
 
     def _op_symbol(self, op: Op) -> None:
         name = str(op.attrs["name"])
-        self.declare(name, f"@{name} = external global i8")
+        self.declare(name, f"@{name} = external dso_local global i8")
         self.out(op, f"getelementptr i8, ptr @{name}, i64 0")
 
     def _call_text(self, callee: str, args: Iterable[Value], type_: Type, *,
@@ -332,7 +333,7 @@ class _Emitter:
         types = ", ".join(_ty(a.type) for a in op.args)
         cold = bool(op.attrs.get("cold"))
         convention = f"{_COLD} " if cold else ""
-        self.declare(callee, f"declare {convention}{_ty(type_)} @{callee}({types})")
+        self.declare(callee, f"declare dso_local {convention}{_ty(type_)} @{callee}({types})")
         self._emit_call(op, self._call_text(f"@{callee}", op.args, type_, cold=cold))
 
     def _op_callptr(self, op: Op) -> None:
@@ -672,4 +673,4 @@ def emit_module(functions: Iterable[Function], data: Iterable[tuple[str, bytes]]
 
 def _data(name: str, blob: bytes) -> str:
     text = "".join(f"\\{byte:02X}" for byte in blob)
-    return f'@{name} = constant [{len(blob)} x i8] c"{text}", align 64'
+    return f'@{name} = dso_local constant [{len(blob)} x i8] c"{text}", align 64'

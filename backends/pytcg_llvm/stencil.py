@@ -54,7 +54,7 @@ class Stencil:
 def compile_stencils(functions: Iterable[Function]) -> dict[str, Stencil]:
     """Stencils by function; those that need anything but holes are left out."""
     text = _with_ranges(emit_module(functions, features="optsize"))
-    return dict(_stencils(Elf(compile_guest_code(text, "small"))))
+    return dict(_stencils(Elf(compile_guest_code(text, "static"))))
 
 
 def _with_ranges(text: str) -> str:
@@ -66,7 +66,7 @@ def _with_ranges(text: str) -> str:
         rows.append(f"!{{i64 {low}, i64 {high}}}")
         return f"{match[0]}, !absolute_symbol !{len(rows) + 1}"
 
-    text = re.sub(rf"@hole_({'|'.join(_RANGES)}) = external global i8", declare, text)
+    text = re.sub(rf"@hole_({'|'.join(_RANGES)}) = external dso_local global i8", declare, text)
     return text + "\n".join(f"!{n} = {row}" for n, row in enumerate(rows, 2)) + "\n"
 
 

@@ -1,10 +1,11 @@
-"""A request to an object: what a worker does for a region."""
+"""A request to host code: what a worker does for a region."""
 
 from __future__ import annotations
 
 from pytcg.ir.blocks import Function
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_guest_code
+from pytcg_llvm.link import Image
 from pytcg_region.request import Request
 from pytcg_threaded.jobs import program
 from pytcg_x86.region.builder import NotInRegion
@@ -29,10 +30,11 @@ def build_region(request: Request, name: str) -> tuple[Function, list[int]]:
 
 
 def compile_region(data: bytes, key: str) -> bytes:
-    """The entries' block numbers, `SEPARATOR`, an ELF object; or `UNFIT`."""
+    """The entries' block numbers, `SEPARATOR`, an `Image`; or `UNFIT`."""
     try:
         function, entries = build_region(Request(data), region_name(key))
     except NotInRegion:
         return UNFIT
     directory = " ".join(map(str, entries)).encode()
-    return directory + SEPARATOR + compile_guest_code(emit_module([function]))
+    image = Image.of(compile_guest_code(emit_module([function])))
+    return directory + SEPARATOR + image.to_bytes()

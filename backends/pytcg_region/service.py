@@ -20,6 +20,7 @@ from typing import Protocol
 from pytcg.exec import layout, regions
 from pytcg.softmmu.ram import HostBuffer
 from pytcg_llvm.cache import ObjectCache
+from pytcg_llvm.link import Image
 from pytcg_region.compile import SEPARATOR, UNFIT, compile_region, region_name
 from pytcg_region.request import SHAPE_ROW, Request
 from pytcg_threaded.engine import ThreadedEngine
@@ -139,9 +140,8 @@ class RegionCode:
         code = None
         if made != UNFIT:
             directory, image = made.split(SEPARATOR, 1)
-            name = region_name(key)
-            found = self.engine.linker.add(name, [image], [name])
-            code = Code(found[name], tuple(map(int, directory.split())))
+            found = self.engine.linker.add(Image.from_bytes(image))
+            code = Code(found[region_name(key)], tuple(map(int, directory.split())))
         self._known[key] = code
         return code
 

@@ -1,8 +1,8 @@
 """`ThreadedEngine`: the compiled core and the handlers compiled so far, linked into this process.
 
-On disk: the core's objects, and packs of handlers, each with the keys it holds. A first run
-compiles the core and the seed list (the forms that a boot meets) in worker processes; forms met
-later are compiled in the process, a batch at a time, and make a pack of their own.
+On disk: the core's images, packs of handlers and of stencils. A first run compiles the core and the
+seed list (the forms that a boot meets) in worker processes; forms met later are compiled in the
+process, a batch at a time, and make a pack of their own. Many packs are joined to one at a start.
 """
 
 from __future__ import annotations
@@ -26,13 +26,17 @@ from pytcg.ir.ops import Type
 from pytcg.opt.pipeline import optimise
 from pytcg_llvm.cache import ObjectCache
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import Linker, compile_module
+from pytcg_llvm.host import compile_module
+from pytcg_llvm.link import Image, Linker
 from pytcg_native.compiler import Program
-from pytcg_threaded.jobs import CORE_SHARES, PACK_SEPARATOR, core_names, run_job, source_identity
-from pytcg_threaded.stencils import StencilPacks
+from pytcg_threaded.jobs import CORE_SHARES, run_job, source_identity
+from pytcg_threaded.packs import HandlerPack
+from pytcg_threaded.stencils import StencilPacks, join_packs
 from pytcg_threaded.worker import run_jobs
 
 _BATCH = 48
+_MANY = 8
+"""Packs on disk that are joined to one."""
 
 Progress = Callable[[str], None]
 
@@ -76,31 +80,25 @@ class ThreadedEngine:
         if os.environ.get("PYTCG_PERF"):  # `-accel tcg,perf=on`
             self.linker.perf_map = Path(f"/tmp/perf-{os.getpid()}.map")
         self.forms: dict[int, tuple[int, int]] = {}  # (code, effects) by key
-        self._packs = 0
         self._stencils = StencilPacks()
         self.stencils = self._stencils.addresses
         self._stencils_at_once = False
         self._form_lock = threading.Lock()
         self._functions: dict[str, Callable[..., int]] = {}
         self._progress = progress
-        core, packs = self._load()
-        self.linker.add("core", core, self._core_symbols())
-        for pack in packs:
-            self._link(pack)
-        for name in cache.names(self._stencil_prefix):
-            made = cache.load(name)
-            if made is not None:
-                self._stencils.add(made)
+        self._load_core()
+        self._load_handlers()
+        self._load_stencils()
+
+    @property
+    def _handler_prefix(self) -> str:
+        return f"{self.identity[:16]}-"
+
+    @property
+    def _stencil_prefix(self) -> str:
+        return f"t{self.identity[:16]}-"
 
     # Loading and compiling ---------------------------------------------------------------------
-
-    def _core_symbols(self) -> list[str]:
-        key = self.cache.key(self.identity, "core symbols")
-        known = self.cache.load(key)
-        if known is None:
-            known = " ".join(core_names()).encode()
-            self.cache.store(key, known)
-        return known.decode().split()
 
     def _core_key(self, share: int) -> str:
         return self.cache.key(self.identity, f"core {share} of {CORE_SHARES}")
@@ -118,24 +116,50 @@ class ThreadedEngine:
         finally:
             self._progress("")
 
-    def _load(self) -> tuple[list[bytes], list[bytes]]:
-        """The core's objects and the packs, compiled if they are not in the cache."""
+    def _load_core(self) -> None:
+        """Link the natives; have the seed list's handlers compiled if there are none on disk."""
         core = [self.cache.load(self._core_key(n)) for n in range(CORE_SHARES)]
-        names = self.cache.names(self.identity[:16] + "-")
-        packs = [p for name in names if (p := self.cache.load(name)) is not None]
-        jobs = [["core", str(n), str(CORE_SHARES)] for n in range(CORE_SHARES) if core[n] is None]
-        seeds = [] if packs else list(self._seeds())
+        missing = [n for n, image in enumerate(core) if image is None]
+        jobs = [["core", str(n), str(CORE_SHARES)] for n in missing]
+        seeds = [] if self.cache.names(self._handler_prefix) else list(self._seeds())
         batches = [seeds[i : i + _BATCH] for i in range(0, len(seeds), _BATCH)]
         jobs += [["forms", *(f"{key:x}" for key in batch)] for batch in batches]
-        if not jobs:
-            return [c for c in core if c is not None], packs
-        objects = iter(self._run_jobs(jobs, "handlers (first run)"))
-        for share in range(CORE_SHARES):
-            if core[share] is None:
-                core[share] = fresh = next(objects)
-                self.cache.store(self._core_key(share), fresh)
-        packs += [self._store_pack(pack) for pack in objects]
-        return [c for c in core if c is not None], packs
+        made = self._run_jobs(jobs, "handlers (first run)") if jobs else []
+        for n, image in zip(missing, made, strict=False):
+            core[n] = image
+            self.cache.store(self._core_key(n), image)
+        self.linker.add(Image.join(Image.from_bytes(image) for image in core if image is not None))
+        for pack in made[len(missing) :]:
+            self._store_pack(self._handler_prefix, pack)
+
+    def _load_handlers(self) -> None:
+        packs = self._on_disk(self._handler_prefix)
+        joined = HandlerPack.join(map(HandlerPack.from_bytes, packs.values()))
+        self._link(joined)
+        if len(packs) > _MANY:
+            self._replace(self._handler_prefix, packs, joined.to_bytes())
+
+    def _load_stencils(self) -> None:
+        packs = self._on_disk(self._stencil_prefix)
+        joined = join_packs(packs.values())
+        self._stencils.add(joined)
+        if len(packs) > _MANY:
+            self._replace(self._stencil_prefix, packs, joined)
+
+    def _on_disk(self, prefix: str) -> dict[str, bytes]:
+        """The packs in the cache by name."""
+        for _ in range(3):  # another process may put many in one meanwhile
+            packs = {name: self.cache.load(name) for name in self.cache.names(prefix)}
+            if None not in packs.values():
+                break
+        return {name: pack for name, pack in packs.items() if pack is not None}
+
+    def _replace(self, prefix: str, packs: Iterable[str], joined: bytes) -> None:
+        """Keep many packs as one."""
+        name = self._store_pack(prefix, joined)
+        for other in packs:
+            if other != name:
+                self.cache.remove(other)
 
     @staticmethod
     def _seeds() -> Iterable[int]:
@@ -149,22 +173,17 @@ class ThreadedEngine:
             return parse_seeds(text)
         return []
 
-    def _store_pack(self, pack: bytes) -> bytes:
-        self.cache.store(f"{self.identity[:16]}-{self.cache.key(pack)[:24]}", pack)
-        return pack
+    def _store_pack(self, prefix: str, pack: bytes) -> str:
+        name = f"{prefix}{self.cache.key(pack)[:24]}"
+        self.cache.store(name, pack)
+        return name
 
-    def _link(self, pack: bytes) -> None:
-        words, image = pack.split(PACK_SEPARATOR, 1)
-        pairs = [word.split(b":") for word in words.split()]
-        effects = {int(key, 16): int(effect, 16) for key, effect in pairs}
-        keys = list(effects)
-        fresh = [key for key in keys if key not in self.forms]
-        if not fresh:
+    def _link(self, pack: HandlerPack) -> None:
+        if pack.effects.keys() <= self.forms.keys():
             return
-        self._packs += 1
-        found = self.linker.add(f"forms{self._packs}", [image], [f"form_{k:x}" for k in keys])
-        for key in fresh:
-            self.forms[key] = found[f"form_{key:x}"], effects[key]
+        found = self.linker.add(pack.image)
+        for key, effects in pack.effects.items():
+            self.forms.setdefault(key, (found[pack.symbol(key)], effects))
 
     def compile_forms(self, keys: Iterable[int]) -> dict[int, tuple[int, int]]:
         """(code, effects) of forms, compiling those that are new."""
@@ -174,14 +193,11 @@ class ThreadedEngine:
             for start in range(0, len(missing), _BATCH):
                 batch = missing[start : start + _BATCH]
                 pack = run_job(["forms", *(f"{key:x}" for key in batch)])
-                self._link(self._store_pack(pack))
+                self._store_pack(self._handler_prefix, pack)
+                self._link(HandlerPack.from_bytes(pack))
             if self._stencils_at_once:
                 self._compile_stencils(wanted)
             return {key: self.forms[key] for key in wanted}
-
-    @property
-    def _stencil_prefix(self) -> str:
-        return f"t{self.identity[:16]}-"
 
     def stencil_at_once(self) -> None:
         """From now on forms have stencils as soon as they are compiled."""
@@ -218,7 +234,7 @@ class ThreadedEngine:
             self._add_stencils(pack)
 
     def _add_stencils(self, pack: bytes) -> None:
-        self.cache.store(f"{self._stencil_prefix}{self.cache.key(pack)[:24]}", pack)
+        self._store_pack(self._stencil_prefix, pack)
         self._stencils.add(pack)
 
     def define_native(self, function: Function, program: Program) -> int:
@@ -229,9 +245,8 @@ class ThreadedEngine:
             for one in (function, *others):
                 optimise(one)
             tables = [(t.name, t.data()) for n, t in program.tables.items() if n not in core]
-            image = compile_module(emit_module([function, *others], tables))
-            self._packs += 1
-            return self.linker.add(f"natives{self._packs}", [image], [function.name])[function.name]
+            image = Image.of(compile_module(emit_module([function, *others], tables)))
+            return self.linker.add(image)[function.name]
 
     def attach(self, buffers: Iterable[object]) -> None:
         """Native code reaches all memory; nothing to do."""
@@ -266,7 +281,7 @@ def _cycle_counter() -> Callable[[], int]:
     builder = Builder(function)
     builder.ret(builder.op("cycles"))
     linker = Linker()
-    found = linker.add("cycles", [compile_module(emit_module([function]))], ["host_cycles"])
+    found = linker.add(Image.of(compile_module(emit_module([function]))))
     # A function of our own making, without parameters; the linker keeps its memory.
     counter = ctypes.CFUNCTYPE(ctypes.c_uint64)(found["host_cycles"])
     _KEPT.append(linker)

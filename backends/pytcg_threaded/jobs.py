@@ -1,8 +1,8 @@
-"""What there is to compile, in pieces that a worker process can take: names in, an object out.
+"""What there is to compile, in pieces that a worker process can take: names in, code out.
 
-A job is a list of words: ``core N M`` is the N-th of M shares of the native helpers; ``forms``
-followed by keys in hex is a batch of handlers. The result is an ELF object; that of ``stencils``
-and keys is a pack of stencils.
+A job is a list of words: ``core N M`` is the N-th of M shares of the native helpers, the result
+an `Image`; ``forms`` followed by keys in hex is a batch of handlers, for a `HandlerPack`; the
+result of ``stencils`` and keys is a pack of stencils.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pytcg.ir.blocks import Function
 from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_guest_code, compile_module, host_identity
+from pytcg_llvm.link import Image
 from pytcg_native.compiler import Program
+from pytcg_threaded.packs import HandlerPack
 from pytcg_threaded.stencils import compile_pack
-
-PACK_SEPARATOR = b"\n\0"
 
 CORE_SHARES = 6
 """Modules the native helpers are compiled in: enough to fill several workers evenly."""
@@ -74,22 +74,22 @@ def job_text(words: list[str]) -> str:
     return _forms(words[1:])[0]
 
 
-def _forms(words: list[str]) -> tuple[str, str]:
-    """LLVM text of a batch of forms, and its directory: key:effects of each."""
+def _forms(words: list[str]) -> tuple[str, dict[int, int]]:
+    """LLVM text of a batch of forms, and the effects of each."""
     from pytcg_x86.core.form import build_form
 
-    built = {key: build_form(program(), int(key, 16)) for key in words}
+    built = {key: build_form(program(), key) for key in (int(word, 16) for word in words)}
     for function, _ in built.values():
         optimise(function)
-    directory = " ".join(f"{key}:{effects.word():x}" for key, (_, effects) in built.items())
-    return emit_module(function for function, _ in built.values()), directory
+    effects = {key: effects.word() for key, (_, effects) in built.items()}
+    return emit_module(function for function, _ in built.values()), effects
 
 
 def run_job(words: list[str]) -> bytes:
-    """Compile a job in this process: an object, for forms with their directory before it."""
+    """Compile a job in this process."""
     if words[0] == "core":
-        return compile_module(job_text(words))
+        return Image.of(compile_module(job_text(words))).to_bytes()
     if words[0] == "stencils":
         return compile_pack(program(), [int(key, 16) for key in words[1:]])
-    text, directory = _forms(words[1:])
-    return directory.encode() + PACK_SEPARATOR + compile_guest_code(text)
+    text, effects = _forms(words[1:])
+    return HandlerPack(effects, Image.of(compile_guest_code(text))).to_bytes()

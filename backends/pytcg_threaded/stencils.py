@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pytcg.exec import stencils, stitch
 from pytcg.exec.layout import PATCH, RECORD, STENCIL, TB
@@ -74,6 +74,15 @@ def _packed_patch(patch: Patch) -> bytes:
     return _PATCH.pack(patch.place, patch.width, field.offset, field.type.bits, patch.addend)
 
 
+def join_packs(packs: Iterable[bytes]) -> bytes:
+    """One pack of several; the first row of a form counts."""
+    rows: dict[int, bytes] = {}
+    for pack in packs:
+        for key, at, _, length in _rows(pack):
+            rows.setdefault(key, pack[at : at + length])
+    return b"".join(rows.values())
+
+
 class StencilPacks:
     """The packs in memory."""
 
@@ -84,18 +93,21 @@ class StencilPacks:
 
     def add(self, pack: bytes) -> None:
         """Let native code reach a pack."""
+        if not pack:
+            return
         buffer = HostBuffer(-(-len(pack) // 4096) * 4096, huge=False)
         buffer.view[: len(pack)] = pack
         self._buffers.append(buffer)
-        for key, at, size in _rows(pack):
+        for key, at, size, _ in _rows(pack):
             self.tried.add(key)
             if size:
                 self.addresses[key] = buffer.address + at
 
 
-def _rows(pack: bytes) -> Iterator[tuple[int, int, int]]:
+def _rows(pack: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Of each row the form's key, where it begins, the bytes of its code and of all of it."""
     at = 0
     while at < len(pack):
         key, size, _, _, length = _ROW.unpack_from(pack, at)
-        yield key, at, size
+        yield key, at, size, length
         at += length

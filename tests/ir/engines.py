@@ -11,7 +11,8 @@ from pytcg.ir.builder import Builder
 from pytcg.ir.ops import BITS, Type
 from pytcg.ir.verify import verify
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import Linker, compile_module
+from pytcg_llvm.host import compile_module
+from pytcg_llvm.link import Image
 from pytcg_python.compiler import PythonHost
 from pytcg_threaded.engine import ThreadedEngine
 
@@ -61,10 +62,8 @@ class Engines:
 
     def __init__(self, cases: Sequence[Case]):
         image = compile_module(emit_module([case.function for case in cases]))
-        self.linker = Linker()
         # A host without some instructions calls natives for them.
-        natives = ThreadedEngine.shared().linker.symbols
-        symbols = self.linker.add("cases", [image], [case.name for case in cases], natives)
+        symbols = ThreadedEngine.shared().linker.add(Image.of(image))
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
         self.native = {name: prototype(address) for name, address in symbols.items()}
         self.host = PythonHost()

@@ -11,7 +11,8 @@ from pytcg.ir.builder import Builder
 from pytcg.ir.ops import Type
 from pytcg.ir.verify import verify
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import Linker, compile_module
+from pytcg_llvm.host import compile_module
+from pytcg_llvm.link import Image, Linker
 from pytcg_python.compiler import PythonHost, WildCall
 from pytcg_python.memory import WildAccess
 
@@ -86,7 +87,7 @@ def linker() -> Linker:
         verify(function)
     linker = Linker()
     image = compile_module(emit_module(FUNCTIONS, [("table", TABLE)]))
-    linker.add("calls", [image], [f.name for f in FUNCTIONS])
+    linker.add(Image.of(image))
     return linker
 
 

@@ -11,7 +11,8 @@ from pytcg.ir.blocks import Function
 from pytcg.ir.builder import Builder
 from pytcg.ir.ops import Type
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import Linker, compile_module
+from pytcg_llvm.host import compile_module
+from pytcg_llvm.link import Image, Linker
 from pytcg_python.compiler import PythonHost
 
 SIZE = 64
@@ -29,7 +30,7 @@ def fill_function() -> Function:
 
 FUNCTION = fill_function()
 LINKER = Linker()
-ADDRESS = LINKER.add("fill", [compile_module(emit_module([FUNCTION]))], ["fill_it"])["fill_it"]
+ADDRESS = LINKER.add(Image.of(compile_module(emit_module([FUNCTION]))))["fill_it"]
 NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint8, ctypes.c_uint64)(ADDRESS)
 
 

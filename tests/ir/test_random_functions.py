@@ -18,7 +18,8 @@ from pytcg.opt.dead_code import remove_dead_code
 from pytcg.opt.dead_stores import remove_dead_stores
 from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import Linker, compile_module
+from pytcg_llvm.host import compile_module
+from pytcg_llvm.link import Image, Linker
 from pytcg_python.compiler import PythonHost
 
 BATCHES, BATCH = 5, 24
@@ -41,8 +42,7 @@ def in_python(function: Function, seed: int) -> Outcome:
 
 def natively(functions: list[Function], seeds: list[int]) -> list[Outcome]:
     linker = Linker()
-    symbols = linker.add("random", [compile_module(emit_module(functions))],
-                         [f.name for f in functions])  # fmt: skip
+    symbols = linker.add(Image.of(compile_module(emit_module(functions))))
     outcomes = []
     for function, seed in zip(functions, seeds, strict=True):
         image, x = start(seed)

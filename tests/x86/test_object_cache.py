@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import time
 from pathlib import Path
 
 from pytcg_llvm.cache import ObjectCache
+from pytcg_threaded.engine import ThreadedEngine
+from pytcg_threaded.jobs import CORE_SHARES, run_job
+from pytcg_x86.decode.seeds import parse_seeds
 
 
 def test_the_oldest_objects_go_when_there_is_too_much(tmp_path: Path) -> None:
@@ -28,3 +32,22 @@ def test_a_store_now_and_then_looks_at_the_size(tmp_path: Path) -> None:
     for number in range(400):
         cache.store(f"k{number}", bytes(1000))
     assert len(list((tmp_path / "objects").iterdir())) <= 120
+
+
+def test_many_packs_are_one_after_a_start(tmp_path: Path) -> None:
+    cache = ObjectCache(tmp_path / "objects")
+    shared = ThreadedEngine.shared()
+    for name in map(shared._core_key, range(CORE_SHARES)):
+        body = shared.cache.load(name)
+        if body is not None:
+            cache.store(name, body)
+    prefix = f"{shared.identity[:16]}-"
+    for number in range(10):
+        cache.store(f"{prefix}{number:024}", run_job(["forms", f"{_SOME[number]:x}"]))
+    before = ThreadedEngine(cache, lambda text: None).forms.keys()
+    assert len(cache.names(prefix)) == 1
+    assert ThreadedEngine(cache, lambda text: None).forms.keys() == before >= set(_SOME)
+
+
+_SOME = sorted(parse_seeds(
+    importlib.resources.files("pytcg_x86.decode").joinpath("seeds.txt").read_text()))[:10]

@@ -50,6 +50,15 @@ class HostBuffer:
                 self._map.madvise(mmap.MADV_HUGEPAGE)
 
 
+    def seal(self, offset: int, size: int) -> None:
+        """Make whole pages executable, and read-only; RamError."""
+        libc: Any = ctypes.CDLL(None, use_errno=True)
+        # mprotect(2): the range lies in the mapping that this object owns and keeps.
+        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        if libc.mprotect(self.address + offset, size, mmap.PROT_READ | mmap.PROT_EXEC):
+            raise RamError(f"cannot make code executable: {os.strerror(ctypes.get_errno())}")
+
+
 class RamWindow(HostBuffer):
     """All RAM and ROM of a guest, back to back; ``size`` bytes, committed as touched."""
 

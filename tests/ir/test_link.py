@@ -1,0 +1,67 @@
+"""Images: joined, kept on disk and put into memory they do what their objects say."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+
+from pytcg.ir.blocks import Function
+from pytcg.ir.builder import Builder
+from pytcg.ir.ops import Type
+from pytcg_llvm.emit import emit_module
+from pytcg_llvm.host import compile_module
+from pytcg_llvm.link import Image, Linker, LinkError
+from pytcg_threaded.packs import HandlerPack
+
+_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)
+
+
+def adder(name: str, number: int, callee: str | None = None) -> bytes:
+    """An object with ``name(x)``: x + number, plus ``callee(x)`` and a table's first byte."""
+    function = Function(name, [("x", Type.I64)], Type.I64)
+    b = Builder(function)
+    value = function.params[0] + number
+    if callee is not None:
+        value = value + b.op("call", function.params[0], callee=callee, type=Type.I64)
+        value = value + b.ld(Type.I8, b.symbol(f"{name}_table")).zext(Type.I64)
+    b.ret(value)
+    tables = [(f"{name}_table", bytes([7]))] if callee is not None else []
+    return compile_module(emit_module([function], tables))
+
+
+def call(address: int, x: int) -> int:
+    return int(_FUNCTION(address)(x))
+
+
+def test_names_are_found_in_the_image_in_others_and_in_the_c_library() -> None:
+    linker = Linker()
+    linker.add(Image.of(adder("one", 1)))
+    found = linker.add(Image.of(adder("three", 3, "two"), adder("two", 2, "one"),
+                                adder("four", 4, "gnu_dev_minor")))  # fmt: skip
+    assert call(found["two"], 10) == 12 + 11 + 7
+    assert call(found["three"], 10) == 13 + 7 + call(found["two"], 10)
+    assert call(found["four"], 10) == 14 + 7 + 10
+
+
+def test_what_is_kept_on_disk_is_the_same() -> None:
+    linker = Linker()
+    image = Image.join([Image.of(adder("a", 1, "b")), Image.of(adder("b", 2, "c")),
+                        Image.of(adder("c", 3))])  # fmt: skip
+    again = Image.from_bytes(image.to_bytes())
+    assert again == image
+    assert call(linker.add(again)["a"], 100) == (101 + 7) + (102 + 7) + 103
+
+
+def test_a_name_that_nothing_has_is_refused() -> None:
+    with pytest.raises(LinkError, match="nothing is called 'no_such_function'"):
+        Linker().add(Image.of(adder("a", 1, "no_such_function")))
+
+
+def test_joined_packs_have_each_form_once() -> None:
+    packs = [HandlerPack({key: 10 * key}, Image.of(adder(f"form_{key:x}", key))) for key in (1, 2)]
+    joined = HandlerPack.join([*packs, HandlerPack({2: 99}, packs[1].image)])
+    assert joined.effects == {1: 10, 2: 20}
+    linker = Linker()
+    found = linker.add(HandlerPack.from_bytes(joined.to_bytes()).image)
+    assert [call(found[HandlerPack.symbol(key)], 5) for key in (1, 2)] == [6, 7]
