@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +41,23 @@ class Screen:
 class Keyboard:
     def __init__(self) -> None:
         self.codes: list[bytes] = []
+        self.leds = 0
 
     def key(self, codes: bytes) -> None:
         self.codes.append(codes)
+
+
+class Mouse:
+    def __init__(self) -> None:
+        self.buttons = 0
+        self.moves: list[tuple[object, ...]] = []
+
+    def move(self, *counts: int) -> None:
+        self.moves.append(("move", *counts))
+
+    def press(self, buttons: int) -> None:
+        self.buttons = buttons
+        self.moves.append(("press", buttons))
 
 
 class Show:
@@ -49,11 +65,12 @@ class Show:
 
     def __init__(self, path: Path, address: str = "", **settings: Any) -> None:
         self.screen, self.keyboard, self.lock = Screen(), Keyboard(), threading.RLock()
+        self.mouse = Mouse()
         self.path = path
         self.loop = asyncio.new_event_loop()
         self.errors: list[object] = []
         self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
-        console = Console(self.lock, self.screen, self.keyboard)  # type: ignore[arg-type]
+        console = Console(self.lock, self.screen, self.keyboard, self.mouse)  # type: ignore[arg-type]
         self.events: list[str] = []
         self.server = VncServer(self.loop, console, "a machine",
                                 VncSettings(address or f"unix:{path}", **settings),
@@ -63,6 +80,12 @@ class Show:
         self.server.listen()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
+
+    def wait_for(self, true: Callable[[], bool]) -> None:
+        end = time.monotonic() + 20
+        while not true():
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)

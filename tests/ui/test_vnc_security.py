@@ -171,10 +171,7 @@ def test_events_and_queries_tell_who_looks(tmp_path: Path) -> None:
     peer, = (client.peer for client in show.server.clients)
     assert peer["service"] == str(sock.getsockname()[1])
     viewer.close()
-    for _ in range(200):
-        if len(show.events) == 3:
-            break
-        threading.Event().wait(0.02)
+    show.wait_for(lambda: len(show.events) == 3)
     assert show.events == ["VNC_CONNECTED", "VNC_INITIALIZED", "VNC_DISCONNECTED"]
     show.close()
 

@@ -74,6 +74,19 @@ class Console:
         with self._lock:
             self._keyboard.key(codes)
 
+    @property
+    def leds(self) -> int:
+        """Those of the keyboard: 1 Scroll Lock, 2 Num Lock, 4 Caps Lock."""
+        return self._keyboard.leds
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the guest is told where the pointer is, not how far it moved."""
+        return False
+
+    def point_at(self, x: int, y: int, size: tuple[int, int], buttons: int, wheel: int) -> None:
+        """The pointer is there, on a screen of that size."""
+
     def point(self, dx: int, dy: int, buttons: int, wheel: int = 0) -> None:
         """Move the mouse by pixels, turn its wheel (towards the user), hold these `Button`s."""
         if self._mouse is None:

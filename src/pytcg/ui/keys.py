@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pytcg.hw.input.i8042 import SET2_TO_SET1
+
 EXTENDED: Final = 0xE0
 BREAK: Final = 0xF0
 
@@ -54,6 +56,19 @@ _SPECIAL: Final = {
     "pause": (b"\xe1\x14\x77\xe1\xf0\x14\xf0\x77", b""),
 }
 KEYSYMS.update({0xFF61: "print", 0xFF13: "pause"})
+
+
+def _numbers() -> dict[int, str]:
+    """QEMU's key numbers: codes of set 1, those of extended keys with bit 7."""
+    made = {0x54: "print", 0xB7: "print", 0xC6: "pause"}
+    for name, code in SCAN_CODES.items():
+        extended = 0x80 if code >> 8 == EXTENDED else 0
+        made[SET2_TO_SET1[code & 0xFF] | extended] = name
+    return made
+
+
+NUMBERS: Final = _numbers()
+"""Key name by number."""
 
 
 def is_key(name: str) -> bool:

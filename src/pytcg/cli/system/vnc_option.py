@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytcg.cli.system.option_values import Information, OptionError, Options
-from pytcg.ui.vnc.settings import CONNECTIONS, Share, VncSettings
+from pytcg.ui.vnc.settings import CONNECTIONS, KEY_DELAY_MS, Share, VncSettings
 
 _BOOLEANS: Final = ("ipv4", "ipv6", "password", "lossy", "non-adaptive", "lock-key-sync",
                     "power-control", "reverse", "sasl")  # fmt: skip
@@ -59,6 +59,7 @@ def parse_vnc(text: str, ident: str) -> VncOption:
         _families(on), _share(values.get("share", Share.ALLOW_EXCLUSIVE.value)),
         int(values.get("connections", CONNECTIONS)),
         bool(on.get("password")) or "password-secret" in values,
+        int(values.get("key-delay-ms", KEY_DELAY_MS)) / 1000,
     )  # fmt: skip
     return VncOption(text, settings, values.get("password-secret"))
 

@@ -7,16 +7,13 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
+from pytcg.ui.vnc.protocol import ProtocolError
 from pytcg.ui.vnc.security import CHALLENGE, Doorkeeper, Password, Refused, Security
 from pytcg.ui.vnc.stream import Stream
 
 VERSION: Final = b"RFB 003.008\n"
 VERSIONS: Final = {b"RFB 003.003\n": 3, b"RFB 003.007\n": 7, b"RFB 003.008\n": 8}
 WRONG_PASSWORD: Final = "Authentication failed"
-
-
-class ProtocolError(Exception):
-    """A viewer that doesn't keep to the protocol."""
 
 
 @dataclass

@@ -19,18 +19,21 @@ class FormatError(Exception):
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """True colour of 8, 16 or 32 bits: a maximum and a shift for each colour."""
+    """Pixels of 8, 16 or 32 bits: a maximum and a shift for each colour."""
 
     bits: int = 32
     depth: int = 24
     big_endian: bool = False
     maxima: tuple[int, int, int] = (255, 255, 255)
     shifts: tuple[int, int, int] = (16, 8, 0)
+    mapped: bool = False
 
     @classmethod
     def parse(cls, data: bytes) -> PixelFormat:
-        """The format in 16 bytes; FormatError. A colour map is not for us to fill."""
+        """The format in 16 bytes; FormatError. What has a colour map is given `MAPPED`'s."""
         bits, depth, big, true_colour, *rest = _STRUCT.unpack(data)
+        if not true_colour and bits == MAPPED.bits:
+            return MAPPED
         maxima, shifts = tuple(rest[:3]), tuple(rest[3:])
         if bits not in (8, 16, 32) or not true_colour:
             raise FormatError(f"{bits} bits a pixel, true colour {true_colour}")
@@ -66,8 +69,8 @@ class PixelFormat:
         data = np.ascontiguousarray(pixels)
         if unused is None:
             return data.tobytes()
-        parts = data.view(np.uint8).reshape(-1, 4)
-        return np.ascontiguousarray(np.delete(parts, unused, axis=1)).tobytes()
+        parts = data.reshape(-1).view(np.uint8).reshape(-1, 4)
+        return (parts[:, 1:] if unused == 0 else parts[:, :3]).tobytes()
 
     def _unused_byte(self) -> int | None:
         if self.bits != 32 or self.depth > 24:
@@ -83,3 +86,14 @@ class PixelFormat:
 
 
 _PLAIN: Final = PixelFormat()
+MAPPED: Final = PixelFormat(8, 8, False, (7, 7, 3), (5, 2, 0), mapped=True)
+"""Eight bits by a colour map, which holds what these bits mean."""
+
+
+def colour_map() -> bytes:
+    """The message that fills a viewer's colour map (7.6.2)."""
+    made = struct.pack(">BxHH", 1, 0, 256)
+    for pixel in range(256):
+        for maximum, shift in zip(MAPPED.maxima, MAPPED.shifts, strict=True):
+            made += struct.pack(">H", (pixel >> shift & maximum) * 0xFFFF // maximum)
+    return made

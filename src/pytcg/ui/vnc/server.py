@@ -6,19 +6,27 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from pytcg.ui.console import Console
 from pytcg.ui.vnc import address
 from pytcg.ui.vnc.address import VncError as VncError
-from pytcg.ui.vnc.handshake import Guard, ProtocolError, shake_hands
+from pytcg.ui.vnc.handshake import Guard, shake_hands
+from pytcg.ui.vnc.input import Input, Keys
+from pytcg.ui.vnc.protocol import ProtocolError
 from pytcg.ui.vnc.security import Refused, Security
 from pytcg.ui.vnc.settings import Share, VncSettings
 from pytcg.ui.vnc.stream import Hangup, SocketStream, Stream
+from pytcg.ui.vnc.updates import Job
 from pytcg.ui.vnc.viewer import Viewer
 
-FRAME_SECONDS: Final = 1 / 30
+FRAME_SECONDS: Final = 1 / 30  # between two looks at a screen that changes
+STILL_SECONDS: Final = 1 / 4   # at one that doesn't, in the end
+SLOWER: Final = 1.2            # what a look that saw nothing makes of the time to the next
+SMALL: Final = 1 << 14         # pixels that are encoded at once, not in another thread
 ACCEPT_PAUSE: Final = 1.0  # seconds until the next try when the host has no descriptor left
 CLOSING_ROUNDS: Final = 16  # of a stopped loop, for tasks to see that they are cancelled
 _AUTH_NAMES: Final = {Security.NONE: "none", Security.VNC: "vnc"}
@@ -51,7 +59,12 @@ class VncServer:
         self.clients: list[Client] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[socket.socket] = []
-        self._ticking = False
+        self._keys = Keys(loop, console, settings.key_delay)
+        self._encoder = ThreadPoolExecutor(1, "vnc")
+        self._tick: asyncio.TimerHandle | None = None
+        self._interval = FRAME_SECONDS
+        self._looked = float("-inf")  # when it last looked at the screen
+        self._serial = -1  # of the frame it saw
 
     # --- connections ---------------------------------------------------------------------------
 
@@ -80,6 +93,9 @@ class VncServer:
             client.stream.close()
         for task in list(self._tasks):
             task.cancel()
+        if self._tick is not None:
+            self._tick.cancel()
+        self._encoder.shutdown(wait=False, cancel_futures=True)
         for _ in range(CLOSING_ROUNDS):
             if self._tasks and not self._loop.is_running():
                 self._loop.call_soon(self._loop.stop)
@@ -124,8 +140,10 @@ class VncServer:
         await shake_hands(stream, self.guard, client.peer["host"])
         client.shared = bool(await stream.byte())
         self._share(client)
-        client.viewer = Viewer(self._console, stream, self._wanted)
-        client.viewer.greet(self._name)
+        input = Input(self._console, self._keys)
+        client.viewer = Viewer(self._console, stream, input, self._name, self._wanted,
+                               partial(self._encode, stream))  # fmt: skip
+        client.viewer.greet()
         self._event("VNC_INITIALIZED", client)
         await client.viewer.run()
 
@@ -153,21 +171,52 @@ class VncServer:
     # --- updates -------------------------------------------------------------------------------
 
     def _wanted(self) -> None:
-        """Somebody waits for an update."""
-        if not self._ticking:
-            self._ticking = True
-            self._loop.call_soon(self._tick)
+        """Somebody waits for an update, or has done what may bring one: look soon."""
+        self._interval = FRAME_SECONDS
+        soon = max(self._loop.time(), self._looked + FRAME_SECONDS)
+        if self._tick is None or self._tick.when() > soon:
+            self._look_at(soon)
 
-    def _tick(self) -> None:
+    def _look_at(self, when: float) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+        self._tick = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._tick = None
         waiting = [client.viewer for client in self.clients
                    if client.viewer is not None and client.viewer.wants_update]  # fmt: skip
         if not waiting:
-            self._ticking = False
             return
         frame = self._console.refresh()
         for viewer in waiting:
             viewer.update(frame)
-        self._loop.call_later(FRAME_SECONDS, self._tick)
+        still = frame.serial == self._serial
+        self._interval = min(self._interval * SLOWER, STILL_SECONDS) if still else FRAME_SECONDS
+        self._looked, self._serial = self._loop.time(), frame.serial
+        if self._tick is None:
+            self._look_at(self._looked + self._interval)
+
+    def _encode(self, stream: Stream, job: Job, done: Callable[[bytes], None]) -> None:
+        """Encode an update, a large one beside the loop."""
+        if job.pixels <= SMALL:
+            done(job.run())
+            return
+
+        def finished(future: Future[bytes]) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(take, future)
+
+        def take(future: Future[bytes]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self._complain(f"VNC update: internal error: {type(error).__name__}: {error}")
+            if future.cancelled() or error is not None:
+                stream.close()
+            else:
+                done(future.result())
+
+        self._encoder.submit(job.run).add_done_callback(finished)
 
     # --- what monitors ask and set -------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 CONNECTIONS: Final = 32
+KEY_DELAY_MS: Final = 10
 
 
 class Share(Enum):
@@ -28,3 +29,4 @@ class VncSettings:
     share: Share = Share.ALLOW_EXCLUSIVE
     connections: int = CONNECTIONS  # shared viewers at a time
     password: bool = False
+    key_delay: float = KEY_DELAY_MS / 1000  # seconds between two keys

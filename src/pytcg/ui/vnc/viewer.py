@@ -1,4 +1,4 @@
-"""One viewer: its messages, and the updates it is sent.
+"""One viewer: its messages, and when it is sent what.
 
 The server's side of RFC 6143. A viewer asks for updates; it gets one as soon as something it has
 not seen has changed. Whatever it says that can't be ends its connection and nothing else.
@@ -7,179 +7,215 @@ not seen has changed. Whatever it says that can't be ends its connection and not
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from enum import IntEnum
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-import numpy as np
-
 from pytcg.ui.console import Console, Frame
-from pytcg.ui.keys import KEYSYMS
-from pytcg.ui.vnc.encodings import ENCODERS, RAW, Encoder, Raw
-from pytcg.ui.vnc.handshake import ProtocolError
-from pytcg.ui.vnc.pixelformat import FormatError, PixelFormat
+from pytcg.ui.vnc.encodings.encoder import Encoder
+from pytcg.ui.vnc.encodings.table import ENCODERS
+from pytcg.ui.vnc.encodings.tight import Tight
+from pytcg.ui.vnc.input import Input
+from pytcg.ui.vnc.notes import Notes
+from pytcg.ui.vnc.pixelformat import FormatError, PixelFormat, colour_map
+from pytcg.ui.vnc.protocol import (
+    FENCE_FLAGS,
+    FENCE_REQUEST,
+    FIRST_LEVEL,
+    LEVELS,
+    MOST_FENCE,
+    QEMU_KEY,
+    ClientMessage,
+    Encoding,
+    ProtocolError,
+    ServerMessage,
+)
 from pytcg.ui.vnc.stream import Stream
+from pytcg.ui.vnc.updates import Area, Job, Updates
 
-DESKTOP_SIZE: Final = -223
 MAX_TEXT: Final = 1 << 20  # of a clipboard, which is not looked at
 MAX_ENCODINGS: Final = 4096
 MAX_UNREAD: Final = 32 << 20  # bytes that a viewer may have asked for and not read
-_WHEEL_UP, _WHEEL_DOWN = 8, 16
-
-
-class Message(IntEnum):
-    """What viewers send."""
-
-    SET_PIXEL_FORMAT = 0
-    SET_ENCODINGS = 2
-    UPDATE_REQUEST = 3
-    KEY = 4
-    POINTER = 5
-    CUT_TEXT = 6
 
 
 class Viewer:
-    """A connection; `run` serves it until it ends."""
+    """A connection; `run` serves it until it ends.
 
-    def __init__(self, console: Console, stream: Stream, wake: Callable[[], None]) -> None:
+    ``wake`` is called when it wants something. ``work`` encodes an update and calls back with it.
+    """
+
+    def __init__(self, console: Console, stream: Stream, input: Input, name: str,
+                 wake: Callable[[], None],
+                 work: Callable[[Job, Callable[[bytes], None]], None]) -> None:  # fmt: skip
         self._console = console
         self._stream = stream
+        self._input = input
+        self._name = name
         self._wake = wake
-        self._format = PixelFormat()
-        self._encoding = RAW
-        self._encoder: Encoder = Raw()
-        self._kept: dict[int, Encoder] = {}
-        self._resizes = False
-        self._size = (0, 0)
-        self._seen = -1  # the serial of the frame it was sent last; -1: nothing
-        self.wants_update = False
-        self._pressed: dict[str, None] = {}
-        self._place: tuple[int, int] | None = None
-        self._mask = 0
+        self._work = work
+        height, width = console.refresh().pixels.shape
+        self._updates = Updates(width, height)
+        self._notes = Notes(console, name)
+        self._encoders: dict[int, Encoder] = {Encoding.RAW: self._updates.encoder}
+        self._wanted: Area | None = None
+        self._always: Area | None = None  # of continuous updates
+        self._busy = False  # an update is being encoded
+        self._serve: dict[int, Callable[[], Awaitable[None]]] = {
+            ClientMessage.SET_PIXEL_FORMAT: self._set_format,
+            ClientMessage.SET_ENCODINGS: self._set_encodings,
+            ClientMessage.UPDATE_REQUEST: self._request,
+            ClientMessage.KEY: self._key,
+            ClientMessage.POINTER: self._pointer,
+            ClientMessage.CUT_TEXT: self._cut_text,
+            ClientMessage.CONTINUOUS_UPDATES: self._continuous,
+            ClientMessage.FENCE: self._fence,
+            ClientMessage.SET_DESKTOP_SIZE: self._set_size,
+            ClientMessage.QEMU: self._extended_key,
+        }
 
-    def greet(self, name: str) -> None:
+    def greet(self) -> None:
         """Say what there is to see (7.3.2)."""
-        height, width = self._console.refresh().pixels.shape
-        self._size = width, height
-        said = name.encode()
-        self._stream.write(struct.pack(">HH", width, height) + self._format.pack()
+        said = self._name.encode()
+        self._stream.write(struct.pack(">HH", *self._updates.size) + self._updates.format.pack()
                            + struct.pack(">I", len(said)) + said)  # fmt: skip
 
     async def run(self) -> None:
         """Serve until it ends; ProtocolError, Hangup, OSError."""
         try:
             while True:
-                await self._serve(await self._stream.byte())
+                kind = await self._stream.byte()
+                if kind not in self._serve:
+                    raise ProtocolError(f"message type {kind}")
+                await self._serve[kind]()
         finally:
-            for name in self._pressed:
-                self._console.key(name, down=False)
+            self._input.release()
 
-    # --- messages ------------------------------------------------------------------------------
+    # --- what it wants to see ------------------------------------------------------------------
 
-    async def _serve(self, kind: int) -> None:
-        match kind:
-            case Message.SET_PIXEL_FORMAT:
-                data = await self._stream.read(19)
-                try:
-                    self._format = PixelFormat.parse(data[3:])
-                except FormatError as error:
-                    raise ProtocolError(f"pixel format: {error}") from error
-                self._seen = -1
-            case Message.SET_ENCODINGS:
-                await self._set_encodings()
-            case Message.UPDATE_REQUEST:
-                incremental, *_ = await self._stream.unpack(">BHHHH")
-                if not incremental:
-                    self._seen = -1
-                self.wants_update = True
-                self._wake()
-            case Message.KEY:
-                down, keysym = await self._stream.unpack(">B2xI")
-                self._key(keysym, down=bool(down))
-            case Message.POINTER:
-                self._point(*await self._stream.unpack(">BHH"))
-            case Message.CUT_TEXT:
-                length, = await self._stream.unpack(">3xI")
-                if length > MAX_TEXT:
-                    raise ProtocolError(f"a clipboard of {length} bytes")
-                await self._stream.read(length)
-            case _:
-                raise ProtocolError(f"message type {kind}")
+    async def _set_format(self) -> None:
+        data = await self._stream.read(19)
+        try:
+            self._updates.format = PixelFormat.parse(data[3:])
+        except FormatError as error:
+            raise ProtocolError(f"pixel format: {error}") from error
+        if self._updates.format.mapped:
+            self._stream.write(colour_map())
+        self._updates.forget()
 
     async def _set_encodings(self) -> None:
         count, = await self._stream.unpack(">xH")
         if count > MAX_ENCODINGS:
             raise ProtocolError(f"{count} encodings")
         wanted = await self._stream.unpack(f">{count}i")
-        self._resizes = DESKTOP_SIZE in wanted
-        self._encoding = next((number for number in wanted if number in ENCODERS), RAW)
-        if self._encoding not in self._kept:  # its zlib stream goes on
-            self._kept[self._encoding] = ENCODERS[self._encoding]()
-        self._encoder = self._kept[self._encoding]
+        self._choose(wanted)
+        self._updates.copies = Encoding.COPY_RECT in wanted
+        fresh = self._notes.set(wanted)
+        if Encoding.CONTINUOUS_UPDATES in fresh:
+            self._stream.write(bytes((ServerMessage.END_OF_CONTINUOUS_UPDATES,)))
+        if Encoding.FENCE in fresh:
+            self._stream.write(struct.pack(">B3xIB", ServerMessage.FENCE, FENCE_REQUEST, 0))
 
-    def _key(self, keysym: int, *, down: bool) -> None:
-        name = KEYSYMS.get(keysym)
-        if name is None:
-            return
-        if down:
-            self._pressed[name] = None
+    def _choose(self, wanted: tuple[int, ...]) -> None:
+        """The encoder: its zlib stream goes on when it is chosen again."""
+        number: int = next((number for number in wanted if number in ENCODERS), Encoding.RAW)
+        levels = [number - FIRST_LEVEL for number in wanted
+                  if FIRST_LEVEL <= number < FIRST_LEVEL + LEVELS]  # fmt: skip
+        kept = self._encoders.get(number)
+        if kept is None:
+            kept = self._encoders[number] = ENCODERS[number](*levels[:1])
+        elif isinstance(kept, Tight) and levels:
+            kept.restart(levels[0])
+        self._updates.encoding, self._updates.encoder = number, kept
+
+    async def _request(self) -> None:
+        incremental, *numbers = await self._stream.unpack(">BHHHH")
+        area = Area(*numbers)
+        if not incremental:
+            self._updates.forget(area)
+        self._wanted = area if self._wanted is None else self._wanted.around(area)
+        self._wake()
+
+    async def _continuous(self) -> None:
+        on, *numbers = await self._stream.unpack(">BHHHH")
+        if on:
+            self._always = Area(*numbers)
+            self._wake()
         else:
-            self._pressed.pop(name, None)
-        self._console.key(name, down=down)
+            self._always = None
+            self._stream.write(bytes((ServerMessage.END_OF_CONTINUOUS_UPDATES,)))
 
-    def _point(self, mask: int, x: int, y: int) -> None:
-        """Where the pointer is: the mouse moves by how far it came (RFC 6143, 7.5.5)."""
-        before = self._place or (x, y)
-        self._place = x, y
-        new, self._mask = mask & ~self._mask, mask
-        wheel = bool(new & _WHEEL_DOWN) - bool(new & _WHEEL_UP)
-        buttons = mask & 1 | (mask & 2) << 1 | (mask & 4) >> 1
-        self._console.point(x - before[0], y - before[1], buttons, wheel)
+    async def _fence(self) -> None:
+        flags, length = await self._stream.unpack(">3xIB")
+        if length > MOST_FENCE:
+            raise ProtocolError(f"a fence of {length} bytes")
+        data = await self._stream.read(length)
+        if flags & FENCE_REQUEST:
+            self._stream.write(struct.pack(">B3xIB", ServerMessage.FENCE, flags & FENCE_FLAGS,
+                                           length) + data)  # fmt: skip
+
+    async def _set_size(self) -> None:
+        """Sizes are the guest's: it is told so."""
+        *_, screens = await self._stream.unpack(">xHHBx")
+        await self._stream.read(16 * screens)
+        self._notes.refuse_size()
+        self._wake()
+
+    # --- what it does --------------------------------------------------------------------------
+
+    async def _key(self) -> None:
+        down, keysym = await self._stream.unpack(">B2xI")
+        self._input.key(keysym, down=bool(down))
+        self._touched()
+
+    async def _extended_key(self) -> None:
+        if (kind := await self._stream.byte()) != QEMU_KEY:
+            raise ProtocolError(f"message type 255, {kind}")
+        down, keysym, code = await self._stream.unpack(">HII")
+        self._input.key(keysym, code, down=bool(down))
+        self._touched()
+
+    async def _pointer(self) -> None:
+        mask, x, y = await self._stream.unpack(">BHH")
+        relative = self._notes.relative
+        self._input.point(mask, x, y, self._updates.size, relative=relative)
+        self._touched()
+
+    def _touched(self) -> None:
+        """What comes of it is to be seen soon."""
+        if self.wants_update:
+            self._wake()
+
+    async def _cut_text(self) -> None:
+        length, = await self._stream.unpack(">3xI")
+        if length > MAX_TEXT:
+            raise ProtocolError(f"a clipboard of {length} bytes")
+        await self._stream.read(length)
 
     # --- updates -------------------------------------------------------------------------------
 
+    @property
+    def wants_update(self) -> bool:
+        """Whether it waits for something to change."""
+        return not self._busy and (self._wanted is not None or self._always is not None)
+
     def update(self, frame: Frame) -> None:
-        """Send what it has not seen of a frame, if it asked; waits for more if there is nothing."""
-        if self._stream.closing or self._stream.unsent > MAX_UNREAD:
+        """Send what it has not seen of a frame; it goes on waiting if there is nothing."""
+        area = self._wanted or self._always
+        most = MAX_UNREAD if self._wanted is not None else 0
+        if area is None or self._stream.closing or self._stream.unsent > most:
             return
         height, width = frame.pixels.shape
-        if (width, height) != self._size and self._resizes:
-            self._size, self._seen = (width, height), -1
-            self._send([struct.pack(">HHHHi", 0, 0, width, height, DESKTOP_SIZE)])
-            return
-        pixels = self._fitted(frame)
-        if pixels is frame.pixels:
-            changed = np.flatnonzero(frame.stamps > self._seen)
-        else:
-            changed = np.arange(len(pixels) if frame.serial > self._seen else 0)
-        if len(changed) == 0:
-            return
-        self._seen = frame.serial
-        self._send([self._rectangle(pixels, first, last) for first, last in _runs(changed)])
+        notes = self._notes.take((width, height), self._updates.format)
+        if (width, height) != self._updates.size and self._notes.resizes:
+            self._updates.resize(width, height)
+            notes.append(self._notes.size(width, height))
+            area = Area(0, 0, 0, 0)  # the picture comes when it is asked for
+        job = self._updates.job(frame, area, notes)
+        if job is not None:
+            self._wanted, self._busy = None, True
+            self._work(job, self._send)
 
-    def _fitted(self, frame: Frame) -> np.ndarray:
-        """The picture at the size the viewer knows: cut off, or with black around."""
-        width, height = self._size
-        if frame.pixels.shape == (height, width):
-            return frame.pixels
-        made = np.zeros((height, width), np.uint32)
-        part = frame.pixels[:height, :width]
-        made[: part.shape[0], : part.shape[1]] = part
-        return made
-
-    def _rectangle(self, pixels: np.ndarray, first: int, last: int) -> bytes:
-        width = pixels.shape[1]
-        head = struct.pack(">HHHHi", 0, first, width, last - first, self._encoding)
-        return head + self._encoder.encode(pixels[first:last], self._format)
-
-    def _send(self, rectangles: list[bytes]) -> None:
-        self.wants_update = False
-        self._stream.write(struct.pack(">BxH", 0, len(rectangles)) + b"".join(rectangles))
-
-
-def _runs(lines: np.ndarray) -> list[tuple[int, int]]:
-    """Runs of neighbouring lines, as (first, behind the last)."""
-    breaks = np.flatnonzero(np.diff(lines) != 1)
-    starts = [0, *(breaks + 1).tolist()]
-    ends = [*breaks.tolist(), len(lines) - 1]
-    return [(int(lines[a]), int(lines[b]) + 1) for a, b in zip(starts, ends, strict=True)]
+    def _send(self, message: bytes) -> None:
+        self._busy = False
+        self._stream.write(message)
+        if self.wants_update:
+            self._wake()
