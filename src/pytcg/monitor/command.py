@@ -1,16 +1,22 @@
-"""What a command is: its arguments with their types, and the function that does it."""
+"""What a command is: its arguments and result with their types, and the function that does it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
+
+from pytcg.monitor.schema.check import Mismatch, check, check_members
+from pytcg.monitor.schema.types import TYPES, Member, Struct, members
 
 if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine
 
 CLASS_GENERIC: Final = "GenericError"
 CLASS_NOT_FOUND: Final = "CommandNotFound"
+CLASS_NO_DEVICE: Final = "DeviceNotFound"
+CLASS_NOT_ACTIVE: Final = "DeviceNotActive"
 
 
 class CommandError(Exception):
@@ -22,40 +28,45 @@ class CommandError(Exception):
 
 
 @dataclass(frozen=True)
-class Argument:
-    """A member of a command's arguments."""
-
-    type: str  # str, int, bool, array
-    optional: bool = False
-
-
-_TYPES: Final[dict[str, tuple[type, str]]] = {
-    "str": (str, "string"), "int": (int, "integer"), "bool": (bool, "boolean"),
-    "array": (list, "array"),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Command:
-    """A row of the table: ``run(machine, **arguments)`` returns what goes to the client."""
+    """A row of the table: ``run(machine, **arguments)`` returns what goes to the client.
+
+    ``takes`` declares the arguments (`schema.types`), or names a type whose members they are;
+    these then come as one dict, ``options``. ``returns`` names the type of the result, None
+    for nothing. ``oob``: it may be executed out of band.
+    """
 
     name: str
     run: Callable[..., Any]
-    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    takes: str = ""
+    returns: str | None = None
+    oob: bool = False
+
+    @cached_property
+    def boxed(self) -> str | None:
+        """The type that all arguments together have, if it has a name."""
+        return self.takes if self.takes in TYPES else None
+
+    @cached_property
+    def members(self) -> tuple[Member, ...]:
+        """The arguments."""
+        if self.boxed is None:
+            return members(self.takes)
+        kind = TYPES[self.boxed]
+        return kind.members if isinstance(kind, Struct) else ()
 
     def call(self, machine: Machine, given: dict[str, Any]) -> Any:
         """Check the arguments and run it; CommandError."""
-        for name in given:
-            if name not in self.arguments:
-                raise CommandError(f"Parameter '{name}' is unexpected")
-        for name, argument in self.arguments.items():
-            if name not in given:
-                if not argument.optional:
-                    raise CommandError(f"Parameter '{name}' is missing")
-                continue
-            kind, called = _TYPES[argument.type]
-            value = given[name]
-            if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-                raise CommandError(f"Invalid parameter type for '{name}', expected: {called}")
-        values = {name.replace("-", "_"): value for name, value in given.items()}
-        return self.run(machine, **values)
+        try:
+            if self.boxed is None:
+                check_members(given, self.members)
+            else:
+                check(given, self.boxed)
+        except Mismatch as error:
+            raise CommandError(str(error)) from None
+        if self.boxed is not None:
+            answer = self.run(machine, given)
+        else:
+            values = {name.replace("-", "_"): value for name, value in given.items()}
+            answer = self.run(machine, **values)
+        return {} if self.returns is None else answer

@@ -13,10 +13,12 @@ from pytcg.chardev.base import ChardevError
 from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import migration, vnc
-from pytcg.monitor.command import Argument, Command, CommandError
+from pytcg.monitor import migration, vnc, yank
+from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
 from pytcg.monitor.machine import Machine
+from pytcg.monitor.schema.events import EVENTS
+from pytcg.monitor.schema.introspect import Schema
 from pytcg.softmmu.ram import RamError
 
 QEMU_VERSION: Final = {"major": 7, "minor": 2, "micro": 0}
@@ -37,6 +39,12 @@ def query_commands(machine: Machine) -> Any:
     """Every command there is."""
     del machine
     return [{"name": name} for name in sorted(COMMANDS)]
+
+
+def query_schema(machine: Machine) -> Any:
+    """Commands, events, and the types of what they take and give."""
+    del machine
+    return Schema().tell(COMMANDS.values(), EVENTS)
 
 
 def query_status(machine: Machine) -> Any:
@@ -131,16 +139,19 @@ def inject_nmi(machine: Machine) -> Any:
     return {}
 
 
-def human_monitor_command(machine: Machine, command_line: str) -> Any:
+def human_monitor_command(machine: Machine, command_line: str, cpu_index: int = 0) -> Any:
     """What the human monitor prints for a line."""
+    if cpu_index:
+        raise CommandError("Parameter 'cpu-index' expects a CPU number")
     return run_line(machine, command_line, partial(run_command, machine))
 
 
 def run_command(machine: Machine, name: str, **arguments: Any) -> Any:
     """A command of the table, by whoever else needs it; CommandError."""
-    given = {key.replace("_", "-") if key.replace("_", "-") in COMMANDS[name].arguments else key:
-             value for key, value in arguments.items()}  # fmt: skip
-    return COMMANDS[name].call(machine, given)
+    command = COMMANDS[name]
+    known = {member.name.replace("-", "_"): member.name for member in command.members}
+    given = {known.get(key, key): value for key, value in arguments.items()}
+    return command.call(machine, given)
 
 
 # Character devices -------------------------------------------------------------------------------
@@ -233,8 +244,6 @@ def screendump(machine: Machine, filename: str, format: str = "ppm") -> Any:
     """The screen as a file."""
     if machine.console is None:
         raise CommandError("There is no console to take a screendump from.")
-    if format not in ("ppm", "png"):
-        raise CommandError("Invalid parameter 'format'")
     try:
         machine.console.screenshot(Path(filename), format)
     except OSError as error:
@@ -242,9 +251,9 @@ def screendump(machine: Machine, filename: str, format: str = "ppm") -> Any:
     return {}
 
 
-def send_key(machine: Machine, keys: list[Any], hold_time: int = DEFAULT_HOLD) -> Any:
+def send_key(machine: Machine, keys: list[dict[str, str]], hold_time: int = DEFAULT_HOLD) -> Any:
     """Press keys together and let them go."""
-    names = [_key_name(key) for key in keys]
+    names = [str(key["data"]) for key in keys]
     console = machine.console
     if console is None:
         raise CommandError("There is no console that takes keys.")
@@ -259,50 +268,41 @@ def send_key(machine: Machine, keys: list[Any], hold_time: int = DEFAULT_HOLD) -
     return {}
 
 
-def _key_name(key: Any) -> str:
-    from pytcg.ui.keys import is_key
-
-    if not isinstance(key, dict) or key.get("type") != "qcode":
-        raise CommandError("Invalid parameter 'keys'")
-    name = key.get("data")
-    if not isinstance(name, str) or not is_key(name):
-        raise CommandError(f"Parameter 'data' does not accept value '{name}'")
-    return name
-
-
-_STRING, _INT = Argument("str"), Argument("int")
+NEGOTIATE: Final = Command("qmp_capabilities", lambda machine, **given: None,
+                           "*enable: [QMPCapability]")  # fmt: skip
+"""A session's own command: it is there once, before all others."""
 
 COMMANDS: Final = {command.name: command for command in (
-    *migration.COMMANDS, *vnc.COMMANDS,
-    Command("query-version", query_version),
-    Command("query-commands", query_commands),
-    Command("query-status", query_status),
-    Command("query-name", query_name),
-    Command("query-uuid", query_uuid),
-    Command("query-kvm", query_kvm),
-    Command("query-target", query_target),
-    Command("query-cpus-fast", query_cpus_fast),
-    Command("query-machines", query_machines),
-    Command("query-memory-size-summary", query_memory_size_summary),
-    Command("query-chardev", query_chardev),
+    NEGOTIATE,
+    *migration.COMMANDS,
+    *vnc.COMMANDS,
+    *yank.COMMANDS,
+    Command("query-version", query_version, returns="VersionInfo"),
+    Command("query-commands", query_commands, returns="[CommandInfo]"),
+    Command("query-qmp-schema", query_schema, returns="[SchemaInfo]"),
+    Command("query-status", query_status, returns="StatusInfo"),
+    Command("query-name", query_name, returns="NameInfo"),
+    Command("query-uuid", query_uuid, returns="UuidInfo"),
+    Command("query-kvm", query_kvm, returns="KvmInfo"),
+    Command("query-target", query_target, returns="TargetInfo"),
+    Command("query-cpus-fast", query_cpus_fast, returns="[CpuInfoFast]"),
+    Command("query-machines", query_machines, returns="[MachineInfo]"),
+    Command("query-memory-size-summary", query_memory_size_summary, returns="MemoryInfo"),
+    Command("query-chardev", query_chardev, returns="[ChardevInfo]"),
     Command("stop", stop),
     Command("cont", cont),
     Command("system_reset", system_reset),
     Command("system_powerdown", system_powerdown),
     Command("quit", quit_emulator),
     Command("inject-nmi", inject_nmi),
-    Command("human-monitor-command", human_monitor_command, {"command-line": _STRING}),
-    Command("ringbuf-read", ringbuf_read,
-            {"device": _STRING, "size": _INT, "format": Argument("str", optional=True)}),
-    Command("ringbuf-write", ringbuf_write,
-            {"device": _STRING, "data": _STRING, "format": Argument("str", optional=True)}),
-    Command("chardev-remove", chardev_remove, {"id": _STRING}),
-    Command("chardev-send-break", chardev_send_break, {"id": _STRING}),
-    Command("memsave", memsave, {"val": _INT, "size": _INT, "filename": _STRING,
-                                 "cpu-index": Argument("int", optional=True)}),
-    Command("pmemsave", pmemsave, {"val": _INT, "size": _INT, "filename": _STRING}),
-    Command("screendump", screendump,
-            {"filename": _STRING, "format": Argument("str", optional=True)}),
-    Command("send-key", send_key,
-            {"keys": Argument("array"), "hold-time": Argument("int", optional=True)}),
+    Command("human-monitor-command", human_monitor_command,
+            "command-line: str, *cpu-index: int", "str"),
+    Command("ringbuf-read", ringbuf_read, "device: str, size: int, *format: DataFormat", "str"),
+    Command("ringbuf-write", ringbuf_write, "device: str, data: str, *format: DataFormat"),
+    Command("chardev-remove", chardev_remove, "id: str"),
+    Command("chardev-send-break", chardev_send_break, "id: str"),
+    Command("memsave", memsave, "val: int, size: int, filename: str, *cpu-index: int"),
+    Command("pmemsave", pmemsave, "val: int, size: int, filename: str"),
+    Command("screendump", screendump, "filename: str, *format: ImageFormat"),
+    Command("send-key", send_key, "keys: [KeyValue], *hold-time: int"),
 )}  # fmt: skip

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytcg.machine.runner import RunState
-from pytcg.monitor.command import Argument, Command, CommandError
+from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.saving import at_rest, file_of, load_file, migrate_out
+from pytcg.monitor.schema.machine import CAPABILITIES
 
 if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine
@@ -99,12 +100,6 @@ def _arrive(machine: Machine, uri: str) -> None:
         machine.runner.arrived()
 
 
-CAPABILITIES: Final = (
-    "xbzrle", "rdma-pin-all", "auto-converge", "zero-blocks", "compress", "events", "postcopy-ram",
-    "release-ram", "return-path", "pause-before-switchover", "multifd",
-)  # fmt: skip
-
-
 def query_capabilities(machine: Machine) -> Any:
     """All of QEMU's; only `events` can be on."""
     return [{"capability": name, "state": name == "events" and machine.migration.events}
@@ -115,11 +110,7 @@ def set_capabilities(machine: Machine, capabilities: list[Any]) -> Any:
     """Switch them."""
     wanted = []
     for row in capabilities:
-        if not isinstance(row, dict) or set(row) != {"capability", "state"}:
-            raise CommandError("Invalid parameter 'capabilities'")
         name, state = row["capability"], row["state"]
-        if name not in CAPABILITIES or not isinstance(state, bool):
-            raise CommandError(f"Parameter 'capability' does not accept value '{name}'")
         if state and name != "events":
             raise CommandError(f"Migration capability '{name}' is not supported")
         wanted.append((name, state))
@@ -129,13 +120,13 @@ def set_capabilities(machine: Machine, capabilities: list[Any]) -> Any:
     return {}
 
 
-_FLAG: Final = Argument("bool", optional=True)
 COMMANDS: Final = (
-    Command("migrate", migrate, {"uri": Argument("str"), "detach": _FLAG, "blk": _FLAG,
-                                 "inc": _FLAG, "resume": _FLAG}),
+    Command("migrate", migrate, "uri: str, *blk: bool, *inc: bool, *detach: bool, *resume: bool"),
     Command("migrate_cancel", migrate_cancel),
-    Command("migrate-incoming", migrate_incoming, {"uri": Argument("str")}),
-    Command("query-migrate", query_migrate),
-    Command("query-migrate-capabilities", query_capabilities),
-    Command("migrate-set-capabilities", set_capabilities, {"capabilities": Argument("array")}),
+    Command("migrate-incoming", migrate_incoming, "uri: str"),
+    Command("query-migrate", query_migrate, returns="MigrationInfo"),
+    Command("query-migrate-capabilities", query_capabilities,
+            returns="[MigrationCapabilityStatus]"),
+    Command("migrate-set-capabilities", set_capabilities,
+            "capabilities: [MigrationCapabilityStatus]"),
 )  # fmt: skip

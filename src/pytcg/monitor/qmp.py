@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import time
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from pytcg.chardev.base import Chardev
 from pytcg.machine.runner import MachineError
 from pytcg.monitor.command import CLASS_GENERIC, CLASS_NOT_FOUND, CommandError
-from pytcg.monitor.commands import COMMANDS, query_version
+from pytcg.monitor.commands import COMMANDS, NEGOTIATE, query_version
 from pytcg.monitor.jsonstream import JsonError, JsonStream
 from pytcg.monitor.machine import Machine
 
-_MEMBERS = {"execute", "arguments", "id"}
+OOB: Final = "exec-oob"
+_OTHER_MEMBERS: Final = ("arguments", "id")
 _ROOM = 65536
 
 
@@ -40,6 +41,7 @@ class QmpSession:
         self._indent = 4 if pretty else None
         self._stream = JsonStream()
         self.state = State.CLOSED
+        self._oob = False
         chardev.on_open = self._opened
         chardev.on_close = self._closed
         machine.runner.on_event.append(self.event)
@@ -50,9 +52,9 @@ class QmpSession:
 
     def _opened(self) -> None:
         self._stream = JsonStream()
-        self.state = State.NEGOTIATING
+        self.state, self._oob = State.NEGOTIATING, False
         version = query_version(self._machine)
-        self._send({"QMP": {"version": version, "capabilities": []}})
+        self._send({"QMP": {"version": version, "capabilities": ["oob"]}})
 
     def _closed(self) -> None:
         self.state = State.CLOSED
@@ -66,7 +68,10 @@ class QmpSession:
     def receive(self, data: bytes) -> int:
         """Bytes of the client."""
         for value in self._stream.feed(data):
-            self._context.loop.call_soon(self._serve, value)
+            if self._oob and isinstance(value, dict) and OOB in value:
+                self._serve(value)  # before what was asked for earlier
+            else:
+                self._context.loop.call_soon(self._serve, value)
         return len(data)
 
     def receive_break(self) -> None:
@@ -98,37 +103,45 @@ class QmpSession:
         self._send(answer)
 
     def _execute(self, request: Any) -> Any:
-        if not isinstance(request, dict):
-            raise CommandError("QMP input must be a JSON object")
-        for name in request:
-            if name not in _MEMBERS:
-                raise CommandError(f"QMP input member '{name}' is unexpected")
-        if "execute" not in request:
-            raise CommandError("QMP input lacks member 'execute'")
-        name, arguments = request["execute"], request.get("arguments", {})
-        if not isinstance(name, str):
-            raise CommandError("QMP input member 'execute' must be a string")
-        if not isinstance(arguments, dict):
-            raise CommandError("QMP input member 'arguments' must be an object")
+        key, name, arguments = self._check(request)
         if self.state is State.NEGOTIATING:
             return self._negotiate(name, arguments)
-        if name == "qmp_capabilities":
+        if name == NEGOTIATE.name:
             raise CommandError("Capabilities negotiation is already complete, command ignored",
                                CLASS_NOT_FOUND)  # fmt: skip
         command = COMMANDS.get(name)
         if command is None:
             raise CommandError(f"The command {name} has not been found", CLASS_NOT_FOUND)
+        if key == OOB and not command.oob:
+            raise CommandError(f"The command {name} does not support OOB")
         return command.call(self._machine, arguments)
 
+    def _check(self, request: Any) -> tuple[str, str, dict[str, Any]]:
+        """Which member says what to execute, the command, its arguments; CommandError."""
+        if not isinstance(request, dict):
+            raise CommandError("QMP input must be a JSON object")
+        keys = ["execute", *([OOB] if self._oob else [])]
+        found = [key for key in keys if key in request]
+        for name in request:
+            if name not in (*keys, *_OTHER_MEMBERS):
+                raise CommandError(f"QMP input member '{name}' is unexpected")
+        if len(found) > 1:
+            raise CommandError(f"QMP input member '{found[0]}' clashes with '{found[1]}'")
+        if not found:
+            raise CommandError("QMP input lacks member 'execute'")
+        name, arguments = request[found[0]], request.get("arguments", {})
+        if not isinstance(name, str):
+            raise CommandError(f"QMP input member '{found[0]}' must be a string")
+        if not isinstance(arguments, dict):
+            raise CommandError("QMP input member 'arguments' must be an object")
+        return found[0], name, arguments
+
     def _negotiate(self, name: str, arguments: dict[str, Any]) -> Any:
-        if name != "qmp_capabilities":
+        if name != NEGOTIATE.name:
             raise CommandError("Expecting capabilities negotiation with 'qmp_capabilities'",
                                CLASS_NOT_FOUND)  # fmt: skip
-        wanted = arguments.pop("enable", [])
-        if arguments:
-            raise CommandError(f"Parameter '{next(iter(arguments))}' is unexpected")
-        if wanted:
-            raise CommandError(f"Capability {wanted[0]} not available", CLASS_GENERIC)
+        NEGOTIATE.call(self._machine, arguments)
+        self._oob = "oob" in arguments.get("enable", [])
         self.state = State.READY
         return {}
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from pytcg.monitor.command import Argument, Command, CommandError
+from pytcg.monitor.command import Command, CommandError
 
 if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine
     from pytcg.ui.vnc.server import VncServer
-
-PROTOCOLS: Final = ("vnc", "spice")
-CONNECTED: Final = ("keep", "fail", "disconnect")
 
 NOT_SET: Final = "Could not set password"
 
@@ -36,8 +33,6 @@ def query_vnc_servers(machine: Machine) -> Any:
 
 
 def _server(machine: Machine, protocol: str, display: str | None, failure: str) -> VncServer:
-    if protocol not in PROTOCOLS:
-        raise CommandError(f"Parameter 'protocol' does not accept value '{protocol}'")
     if protocol == "spice":
         raise CommandError("SPICE is not in use", "DeviceNotActive")
     for server in machine.vnc:
@@ -49,8 +44,6 @@ def _server(machine: Machine, protocol: str, display: str | None, failure: str) 
 def set_password(machine: Machine, protocol: str, password: str, connected: str = "keep",
                  display: str | None = None) -> Any:  # fmt: skip
     """What viewers have to know from now on; those that are there stay."""
-    if connected not in CONNECTED:
-        raise CommandError(f"Parameter 'connected' does not accept value '{connected}'")
     server = _server(machine, protocol, display, NOT_SET)
     if connected != "keep":
         raise CommandError("Invalid parameter 'connected'")
@@ -81,14 +74,12 @@ def _when(text: str) -> float | None:
     return (time.time() if text.startswith("+") else 0.0) + int(digits)
 
 
-_STRING, _MAYBE = Argument("str"), Argument("str", optional=True)
-
 COMMANDS: Final = (
-    Command("query-vnc", query_vnc),
-    Command("query-vnc-servers", query_vnc_servers),
-    Command("set_password", set_password, {"protocol": _STRING, "password": _STRING,
-                                           "connected": _MAYBE, "display": _MAYBE}),
-    Command("change-vnc-password", change_vnc_password, {"password": _STRING}),
-    Command("expire_password", expire_password, {"protocol": _STRING, "time": _STRING,
-                                                 "display": _MAYBE}),
+    Command("query-vnc", query_vnc, returns="VncInfo"),
+    Command("query-vnc-servers", query_vnc_servers, returns="[VncInfo2]"),
+    Command("set_password", lambda machine, given: set_password(machine, **given),
+            "SetPasswordOptions"),
+    Command("change-vnc-password", change_vnc_password, "password: str"),
+    Command("expire_password", lambda machine, given: expire_password(machine, **given),
+            "ExpirePasswordOptions"),
 )  # fmt: skip

@@ -76,6 +76,11 @@ def is_key(name: str) -> bool:
     return name in SCAN_CODES or name in _SPECIAL
 
 
+def names() -> list[str]:
+    """All that `is_key` knows."""
+    return [*SCAN_CODES, *_SPECIAL]
+
+
 def key_bytes(name: str, *, down: bool) -> bytes:
     """What a keyboard sends in set 2 when a key goes down or up; KeyError for no such key."""
     if name in _SPECIAL:

@@ -1,0 +1,21 @@
+"""THE table of events: names and data."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytcg.monitor.schema.types import enum, members
+
+enum("ShutdownCause", "host-qmp-quit host-qmp-system-reset guest-shutdown guest-reset")
+
+EVENTS: Final = {name: members(data) for name, data in {
+    "STOP": "",
+    "RESUME": "",
+    "RESET": "guest: bool, reason: ShutdownCause",
+    "SHUTDOWN": "guest: bool, reason: ShutdownCause",
+    "POWERDOWN": "",
+    "VNC_CONNECTED": "server: VncServerInfo, client: VncBasicInfo",
+    "VNC_INITIALIZED": "server: VncServerInfo, client: VncClientInfo",
+    "VNC_DISCONNECTED": "server: VncServerInfo, client: VncClientInfo",
+    "MIGRATION": "status: MigrationStatus",
+}.items()}  # fmt: skip
