@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +97,73 @@ def test_guest_works_in_a_folder(sharing: Machine, tmp_path: Path) -> None:
     assert (tmp_path / "part").read_bytes() == data[3 * 4096 :][:20000]
     assert found.st_mode == 0o100640
     assert not (tmp_path / "gone").exists() and not (tmp_path / "many").exists()
+
+
+def test_files_are_what_programs_made_them(sharing: Machine, tmp_path: Path) -> None:
+    source = Path(__file__).with_name("fsx.c")
+    subprocess.run(["gcc", "-O1", "-static", "-o", tmp_path / "fsx", source], check=True)
+    terminal = sharing("-virtfs", f"local,path={tmp_path},mount_tag=tag,security_model=mapped-file")
+    for cache, seed in ("none", 1), ("mmap", 2), ("loose", 3):
+        ask(terminal, MOUNT.format("tag", f",cache={cache}"))
+        if cache == "none":  # Linux maps nothing to write there
+            assert "records" in told(terminal, "cp /mnt/fsx /fsx; chmod +x /fsx; "
+                                               "dd if=/mnt/fsx of=/mnt/y bs=7777")
+        else:
+            assert "is content" in told(terminal, f"/fsx /mnt/x{seed} 400 {seed}")
+        ask(terminal, "umount /mnt")
+    assert (tmp_path / "y").read_bytes() == (tmp_path / "fsx").read_bytes()
+
+
+def commands(seed: int, number: int) -> str:
+    """A script of random work in a folder; what each command answers goes to ../log."""
+    rng = random.Random(seed)
+    names = ["a", "b", "c", "d/a", "d/b", "d/e/a", "d", "d/e", "f", "g h", "ü"]
+    lines = ["umask 022"]
+    for turn in range(number):
+        one, two = (f"'{name}'" for name in rng.sample(names, 2))
+        mode, second, size = rng.choice((600, 644, 755, 400)), turn % 60, rng.randrange(20000)
+        opening = (f"echo {turn} > {one}", f"echo {turn} >> {one}", f"cat {one}",
+                   f"cp {one} {two}", f"cat {one} > {two}", f"truncate -s {size} {one}",
+                   f"dd if={one} of={two} bs=100 seek={size % 50} count=9 conv=notrunc")
+        others = (f"mkdir {one}", f"mkdir -p {one}", f"rm {one}", f"rmdir {one}", f"rm -r {one}",
+                  f"mv {one} {two}", f"ln {one} {two}", f"ln -s {rng.choice(names)!r} {one}",
+                  f"chmod {mode} {one}", f"ls -a {one}", f"readlink {one}", f"mkfifo {one}",
+                  f"touch -d '2001-02-03 04:05:{second:02}' {one}", f"stat -c '%a %F %h' {one}")
+        line = rng.choice(opening + others)
+        if line in opening:  # a FIFO would wait for its other end
+            lines.append("find . -type p -exec rm {} +")
+        lines.append(f"{{ {line}; }} < /dev/null >> ../log 2> /dev/null; echo $? >> ../log")
+    return "\n".join(lines) + "\n"
+
+
+def tree(folder: Path) -> dict[str, object]:
+    """All that a folder holds."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        data = os.readlink(path) if path.is_symlink() else (
+            path.read_bytes() if path.is_file() else b"")  # fmt: skip
+        links = 0 if path.is_dir() else status.st_nlink
+        found[str(path.relative_to(folder))] = (status.st_mode, links, data)
+    return found
+
+
+def test_random_work_leaves_what_it_leaves_on_a_local_disk(sharing: Machine, tmp_path: Path
+                                                           ) -> None:  # fmt: skip
+    busybox = guest.cache_folder() / guest.BUSYBOX
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    subprocess.run([busybox, "--install", "-s", tools], check=True)
+    for place in ("host", "guest"):
+        (tmp_path / place / "work").mkdir(parents=True)
+        (tmp_path / place / "script").write_text(commands(5, 700))
+    subprocess.run([busybox, "sh", "../script"], cwd=tmp_path / "host" / "work", check=False,
+                   env={"PATH": str(tools)})  # fmt: skip
+    share = f"local,path={tmp_path / 'guest'},mount_tag=tag,security_model=passthrough"
+    terminal = sharing("-virtfs", share)
+    ask(terminal, MOUNT.format("tag", ""))
+    terminal.type("cd /mnt/work; sh ../script; cd /; umount /mnt; poweroff\n")
+    assert terminal.wait(BOOT_SECONDS) == 0
+    logs = [(tmp_path / place / "log").read_bytes().splitlines() for place in ("host", "guest")]
+    assert logs[0] == logs[1]
+    assert tree(tmp_path / "host" / "work") == tree(tmp_path / "guest" / "work")

@@ -10,7 +10,7 @@ from pytcg.ninep.dotl import DOTL
 from pytcg.ninep.dotu import DOTU
 from pytcg.ninep.qids import Qids
 from pytcg.ninep.service import Service
-from pytcg.ninep.session import Session
+from pytcg.ninep.session import Admit, Session
 
 
 class FsdevError(Exception):
@@ -20,15 +20,18 @@ class FsdevError(Exception):
 class Fsdev:
     """Files that machines show: each device serves a client of its own from them."""
 
-    def __init__(self, name: str, backend: Backend, multidevs: str) -> None:
+    def __init__(self, name: str, backend: Backend, multidevs: str = "warn",
+                 admit: Admit | None = None) -> None:  # fmt: skip
         self.name = name
         self.backend = backend
         self._multidevs = multidevs
+        self._admit = admit
 
     def serve(self, lock: AbstractContextManager[object], fail: Callable[[BaseException], None],
               stack: ExitStack, warn: Callable[[str], None]) -> Service:  # fmt: skip
         """A server, which ends with the stack."""
-        session = Session(self.backend, Qids(self._multidevs, warn), (DOTL, DOTU))
+        session = Session(self.backend, Qids(self._multidevs, warn), (DOTL, DOTU),
+                          self._admit)  # fmt: skip
         service = Service(session, lock, fail)
         stack.callback(service.close)
         return service

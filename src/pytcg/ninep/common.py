@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Final
 
 from pytcg.ninep.fids import Fid, File, Opened, ReadXattr, error
@@ -91,7 +92,9 @@ def read_opened(session: Session, opened: Opened | None, offset: int, count: int
     """As much as a reply carries; EINVAL for what isn't open."""
     if opened is None or (offset > LARGEST_OFFSET and not isinstance(opened, ReadXattr)):
         raise error(errno.EINVAL)
-    return opened.read(offset, session.limit(count))
+    count = session.limit(count)
+    session.admit("read", count)
+    return opened.read(offset, count)
 
 
 @TABLE.serves(Kind.WRITE, "dqD", "d")
@@ -102,6 +105,7 @@ def write(session: Session, number: int, offset: int, data: bytes) -> tuple[int]
         raise error(errno.EINVAL)
     if isinstance(opened, File):
         session.must_be_writable()
+        session.admit("write", len(data))
     return (opened.write(offset, data),)
 
 
@@ -144,3 +148,10 @@ def rename(session: Session, old: Node, name: bytes, folder: Node, new: bytes) -
     with session.tree.alone():
         session.backend.rename(join(old.path, name), join(folder.path, new))
         old.move(name, folder, new)
+
+
+def device(major: int, minor: int) -> int:
+    """A device's number; EINVAL for what Linux has no room for."""
+    if major >= 1 << 12 or minor >= 1 << 20:
+        raise error(errno.EINVAL)
+    return os.makedev(major, minor)

@@ -10,7 +10,7 @@ from typing import Final
 
 from pytcg.ninep import common
 from pytcg.ninep.backend import NOW, Entry, Owner, Stat
-from pytcg.ninep.common import rename
+from pytcg.ninep.common import device, rename
 from pytcg.ninep.fids import Fid, File, Folder, ReadXattr, WriteXattr, error
 from pytcg.ninep.session import Dialect, Session, Table, plain_name
 from pytcg.ninep.wire import QID, Kind, Qid, message
@@ -108,7 +108,7 @@ def mknod(session: Session, number: int, name: bytes, mode: int, major: int, min
         raise error(errno.EINVAL)
     with session.tree.shared():
         path = fid.child_path(name)
-        session.backend.mknod(path, Owner(fid.uid, gid, mode), os.makedev(major, minor))
+        session.backend.mknod(path, Owner(fid.uid, gid, mode & 0o177777), device(major, minor))
         return _made(session, path)
 
 

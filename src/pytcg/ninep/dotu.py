@@ -10,7 +10,7 @@ from typing import Final
 
 from pytcg.ninep import common
 from pytcg.ninep.backend import Backend, Owner, Stat
-from pytcg.ninep.common import rename
+from pytcg.ninep.common import device, rename
 from pytcg.ninep.fids import Fid, File, Folder, error
 from pytcg.ninep.session import Dialect, Session, Table, plain_name, text_of
 from pytcg.ninep.tree import join
@@ -208,8 +208,8 @@ def _device(extension: bytes) -> tuple[int, int]:
     parts = extension.split()
     if len(parts) != 3 or parts[0] not in (b"b", b"c") or not (parts[1] + parts[2]).isdigit():
         raise error(errno.EINVAL)
-    major, minor = (int(part) & 0xFFFFFFFF for part in parts[1:])
-    return stat.S_IFBLK if parts[0] == b"b" else stat.S_IFCHR, os.makedev(major, minor)
+    kind = stat.S_IFBLK if parts[0] == b"b" else stat.S_IFCHR
+    return kind, device(int(parts[1][:10]), int(parts[2][:10]))
 
 
 # --- reading folders ---------------------------------------------------------------------------

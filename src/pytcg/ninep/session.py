@@ -21,6 +21,10 @@ MIN_MSIZE: Final = 4096
 MAX_MSIZE: Final = 1 << 20
 
 
+Admit = Callable[[str, int], None]
+"""Of ("read" or "write", bytes): waits until that may be done."""
+
+
 class Handler(NamedTuple):
     """Who serves a request: fields of request and reply, and a function from one to the other."""
 
@@ -54,8 +58,10 @@ class Dialect(NamedTuple):
 class Session:
     """One client's state. `handle` may run in several threads at once."""
 
-    def __init__(self, backend: Backend, qids: Qids, dialects: tuple[Dialect, ...]) -> None:
+    def __init__(self, backend: Backend, qids: Qids, dialects: tuple[Dialect, ...],
+                 admit: Admit | None = None) -> None:  # fmt: skip
         self.backend = backend
+        self.admit = admit or _at_once
         self._qids = qids
         self._dialects = {dialect.version: dialect for dialect in dialects}
         self._nothing = dialects[0]._replace(handlers=Table())
@@ -139,6 +145,10 @@ class Session:
     def limit(self, count: int) -> int:
         """How much a reply may carry of what is asked for."""
         return min(count, self.msize - READ_HEADER)
+
+
+def _at_once(way: str, length: int) -> None:
+    """Nothing is throttled."""
 
 
 def plain_name(name: bytes) -> bytes:

@@ -76,6 +76,7 @@ class Malformed(OSError):
         super().__init__(errno.EINVAL, text)
 
 
+_COUNT: Final = struct.Struct("<H")
 _SIZES: Final = {"b": "B", "h": "H", "d": "L", "q": "Q"}
 
 
@@ -110,7 +111,7 @@ def unpack(fields: str, body: bytes, at: int = 0) -> list[Any]:
                 value, at = _counted("<H", body, at)
                 values.append(value)
             elif step == "S":
-                count, at = int.from_bytes(body[at : at + 2], "little"), at + 2
+                (count,), at = _COUNT.unpack_from(body, at), at + _COUNT.size
                 values.append(names := [])
                 for _ in range(count):
                     name, at = _string(body, at)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytcg.ninep.backend import Backend
     from pytcg.ninep.local.model import Passthrough
     from pytcg.ninep.service import Service
+    from pytcg.ninep.session import Admit
 
 
 def open_fsdevs(options: Options, loop: MainLoop, stack: ExitStack
@@ -29,7 +30,8 @@ def open_fsdevs(options: Options, loop: MainLoop, stack: ExitStack
     for values in options.fsdevs:
         name = values["id"]
         try:
-            fsdev = Fsdev(name, _open(values), values.get("multidevs", "warn"))
+            multidevs = values.get("multidevs", "warn")
+            fsdev = Fsdev(name, _open(values), multidevs, _throttle(values))
         except OSError as error:
             raise FsdevError(f"cannot initialize fsdev '{name}': {error}") from error
         found[name] = partial(fsdev.serve, loop.lock, loop.fail, stack, complain)
@@ -37,7 +39,29 @@ def open_fsdevs(options: Options, loop: MainLoop, stack: ExitStack
 
 
 def _open(values: dict[str, str]) -> Backend:
-    return _open_local(values, read_only=values["readonly"] == "on")
+    read_only = values["readonly"] == "on"
+    if values["fsdriver"] == "synth":
+        from pytcg.ninep.synth import SynthFolder
+
+        return SynthFolder(read_only=read_only)
+    return _open_local(values, read_only=read_only)
+
+
+def _throttle(values: dict[str, str]) -> Admit | None:
+    """Of the properties `throttling.…`."""
+    prefix = "throttling."
+    given = {key.removeprefix(prefix): text for key, text in values.items()
+             if key.startswith(prefix)}  # fmt: skip
+    if not given:
+        return None
+    from pytcg.block.filters.throttle import Limits, ThrottleGroup
+    from pytcg.block.options import parse_size
+
+    try:
+        numbers = {key: parse_size(text) for key, text in given.items()}
+    except ValueError as error:
+        raise OSError(f"throttling: {error}") from error
+    return ThrottleGroup(Limits.parse(numbers)).admit
 
 
 def _open_local(values: dict[str, str], *, read_only: bool) -> Backend:
