@@ -51,6 +51,7 @@ ENV = Struct("Env", [
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
     ("nmi_blocked", "u32"),            # since one was delivered: until the next IRET
+    ("task_switch", "u32"), ("task_error", "u32"),  # a task switch is under way (`system.task`)
     ("delivering", "u32"),             # an exception's delivery is under way: 1 + its vector
     ("stop_exceptions", "u32"),        # no usable handler: stop instead of escalating
     ("a20_mask", "u64"),

@@ -155,16 +155,16 @@ def set_real(env: Env, segment: u64, selector: u32) -> None:
 
 
 @native
-def check_data(env: Env, selector: u32, descriptor: u64) -> None:
-    """Type, privilege and presence of a descriptor for DS, ES, FS or GS."""
+def check_data(env: Env, selector: u32, descriptor: u64, vector: u32) -> None:
+    """Type, privilege and presence of a descriptor for DS, ES, FS or GS: ``vector``, or #NP."""
     attr: u32 = descriptor_attr(descriptor)
     readable: bool = (attr & Attr.CODE) == 0 or (attr & Attr.WRITABLE) != 0
     if (attr & Attr.S) == 0 or not readable:
-        raise_selector(env, Vector.GP, selector)
+        raise_selector(env, vector, selector)
     conforming: bool = (attr & (Attr.CODE | Attr.EXPAND_DOWN)) == Attr.CODE | Attr.EXPAND_DOWN
     rpl: u32 = selector & 3
     if not conforming and (dpl_of(attr) < rpl or dpl_of(attr) < env.cpl):
-        raise_selector(env, Vector.GP, selector)
+        raise_selector(env, vector, selector)
     if (attr & Attr.P) == 0:
         raise_selector(env, Vector.NP, selector)
 

@@ -1,7 +1,4 @@
-"""Far JMP, CALL and RET, through call gates too (SDM vol. 2A; vol. 3A, 5.8).
-
-Not there: transfers through task gates and to TSSs (task switches); they are #GP(selector).
-"""
+"""Far JMP, CALL and RET, through call gates and to other tasks too (SDM vol. 2A; vol. 3A, 5.8)."""
 
 from __future__ import annotations
 
@@ -33,6 +30,7 @@ from pytcg_x86.system.frame import (
     present_mask,
     set_pointer,
 )
+from pytcg_x86.system.task import Source, finish_task, is_task, task_transfer
 from pytcg_x86.system.transfer import (
     check_present,
     check_target,
@@ -126,7 +124,7 @@ def gate_code(env: Env, gate: u64, call: bool) -> u64:
 
 
 @native
-def protected_jump(env: Env, selector: u32, offset: u64) -> None:
+def protected_jump(env: Env, selector: u32, offset: u64, next_pc: u64) -> None:
     """JMP far in protected and IA-32e mode."""
     if is_null(selector):
         raise_error(env, Vector.GP, 0)
@@ -136,6 +134,9 @@ def protected_jump(env: Env, selector: u32, offset: u64) -> None:
         check_target(env, code, offset)
         set_code(env, selector, code, env.cpl, offset)
         return
+    if is_task(descriptor_attr(descriptor)) and not is_long(env):
+        task_transfer(env, selector, descriptor, Source.JUMP, next_pc)
+        return
     check_call_gate(env, selector, descriptor)
     pc: u64 = gate_offset(env, selector, descriptor)
     target: u64 = gate_code(env, descriptor, False)
@@ -144,10 +145,10 @@ def protected_jump(env: Env, selector: u32, offset: u64) -> None:
 
 
 @native
-def far_jump(env: Env, selector: u32, offset: u64) -> None:
+def far_jump(env: Env, selector: u32, offset: u64, next_pc: u64) -> None:
     """JMP far."""
     if is_protected(env):
-        protected_jump(env, selector, offset)
+        protected_jump(env, selector, offset, next_pc)
     else:
         real_jump(env, selector, offset)
     update_mode(env)
@@ -206,6 +207,9 @@ def protected_call(env: Env, selector: u32, offset: u64, size: u32, return_pc: u
     if is_null(selector):
         raise_error(env, Vector.GP, 0)
     descriptor: u64 = read_descriptor(env, selector, Vector.GP)
+    if is_task(descriptor_attr(descriptor)) and not is_long(env):
+        task_transfer(env, selector, descriptor, Source.CALL, return_pc)
+        return
     if not is_code(descriptor_attr(descriptor)):
         call_gate(env, selector, descriptor, return_pc)
         return
@@ -280,12 +284,22 @@ def far_pointer(t: Translator, op: Operand) -> tuple[Value, Value]:
     return t.load(16, start + bits // 8).zext(Type.I32), offset
 
 
+def leave_for_task(t: Translator) -> None:
+    """Go on at rIP, perhaps in another task, whose own are the faults of the switch's rest."""
+    if t.cx.code_size == 64:
+        t.lookup(t.ld_env("rip"))
+        return
+    with t.completed():
+        t.call(finish_task, t.env, t.rec)
+        t.lookup(t.ld_env("rip"))
+
+
 @lower("JMPF", dst="raw")
 def jmpf(t: Translator, target: Operand) -> None:
     """JMP far."""
     selector, offset = far_pointer(t, target)
-    t.call(far_jump, t.env, selector, offset)
-    t.lookup(t.ld_env("rip"))
+    t.call(far_jump, t.env, selector, offset, t.next_pc())
+    leave_for_task(t)
 
 
 @lower("CALLF", dst="raw")
@@ -294,7 +308,7 @@ def callf(t: Translator, target: Operand) -> None:
     selector, offset = far_pointer(t, target)
     size = t.const(t.cx.operand_size // 8, 32)
     t.call(far_call, t.env, selector, offset, size, t.next_pc())
-    t.lookup(t.ld_env("rip"))
+    leave_for_task(t)
 
 
 @lower("RETF", dst="raw")

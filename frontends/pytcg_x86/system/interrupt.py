@@ -3,7 +3,7 @@
 Delivery changes nothing until its last store has succeeded; a fault on the way is a new pending
 exception, which `cpu_exec` delivers next, combined with the first as SDM table 6-5 says.
 
-Not there: task gates (#TS for their TSS), virtual-8086 mode.
+Not there: virtual-8086 mode.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from pytcg.exec.exits import Exit
 from pytcg.exec.logevent import LogEvent
-from pytcg_native import attempt, call_host, native, ptr, u32, u64, unlikely
+from pytcg_native import NULL, attempt, call_host, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.eflags import get_eflags
 from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_gate, raise_selector
 from pytcg_x86.core.modes import update_mode
@@ -34,6 +34,7 @@ from pytcg_x86.system.frame import (
     is_protected,
     tss_room,
 )
+from pytcg_x86.system.task import TASK_GATE, finish_task, task_interrupt
 from pytcg_x86.system.transfer import (
     check_present,
     check_target,
@@ -44,10 +45,10 @@ from pytcg_x86.system.transfer import (
 )
 
 # Gate types (SDM vol. 3A, table 3-2); bit 0: a trap gate, which leaves IF alone.
-_TASK_GATE, _INTERRUPT_GATE_16, _TRAP_GATE_16 = 5, 6, 7
+_INTERRUPT_GATE_16, _TRAP_GATE_16 = 6, 7
 _INTERRUPT_GATE, _TRAP_GATE = 14, 15
 _LONG_GATES = 1 << _INTERRUPT_GATE | 1 << _TRAP_GATE
-_GATES = _LONG_GATES | 1 << _TASK_GATE | 1 << _INTERRUPT_GATE_16 | 1 << _TRAP_GATE_16
+_GATES = _LONG_GATES | 1 << TASK_GATE | 1 << _INTERRUPT_GATE_16 | 1 << _TRAP_GATE_16
 
 EXTERNAL_EVENT = 0x100
 """env.delivering while an external interrupt is: it combines with nothing, but sets EXT."""
@@ -118,8 +119,6 @@ def protected_gate(env: Env, vector: u32, cause: u32) -> u64:
     if ((u32(_GATES) >> kind) & 1) == 0:
         raise_gate(env, Vector.GP, vector)
     check_gate(env, vector, gate, cause)
-    if kind == _TASK_GATE:
-        raise_selector(env, Vector.TS, u32(gate >> 16) & 0xFFFF)
     return gate
 
 
@@ -129,6 +128,10 @@ def protected_interrupt(env: Env, vector: u32, cause: u32, image: u64) -> None:
     gate: u64 = protected_gate(env, vector, cause)
     kind: u32 = u32(gate >> 40) & 0x1F
     selector: u32 = u32(gate >> 16) & 0xFFFF
+    if kind == TASK_GATE:
+        error: bool = cause == Cause.EXTERNAL and env.exception_has_error != 0
+        task_interrupt(env, selector, image, u32(error))
+        return
     code: u64 = handler_code(env, selector)
     level: u32 = handler_level(env, code)
     size: u32 = 2
@@ -215,7 +218,11 @@ def real_interrupt(env: Env, vector: u32) -> None:
 
 @native
 def deliver_vector(env: Env, vector: u32, cause: u32, image: u64) -> None:
-    """Enter the handler of ``vector``, with ``image`` as the flags it returns to."""
+    """Enter the handler of ``vector``, with ``image`` as the flags it returns to.
+
+    If that is another task, `finish_task` must follow.
+    """
+    env.step_pending = 0  # a faulting instruction, or INT n: no trap after it
     if is_long(env):
         long_interrupt(env, vector, cause, image)
     elif is_protected(env):
@@ -224,11 +231,11 @@ def deliver_vector(env: Env, vector: u32, cause: u32, image: u64) -> None:
         raise_error(env, Vector.GP, 0)
     else:
         real_interrupt(env, vector)
-    env.delivering = 0
+    if env.task_switch == 0:
+        env.delivering = 0
     env.exception_has_error = 0
     env.inhibit = 0
     env.halted = 0
-    env.step_pending = 0  # a faulting instruction, or INT n: no trap after it
     update_mode(env)
 
 
@@ -346,6 +353,7 @@ def deliver_exception(env: Env) -> None:
 def guest_deliver(env: Env) -> None:
     """See `pytcg.exec.dispatch`."""
     deliver_exception(env)
+    finish_task(env, NULL)
 
 
 @native

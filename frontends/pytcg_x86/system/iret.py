@@ -1,6 +1,6 @@
 """INT n, INT3, INTO, INT1, and IRET in every mode (SDM vol. 2A).
 
-Not there: IRET to virtual-8086 mode and to a nested task; both are #GP(0).
+Not there: IRET to virtual-8086 mode, which is #GP(0).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Env, Flag, Mode, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.descriptor import descriptor_attr, set_real
+from pytcg_x86.system.farcontrol import leave_for_task
 from pytcg_x86.system.frame import is_long, is_protected, peek, present_mask, set_pointer
 from pytcg_x86.system.interrupt import Cause, deliver_interrupt
+from pytcg_x86.system.task import task_return
 from pytcg_x86.system.transfer import (
     check_target,
     drop_inaccessible,
@@ -119,7 +121,7 @@ def drop_resume(env: Env) -> None:
 
 
 @native
-def iret(env: Env, size: u32) -> None:
+def iret(env: Env, size: u32, next_pc: u64) -> None:
     """IRET with an operand size of ``size`` bytes."""
     if env.nmi_blocked != 0:
         unblock_nmi(env)
@@ -129,7 +131,10 @@ def iret(env: Env, size: u32) -> None:
         iret_real(env, size)
     else:
         if (env.eflags & Flag.NT) != 0:
-            raise_error(env, Vector.GP, 0)
+            if is_long(env):
+                raise_error(env, Vector.GP, 0)
+            task_return(env, next_pc)
+            return
         iret_protected(env, size)
     drop_resume(env)
     update_mode(env)
@@ -138,15 +143,15 @@ def iret(env: Env, size: u32) -> None:
 @lower("IRET", dst="raw")
 def iret_(t: Translator) -> None:
     """IRET, IRETD, IRETQ."""
-    t.call(iret, t.env, t.const(t.cx.operand_size // 8, 32))
-    t.lookup(t.ld_env("rip"))
+    t.call(iret, t.env, t.const(t.cx.operand_size // 8, 32), t.next_pc())
+    leave_for_task(t)
 
 
 def _interrupt(t: Translator, vector: Value, cause: Cause) -> None:
     """The handler returns to the next instruction; a fault on the way is this one's."""
     t.st_env("rip", t.next_pc())
     t.call(deliver_interrupt, t.env, vector, t.const(cause, 32))
-    t.lookup(t.ld_env("rip"))
+    leave_for_task(t)
 
 
 @lower("INT", dst="raw")

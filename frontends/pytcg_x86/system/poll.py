@@ -13,6 +13,7 @@ from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_page_f
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Env, Flag, Host, Mode, Vector
 from pytcg_x86.system.interrupt import deliver_interrupt
+from pytcg_x86.system.task import finish_task
 
 _DR6_BS = 1 << 14
 
@@ -21,8 +22,8 @@ _DR6_BS = 1 << 14
 def guest_poll(env: Env) -> None:
     """Take what is due before the next instruction, in the order of SDM vol. 3, table 6-2."""
     if env.step_pending != 0:
+        env.dr[6] |= env.step_pending
         env.step_pending = 0
-        env.dr[6] |= _DR6_BS
         env.exit_request = 1  # for what else is due, after the trap
         raise_exception(env, Vector.DB)
     if (env.debug_flags & DebugFlag.NO_INTERRUPTS) != 0:
@@ -32,11 +33,13 @@ def guest_poll(env: Env) -> None:
         env.nmi_blocked = 1
         wake(env)
         deliver_interrupt(env, Vector.NMI, 0)
+        finish_task(env, NULL)
     elif env.intr_line != 0 and (env.eflags & Flag.IF) != 0:
         vector: i64 = call_host(ptr(env.host[Host.ACKNOWLEDGE]), "i64")
         if vector >= 0:
             wake(env)
             deliver_interrupt(env, u32(vector), 0)
+            finish_task(env, NULL)
     if env.halted != 0:
         env.exit_reason = Exit.HALT
 
@@ -79,7 +82,7 @@ def enter_shadow(env: Env, rec: ptr) -> ptr:
     if unlikely(not runnable(env, rec + HEAD)):
         return rec + HEAD  # it leaves, and the shadow or the trap waits
     if (env.eflags & Flag.TF) != 0:
-        env.step_pending = 1
+        env.step_pending |= _DR6_BS
         env.exit_request = 1
     if env.inhibit != 0:
         env.inhibit = 0
@@ -99,7 +102,7 @@ def enter_step(env: Env, rec: ptr) -> ptr:
     env.budget -= i64(Tb(rec).insns)
     if unlikely(not runnable(env, rec + HEAD)):
         return rec + HEAD
-    env.step_pending = 1
+    env.step_pending |= _DR6_BS
     env.exit_request = 1
     return rec + HEAD
 

@@ -70,7 +70,7 @@ def load_data_segment(env: Env, segment: u64, selector: u32) -> None:
         set_null(env, segment, selector)
         return
     descriptor: u64 = read_descriptor(env, selector, Vector.GP)
-    check_data(env, selector, descriptor)
+    check_data(env, selector, descriptor, Vector.GP)
     set_segment(env, segment, selector, mark_accessed(env, selector, descriptor))
 
 

@@ -141,7 +141,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("exception_pending", "u8"), ("halted", "u8"),
     ("inhibit", "u8"),            # for one instruction: 1: no interrupts, 2: no traps either
     ("until_set", "u8"),
-    ("step_pending", "u32"),      # a trap is due after the instruction that has begun
+    ("step_pending", "u32"),      # traps (DR6 bits) due after the instruction that has begun
     ("until", "u64"),             # a pc to stop before
     ("leave", "ptr"),             # a record whose code (`tb_leave`) leaves threaded code
     ("fault_record", "ptr"),      # the record that left threaded code by a fault
