@@ -6,9 +6,8 @@ The arithmetic flags live in their own slots (`pytcg_x86.core.state`), the other
 from __future__ import annotations
 
 from pytcg_native import native, popcnt, u8, u32, u64
-from pytcg_x86.core.exceptions import raise_error
 from pytcg_x86.core.modes import update_mode
-from pytcg_x86.core.state import Env, Flag, Mode, Vector
+from pytcg_x86.core.state import Env, Flag
 
 _MODE_FLAGS = Flag.TF | Flag.RF | Flag.AC | Flag.VM
 _IOPL_SHIFT = 12
@@ -59,16 +58,8 @@ def set_eflags(env: Env, value: u64, mask: u32) -> None:
 
 
 @native
-def check_vm86_iopl(env: Env) -> None:
-    """#GP(0) in virtual-8086 mode when IOPL is below 3 (without VME)."""
-    if (env.mode & Mode.VM86) != 0 and (env.eflags & Flag.IOPL) != Flag.IOPL:
-        raise_error(env, Vector.GP, 0)
-
-
-@native
 def pushf_image(env: Env) -> u64:
-    """What PUSHF pushes: VM and RF read as 0 (SDM vol. 2B); may raise #GP."""
-    check_vm86_iopl(env)
+    """What PUSHF pushes: VM and RF read as 0 (SDM vol. 2B)."""
     return get_eflags(env) & ~(Flag.VM | Flag.RF)
 
 

@@ -17,11 +17,18 @@ from pytcg.softmmu.access import (
     store_u64,
 )
 from pytcg_native import native, u16, u32, u64
-from pytcg_x86.core.eflags import check_vm86_iopl, popf, pushf_image
+from pytcg_x86.core.eflags import popf, pushf_image
 from pytcg_x86.core.segment import check_read, check_write
 from pytcg_x86.core.state import Env, Seg
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.vm86 import (
+    check_sensitive,
+    check_virtual_flags,
+    is_sensitive,
+    take_virtual_if,
+    virtual_image,
+)
 
 UNDEFINED: dict[str, str] = {}
 
@@ -89,10 +96,29 @@ def popa(t: Translator) -> None:
             t.write(t.reg(number, bits), value)
 
 
+@native
+def vm86_pushf_image(env: Env, size: u32) -> u64:
+    """What PUSHF of 16-bit code pushes, which may be virtual-8086 code."""
+    check_sensitive(env, size)
+    if is_sensitive(env):
+        return virtual_image(env)
+    return pushf_image(env)
+
+
+@native
+def vm86_popf(env: Env, value: u64, size: u32) -> None:
+    """POPF of 16-bit code, checked: where IOPL keeps IF away, VIF takes its place."""
+    popf(env, value, size)
+    if is_sensitive(env):
+        take_virtual_if(env, value)
+
+
 @lower("PUSHF", dst="raw")
 def pushf(t: Translator) -> None:
-    """PUSHF, PUSHFD, PUSHFQ (SDM vol. 2B)."""
-    image = t.call(pushf_image, t.env)
+    """PUSHF, PUSHFD, PUSHFQ (SDM vol. 2B). Virtual-8086 code has 16 bits."""
+    size = t.cx.operand_size // 8
+    image = t.call(vm86_pushf_image if t.cx.code_size == 16 else pushf_image, t.env,
+                   *([t.const(size, 32)] if t.cx.code_size == 16 else []))  # fmt: skip
     assert image is not None
     t.push(t.cx.operand_size, image.resize(INT_OF_BITS[t.cx.operand_size]))
 
@@ -101,10 +127,13 @@ def pushf(t: Translator) -> None:
 def popf_(t: Translator) -> None:
     """POPF, POPFD, POPFQ (SDM vol. 2B)."""
     size = t.cx.operand_size // 8
-    t.call(check_vm86_iopl, t.env)
+    if t.cx.code_size == 16:
+        t.call(check_sensitive, t.env, t.const(size, 32))
     value = t.top(t.cx.operand_size).resize(Type.I64)
+    if t.cx.code_size == 16:
+        t.call(check_virtual_flags, t.env, value)
     t.drop(size)
-    t.call(popf, t.env, value, t.const(size, 32))
+    t.call(vm86_popf if t.cx.code_size == 16 else popf, t.env, value, t.const(size, 32))
 
 
 # ENTER -----------------------------------------------------------------------------------------

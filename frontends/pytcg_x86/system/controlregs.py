@@ -45,7 +45,7 @@ _X87, _XCR0_SUPPORTED = 1, 3
 
 # Feature bits within env.cpuid_features that CR4 bits depend on.
 _PCID, _XSAVE = 1 << (32 + 17), 1 << (32 + 26)
-_DE, _PSE, _TSC, _PAE, _PGE, _FXSR, _SSE = (1 << n for n in (2, 3, 4, 6, 13, 24, 25))
+_VME, _DE, _PSE, _TSC, _PAE, _PGE, _FXSR, _SSE = (1 << n for n in (1, 2, 3, 4, 6, 13, 24, 25))
 _FSGSBASE, _SMEP, _SMAP = 1 << 0, 1 << 7, 1 << 20
 
 
@@ -122,6 +122,8 @@ def cr4_supported(env: Env) -> u64:
     allowed: u64 = _CR4_ALWAYS
     basic: u64 = env.cpuid_features[Word.BASIC]
     extended: u64 = env.cpuid_features[Word.EXTENDED]
+    if (basic & _VME) != 0:
+        allowed |= Cr4.VME | Cr4.PVI
     if (basic & _DE) != 0:
         allowed |= Cr4.DE
     if (basic & _PSE) != 0:

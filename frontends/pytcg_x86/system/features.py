@@ -59,8 +59,9 @@ FEATURES = {
 """Every feature name: its word and bit."""
 
 IMPLEMENTED = frozenset({
-    "fpu", "de", "pse", "tsc", "msr", "pae", "cx8", "apic", "sep", "mtrr", "pge", "cmov", "pat",
-    "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "hypervisor", "cx16", "syscall", "nx", "lm",
+    "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "cx8", "apic", "sep", "mtrr", "pge", "cmov",
+    "pat", "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "hypervisor", "cx16", "syscall", "nx",
+    "lm",
     "lahf-lm", "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "xsave", "fsgsbase", "smep",
     "erms", "invpcid", "smap", "tsc-adjust", "clflushopt", "pdpe1gb", "rdtscp", "abm",
     "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx", "aes",

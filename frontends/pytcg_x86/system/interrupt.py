@@ -2,8 +2,6 @@
 
 Delivery changes nothing until its last store has succeeded; a fault on the way is a new pending
 exception, which `cpu_exec` delivers next, combined with the first as SDM table 6-5 says.
-
-Not there: virtual-8086 mode.
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ from pytcg.exec.exits import Exit
 from pytcg.exec.logevent import LogEvent
 from pytcg_native import NULL, attempt, call_host, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.eflags import get_eflags
-from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_gate, raise_selector
+from pytcg_x86.core.exceptions import raise_exception, raise_gate, raise_selector
 from pytcg_x86.core.modes import update_mode
-from pytcg_x86.core.state import Attr, Env, Flag, Seg, Vector
+from pytcg_x86.core.state import Attr, Cr0, Env, Flag, Seg, Vector
 from pytcg_x86.system.descriptor import (
     descriptor_attr,
     dpl_of,
@@ -31,7 +29,6 @@ from pytcg_x86.system.frame import (
     frame_push,
     frame_wide,
     is_long,
-    is_protected,
     tss_room,
 )
 from pytcg_x86.system.task import TASK_GATE, finish_task, task_interrupt
@@ -43,6 +40,7 @@ from pytcg_x86.system.transfer import (
     read_code,
     set_code,
 )
+from pytcg_x86.system.vm86 import leave_vm86, push_vm86_segments
 
 # Gate types (SDM vol. 3A, table 3-2); bit 0: a trap gate, which leaves IF alone.
 _INTERRUPT_GATE_16, _TRAP_GATE_16 = 6, 7
@@ -134,6 +132,9 @@ def protected_interrupt(env: Env, vector: u32, cause: u32, image: u64) -> None:
         return
     code: u64 = handler_code(env, selector)
     level: u32 = handler_level(env, code)
+    virtual: bool = (env.eflags & Flag.VM) != 0
+    if virtual and level != 0:
+        raise_selector(env, Vector.GP, selector)
     size: u32 = 2
     pc: u64 = gate & 0xFFFF
     if kind >= _INTERRUPT_GATE:
@@ -141,12 +142,16 @@ def protected_interrupt(env: Env, vector: u32, cause: u32, image: u64) -> None:
         pc |= (gate >> 48) << 16
     if level < env.cpl:
         frame_from_tss(env, level)
+        if virtual:
+            push_vm86_segments(env, size)
         frame_push(env, size, env.seg_sel[Seg.SS])
         frame_push(env, size, env.gpr[4])
     else:
         frame_here(env)
     push_return(env, size, image, cause)
     check_target(env, code, pc)
+    if virtual:
+        leave_vm86(env)
     enter_handler(env, selector, code, level, pc, kind)
 
 
@@ -225,10 +230,8 @@ def deliver_vector(env: Env, vector: u32, cause: u32, image: u64) -> None:
     env.step_pending = 0  # a faulting instruction, or INT n: no trap after it
     if is_long(env):
         long_interrupt(env, vector, cause, image)
-    elif is_protected(env):
+    elif (env.cr0 & Cr0.PE) != 0:
         protected_interrupt(env, vector, cause, image)
-    elif (env.eflags & Flag.VM) != 0:
-        raise_error(env, Vector.GP, 0)
     else:
         real_interrupt(env, vector)
     if env.task_switch == 0:
@@ -248,7 +251,7 @@ def gate_word(env: Env, vector: u32) -> u64:
     size: u32 = 4
     if is_long(env):
         size = 16
-    elif is_protected(env):
+    elif (env.cr0 & Cr0.PE) != 0:
         size = 8
     if vector * size + size - 1 > env.idtr_limit:
         return 0

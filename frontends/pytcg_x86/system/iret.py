@@ -1,7 +1,4 @@
-"""INT n, INT3, INTO, INT1, and IRET in every mode (SDM vol. 2A).
-
-Not there: IRET to virtual-8086 mode, which is #GP(0).
-"""
+"""INT n, INT3, INTO, INT1, and IRET in every mode (SDM vol. 2A)."""
 
 from __future__ import annotations
 
@@ -27,6 +24,15 @@ from pytcg_x86.system.transfer import (
     return_stack,
     set_code,
     set_stack,
+)
+from pytcg_x86.system.vm86 import (
+    check_sensitive,
+    check_virtual_flags,
+    iret_to_vm86,
+    is_redirected,
+    is_sensitive,
+    redirect_interrupt,
+    take_virtual_if,
 )
 
 if TYPE_CHECKING:
@@ -60,16 +66,20 @@ def iret_flags(env: Env, size: u32) -> u32:
 
 @native
 def iret_real(env: Env, size: u32) -> None:
-    """IRET in real mode."""
+    """IRET in real and virtual-8086 mode."""
+    check_sensitive(env, size)
     pc: u64 = peek(env, 0, size)
     selector: u32 = u32(peek(env, size, size)) & 0xFFFF
     image: u64 = peek(env, size * 2, size)
     if pc > env.seg_limit[Seg.CS]:
         raise_error(env, Vector.GP, 0)
+    check_virtual_flags(env, image)
     set_pointer(env, env.gpr[4] + size * 3, present_mask(env))
     set_real(env, Seg.CS, selector)
     env.rip = pc
     set_eflags(env, image, iret_flags(env, size))
+    if is_sensitive(env):
+        take_virtual_if(env, image)
 
 
 @native
@@ -79,8 +89,9 @@ def iret_protected(env: Env, size: u32) -> None:
     pc: u64 = peek(env, 0, size)
     selector: u32 = u32(peek(env, size, size)) & 0xFFFF
     image: u64 = peek(env, size * 2, size)
-    if (image & Flag.VM) != 0 and size != 2 and env.cpl == 0 and not is_long(env):
-        raise_error(env, Vector.GP, 0)
+    if (image & Flag.VM) != 0 and size == 4 and env.cpl == 0 and not is_long(env):
+        iret_to_vm86(env, pc, selector, image)
+        return
     level: u32 = selector & 3
     code: u64 = return_code(env, selector)
     check_target(env, code, pc)
@@ -126,8 +137,6 @@ def iret(env: Env, size: u32, next_pc: u64) -> None:
     if env.nmi_blocked != 0:
         unblock_nmi(env)
     if not is_protected(env):
-        if (env.mode & Mode.VM86) != 0:
-            raise_error(env, Vector.GP, 0)
         iret_real(env, size)
     else:
         if (env.eflags & Flag.NT) != 0:
@@ -147,6 +156,18 @@ def iret_(t: Translator) -> None:
     leave_for_task(t)
 
 
+@native
+def interrupt_vm86(env: Env, vector: u32, cause: u32) -> None:
+    """INT n of 16-bit code, which may be virtual-8086 code (SDM vol. 3A, table 21-2)."""
+    if (env.mode & Mode.VM86) != 0:
+        if is_redirected(env, vector):
+            redirect_interrupt(env, vector)
+            return
+        if is_sensitive(env):
+            raise_error(env, Vector.GP, 0)
+    deliver_interrupt(env, vector, cause)
+
+
 def _interrupt(t: Translator, vector: Value, cause: Cause) -> None:
     """The handler returns to the next instruction; a fault on the way is this one's."""
     t.st_env("rip", t.next_pc())
@@ -157,7 +178,13 @@ def _interrupt(t: Translator, vector: Value, cause: Cause) -> None:
 @lower("INT", dst="raw")
 def int_n(t: Translator, vector: Operand) -> None:
     """INT n."""
-    _interrupt(t, t.read(vector).resize(Type.I8).zext(Type.I32), Cause.SOFTWARE)
+    number = t.read(vector).resize(Type.I8).zext(Type.I32)
+    if t.cx.code_size != 16:
+        _interrupt(t, number, Cause.SOFTWARE)
+        return
+    t.st_env("rip", t.next_pc())
+    t.call(interrupt_vm86, t.env, number, t.const(Cause.SOFTWARE, 32))
+    leave_for_task(t)
 
 
 @lower("INT3", dst="raw")

@@ -24,6 +24,7 @@ from pytcg_x86.system.descriptor import (
 )
 from pytcg_x86.system.frame import is_long
 from pytcg_x86.system.paging import is_canonical, tlb_flush, tlb_flush_local, tlb_flush_page
+from pytcg_x86.system.vm86 import has_virtual_if
 
 if TYPE_CHECKING:
     from pytcg.ir.blocks import Value
@@ -259,17 +260,29 @@ def nothing(t: Translator, *operands: Operand) -> None:
 
 @native
 def clear_if(env: Env) -> None:
-    """CLI: #GP(0) above IOPL."""
-    if env.cpl > (env.eflags >> 12) & 3:
+    """CLI: #GP(0) above IOPL, unless there is a VIF to clear."""
+    if env.cpl <= (env.eflags >> 12) & 3:
+        env.eflags = env.eflags & ~Flag.IF
+        return
+    if not has_virtual_if(env):
         raise_error(env, Vector.GP, 0)
-    env.eflags = env.eflags & ~Flag.IF
+    env.eflags = env.eflags & ~Flag.VIF
+
+
+@native
+def set_virtual_if(env: Env) -> None:
+    """STI above IOPL: VIF, if there is one and no interrupt waits for it."""
+    if not has_virtual_if(env) or (env.eflags & Flag.VIP) != 0:
+        raise_error(env, Vector.GP, 0)
+    env.eflags |= Flag.VIF
 
 
 @native
 def set_if(env: Env) -> None:
     """STI: interrupts wait for the end of the next instruction if they were off."""
     if env.cpl > (env.eflags >> 12) & 3:
-        raise_error(env, Vector.GP, 0)
+        set_virtual_if(env)
+        return
     if (env.eflags & Flag.IF) == 0:
         env.eflags |= Flag.IF
         env.inhibit = 1

@@ -11,7 +11,7 @@ from pytcg_native import native, u8, u16, u32, u64
 from pytcg_x86.core.eflags import get_eflags, set_eflags
 from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.modes import update_mode
-from pytcg_x86.core.state import Attr, Efer, Env, Flag, Mode, Seg, Vector
+from pytcg_x86.core.state import Attr, Cr0, Efer, Env, Flag, Mode, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.frame import is_long, is_protected
 from pytcg_x86.system.paging import is_canonical
@@ -54,7 +54,7 @@ def set_flat(env: Env, code: u32, stack: u32, cpl: u32, wide: bool) -> None:
 @native
 def check_syscall(env: Env) -> None:
     """#UD unless EFER.SCE, in protected mode."""
-    if (env.efer & Efer.SCE) == 0 or not is_protected(env):
+    if (env.efer & Efer.SCE) == 0 or (env.cr0 & Cr0.PE) == 0:
         raise_exception(env, Vector.UD)
 
 
@@ -104,7 +104,7 @@ def sysret(env: Env, size: u32) -> None:
 def sysenter(env: Env) -> None:
     """SYSENTER: flat segments after SYSENTER_CS, level 0."""
     selector: u32 = u32(env.sysenter_cs) & 0xFFFC
-    if not is_protected(env) or selector == 0:
+    if (env.cr0 & Cr0.PE) == 0 or selector == 0:
         raise_error(env, Vector.GP, 0)
     env.eflags = env.eflags & ~(Flag.IF | Flag.VM | Flag.RF)
     env.gpr[4] = env.sysenter_esp

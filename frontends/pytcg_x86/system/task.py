@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from pytcg_native import NULL, native, ptr, u8, u16, u32, u64
+from pytcg_native import NULL, native, ptr, u8, u32, u64
 from pytcg_x86.core.eflags import get_eflags, set_eflags
 from pytcg_x86.core.exceptions import raise_selector
 from pytcg_x86.core.modes import update_mode
