@@ -44,7 +44,7 @@ BENEATH_ONLY: Final = {
     "test_benign_exception_and_fault_are_handled_one_after_the_other": GATE,
     "test_bad_inner_stack_is_ts_with_its_selector": GATE,
     "test_far_jump_beyond_the_limit": EMULATOR,
-    "test_far_jump_to_a_wrong_descriptor[kvm-137-13-72]": EMULATOR,
+    "test_far_jump_to_a_wrong_descriptor[kvm-139-13-72]": EMULATOR,
     "test_call_gate_copies_parameters_and_retf_returns_to_user": EMULATOR,
     "test_call_gate_checks_its_dpl": EMULATOR,
     "test_return_to_user_nulls_privileged_data_segments": EMULATOR,

@@ -264,7 +264,7 @@ def test_far_jump_beyond_the_limit(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(("access", "vector", "error"), [
-    (0x92, GP, FREE), (0xFA, GP, FREE), (0x1A, NP, FREE), (0x89, GP, FREE),
+    (0x92, GP, FREE), (0xFA, GP, FREE), (0x1A, NP, FREE), (0x8B, GP, FREE),
 ])  # fmt: skip
 def test_far_jump_to_a_wrong_descriptor(machine: Machine, access: int, vector: int,
                                         error: int) -> None:  # fmt: skip
