@@ -89,7 +89,7 @@ def test_21_1_1_segments_are_multiplied_by_16(machine: Virtual) -> None:
 def test_21_1_1_far_transfers_are_real_modes(machine: Virtual) -> None:
     machine.code("mov bx, cs; .byte 0xcb", 0x1_1130, 16)
     machine.go(".byte 0x9a; .word 0x130, 0x1100; hlt")
-    assert (machine.regs["bx"], machine.frame(1, 4)) == (0x1100, [6])
+    assert (machine.regs["bx"], machine.frame(1, 4)) == (0x1100, [5])
 
 
 def test_21_1_1_offsets_end_at_64_kib(machine: Virtual) -> None:
