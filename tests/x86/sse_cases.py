@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from pytcg.fuzz import hostcpu
+from pytcg.fuzz.values import vector
 from pytcg_x86.decode import table
 from pytcg_x86.decode.table import Row
 
@@ -31,15 +32,6 @@ LOAD = bytes.fromhex("480fae0f")  # fxrstor64 [rdi]
 SAVE = bytes.fromhex("480fae06")  # fxsave64 [rsi]
 _PREFIX = {"np": b"", None: b"", "66": b"\x66", "f3": b"\xf3", "f2": b"\xf2"}
 _REG_KINDS, _RM_KINDS = "VPG", "WUQNERM"
-
-F32 = (0, 1 << 31, 0x3F80_0000, 0xBF80_0000, 0x7F80_0000, 0xFF80_0000, 0x7FC0_0001, 0xFFC0_0000,
-       0x7F80_0001, 1, 0x807F_FFFF, 0x0080_0000, 0x7F7F_FFFF, 0x4F00_0000, 0xCF00_0000,
-       0x4EFF_FFFF, 0x3F00_0000, 0x3FC0_0000, 0x4B00_0001, 0x5F00_0000)  # fmt: skip
-F64 = (0, 1 << 63, 0x3FF << 52, 0xBFF << 52, 0x7FF << 52, 0xFFF << 52, (0x7FF8 << 48) + 1,
-       0xFFF8 << 48, (0x7FF << 52) + 1, 1, (1 << 63) + (1 << 52) - 1, 1 << 52, (0x7FF << 52) - 1,
-       0x41E0 << 48, 0xC1E0_0000_0020_0000, 0x43E0 << 48, 0x3FE0 << 48, 0x3FF8 << 48,
-       0x47EF_FFFF_F000_0000, 0x3810 << 48, 0x36A0 << 48)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -97,19 +89,6 @@ def _register(kind: str, rng: random.Random) -> int:
 
 
 # State -----------------------------------------------------------------------------------------
-
-
-def vector(rng: random.Random) -> bytes:
-    """128 bits: random, or lanes where something turns."""
-    choice = rng.randrange(4)
-    if choice == 0:
-        return rng.randbytes(16)
-    if choice == 1:
-        return struct.pack("<4I", *(rng.choice(F32) for _ in range(4)))
-    if choice == 2:
-        return struct.pack("<2Q", *(rng.choice(F64) for _ in range(2)))
-    small = [rng.choice((0, 1, -1, 5, 17, 127, 128, -128, 32767, -32768)) for _ in range(8)]
-    return struct.pack("<8h", *((x + 32768) % 65536 - 32768 for x in small))
 
 
 def image(rng: random.Random) -> bytes:

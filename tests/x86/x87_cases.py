@@ -7,6 +7,7 @@ import random
 import struct
 from functools import cache
 
+from pytcg.fuzz.values import control, number
 from pytcg_x86.decode.table import ROWS, Row
 from x86.x87_host import EMPTY_TAG, X87
 
@@ -14,11 +15,6 @@ IMAGES = {"FNSTENV", "FNSAVE", "FLDENV", "FRSTOR"}
 TRANSCENDENTAL = {"F2XM1", "FYL2X", "FYL2XP1", "FPTAN", "FPATAN", "FSIN", "FCOS", "FSINCOS"}
 PUSHES = {"FLD", "FLD80", "FILD", "FBLD", "FXTRACT", "FPTAN", "FSINCOS",
           "FLD1", "FLDL2T", "FLDL2E", "FLDPI", "FLDLG2", "FLDLN2", "FLDZ"}  # fmt: skip
-BIAS = 0x3FFF
-EDGES = (0, 1, 2, 0x7FFE, 0x7FFF, BIAS, BIAS - 1023, BIAS - 1022, BIAS - 127, BIAS - 126,
-         BIAS + 127, BIAS + 128, BIAS + 1023, BIAS + 1024, BIAS + 63)  # fmt: skip
-RANGES = ((0, 0x8000), (BIAS - 1080, BIAS - 1015), (BIAS - 160, BIAS - 120), (BIAS - 70, BIAS + 70),
-          (BIAS, BIAS + 64), (BIAS - 5, BIAS + 20))  # fmt: skip
 DOUBLES = (0.0, -0.0, 1.0, float("inf"), float("nan"), 5e-324, 1e-310, 1.5, -3.0)
 SINGLES = (0.0, -0.0, 1.0, float("-inf"), float("nan"), 1e-45, 1e-40, 1.5, -3.0)
 
@@ -35,23 +31,6 @@ def encoding(row: Row, rm: int) -> bytes:
     if row.mod == "m":
         return bytes([row.opcode[0], row.reg << 3 | 6])
     return bytes([row.opcode[0], 0xC0 | row.reg << 3 | (rm if row.rm is None else row.rm)])
-
-
-def number(rng: random.Random) -> int:
-    """An 80-bit pattern: mostly numbers near something, with every special among them."""
-    sign = rng.getrandbits(1) << 79
-    shape = rng.choice((0, 0, 11, 40, rng.randrange(64)))
-    mantissa = rng.choice((rng.getrandbits(64), 0, (1 << 64) - 1)) >> shape << shape
-    kind = rng.randrange(10)
-    if kind == 0:
-        return sign | rng.getrandbits(63) >> rng.randrange(64)  # zeros and denormals
-    if kind == 1:
-        quiet = rng.getrandbits(1) << 62
-        return sign | 0x7FFF << 64 | 1 << 63 | rng.choice((0, quiet | mantissa & ~(1 << 62)))
-    if kind == 2:
-        return sign | rng.choice(EDGES) << 64 | mantissa  # unsupported ones too
-    exponent = rng.choice(EDGES) if kind == 3 else rng.randrange(*rng.choice(RANGES))
-    return sign | (exponent & 0x7FFF) << 64 | 1 << 63 | mantissa
 
 
 def operand(rng: random.Random, mnemonic: str) -> bytes:
@@ -71,11 +50,6 @@ def operand(rng: random.Random, mnemonic: str) -> bytes:
     if kind == 3:
         return number(rng).to_bytes(10, "little") + bytes(6)
     return rng.randbytes(16)
-
-
-def control(rng: random.Random) -> int:
-    masks = rng.choice((0x3F, 0x3F, 0x3F, rng.getrandbits(6)))
-    return 0x40 | masks | rng.getrandbits(2) << 10 | rng.choice((0, 2, 3, 3)) << 8
 
 
 def state(rng: random.Random, mnemonic: str) -> X87:

@@ -31,6 +31,8 @@ class Mxcsr(IntFlag):
 
 
 FLAGS = 0x3F
+BEFORE = 0x7
+"""IE, DE, ZE: exceptions that operands alone raise."""
 MASKS = 0x1F80
 VALID = 0xFFFF
 """MXCSR_MASK: DAZ is there, bits 16-31 are reserved."""
@@ -67,6 +69,8 @@ def mxcsr_unmasked(env: Env) -> None:
     raised: u32 = get_mxcsr() & FLAGS
     if raised == 0:
         return
+    if (raised & BEFORE & ~(env.mxcsr >> 7)) != 0:
+        raised = raised & BEFORE  # no lane's result is computed (SDM vol. 1, 11.5.2)
     mxcsr_load(env, env.mxcsr | raised)
     if (raised & ~(env.mxcsr >> 7)) != 0:
         if (env.cr4 & Cr4.OSXMMEXCPT) != 0:

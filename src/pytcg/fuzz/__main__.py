@@ -1,7 +1,7 @@
 """`python -m pytcg.fuzz`: random instruction sequences on several engines, which must agree.
 
-Each seed is a sequence. One that the engines disagree about is minimised and reported as a line of
-assembly with its start; `--seed N --count 1` runs it again. The exit status is 1 if there was one.
+Each seed is a sequence. One that the engines disagree about is minimised and reported as a one-line
+case; `--seed N --count 1` runs it again. The exit status is 1 if there was one.
 """
 
 from __future__ import annotations
@@ -16,52 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytcg.errors import CpuError
-from pytcg.fuzz.engines import ENGINES, Outcome, runner
-from pytcg.fuzz.generate import REGISTERS, Sequence, generate
+from pytcg.fuzz import hostcpu
+from pytcg.fuzz.engines import ENGINES, rules, runner
+from pytcg.fuzz.generate import KINDS, generate
+from pytcg.fuzz.report import disagreement, report
 
 _TICK = 0.2  # seconds between two looks at the bar
-_KNOWN = {
-    6: "an instruction that only one of them has",
-    13: "Unicorn checks no alignment of SSE's operands",
-}
-"""Exceptions that may come on one side only, beside Unicorn, and why."""
-
-
-def disagreement(sequence: Sequence, engines: list[str]) -> str:
-    """Which engines differ about a sequence, and how; "" if none do."""
-    first: Outcome | None = None
-    for name in engines:
-        outcome = runner(name)(sequence)
-        if first is None:
-            first = outcome
-        elif "unicorn" in (name, engines[0]) and {outcome.vector, first.vector} & _KNOWN.keys():
-            continue
-        elif text := first.difference(outcome, sequence.undefined):
-            return f"{engines[0]} and {name}: {text}"
-    return ""
-
-
-def minimise(sequence: Sequence, engines: list[str]) -> Sequence:
-    """The sequence without the instructions that don't matter."""
-    number = 0
-    while number < len(sequence.code) and len(sequence.code) > 1:
-        shorter = sequence.without(number)
-        if shorter is not sequence and disagreement(shorter, engines):
-            sequence = shorter
-        else:
-            number += 1
-    return sequence
-
-
-def report(seed: int, sequence: Sequence, engines: list[str]) -> str:
-    """A disagreement in lines: what differs, and a case."""
-    small = minimise(sequence, engines)
-    start = " ".join(f"{name}={value:#x}" for name, value in
-                     zip(REGISTERS, small.registers, strict=True) if value)  # fmt: skip
-    return (f"seed {seed}: {disagreement(small, engines)}\n"
-            f"    {'; '.join(small.text)} | {start} rflags={small.flags:#x}\n"
-            f"    bytes {b''.join(small.code).hex()}")  # fmt: skip
-
 
 class Bar:
     """A line of progress, on a terminal only."""
@@ -84,16 +44,17 @@ class Bar:
 
 def run(options: argparse.Namespace) -> int:
     """Fuzz in this process; how many seeds were bad."""
-    engines = options.engines.split(",")
+    engines, kinds = options.engines.split(","), options.kinds.split(",")
     for name in engines:
         runner(name)
+    allowed = rules(engines)
     began, bar = time.monotonic(), Bar()
     state = _resumed(options)
     seed, bad = state["seed"], state["bad"]
     done = 0
     try:
         while not _finished(options, done, began):
-            sequence = generate(seed, options.length)
+            sequence = generate(seed, options.length, kinds, allowed)
             if disagreement(sequence, engines):
                 bad += 1
                 print(report(seed, sequence, engines), flush=True)
@@ -160,8 +121,11 @@ def spread(options: argparse.Namespace, arguments: list[str]) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m pytcg.fuzz", description=__doc__)
-    made.add_argument("--engines", default="threaded,jit,unicorn", metavar="A,B",
+    oracle = "host" if hostcpu.available() else "unicorn"
+    made.add_argument("--engines", default=f"threaded,jit,{oracle}", metavar="A,B",
                       help=f"of {', '.join(ENGINES)}; the first is compared with the others")
+    made.add_argument("--kinds", default=",".join(KINDS), metavar="A,B",
+                      help=f"kinds of sequences (default: {','.join(KINDS)})")
     made.add_argument("--count", type=_positive, help="sequences (default: 1000)")
     made.add_argument("--seconds", type=float, help="how long")
     made.add_argument("--seed", type=int, default=0, help="the first seed")

@@ -1,66 +1,69 @@
-"""What a sequence leaves behind: on an engine of ours, in Unicorn."""
+"""What runs sequences: engines of ours, KVM, the host CPU, Unicorn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from capstone import x86
+
 from pytcg.cpu import Context, Cpu
+from pytcg.engines import EngineError
 from pytcg.errors import CpuError
-from pytcg.fuzz.generate import CENTRE, DATA, DATA_SIZE, FLAGS, REGISTERS, Sequence
+from pytcg.fuzz import hostcpu
+from pytcg.fuzz.generate import Rules, Sequence
+from pytcg.fuzz.state import CODE, DATA, DATA_SIZE, EMPTY, NAMES, REGISTERS, XMM, Outcome
+from pytcg_x86.system.cpumodel import CpuModel
 
-CODE = 0x10000
-OURS = ("threaded", "jit", "python")
-ENGINES = (*OURS, "unicorn")
-_ARITHMETIC = sum(FLAGS.values())
+OURS = ("threaded", "auto", "jit", "python", "kvm")
+ENGINES = (*OURS, "host", "unicorn")
+_PAGE = 0x1000
+_SINGLE = 1000  # instructions, more than any sequence has
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Registers, flags, XMM registers and data; or the vector of an exception."""
+_FEATURES = {x86.X86_GRP_3DNOW: "3dnow", x86.X86_GRP_ADX: "adx", x86.X86_GRP_AES: "aes",
+             x86.X86_GRP_AVX: "avx", x86.X86_GRP_AVX2: "avx2", x86.X86_GRP_BMI: "bmi1",
+             x86.X86_GRP_BMI2: "bmi2", x86.X86_GRP_F16C: "f16c", x86.X86_GRP_FMA: "fma",
+             x86.X86_GRP_FMA4: "fma4", x86.X86_GRP_PCLMUL: "pclmulqdq",
+             x86.X86_GRP_SHA: "sha-ni", x86.X86_GRP_SSE4A: "sse4a",
+             x86.X86_GRP_TBM: "tbm", x86.X86_GRP_XOP: "xop"}  # fmt: skip
 
-    registers: tuple[int, ...]
-    flags: int
-    xmm: tuple[int, ...]
-    data: bytes
-    vector: int | None = None
 
-    def difference(self, other: Outcome, undefined: int) -> str:
-        """What differs first, "" if nothing does."""
-        if self.vector != other.vector:
-            return f"exception {self.vector} and {other.vector}"
-        for name, mine, theirs in zip(REGISTERS, self.registers, other.registers, strict=True):
-            if mine != theirs:
-                return f"{name} {mine:#x} and {theirs:#x}"
-        if wrong := (self.flags ^ other.flags) & _ARITHMETIC & ~undefined:
-            return "flags " + " ".join(name for name, bit in FLAGS.items() if wrong & bit)
-        for number, (mine, theirs) in enumerate(zip(self.xmm, other.xmm, strict=True)):
-            if mine != theirs:
-                return f"xmm{number} {mine:#x} and {theirs:#x}"
-        for at, (mine, theirs) in enumerate(zip(self.data, other.data, strict=True)):
-            if mine != theirs:
-                return f"[rbx{at + DATA - CENTRE:+#x}] {mine:#x} and {theirs:#x}"
-        return ""
+def rules(names: list[str]) -> Rules:
+    """What not to ask these engines together."""
+    ours = CpuModel.parse("max").features
+    answers: list[Callable[[str], bool]] = []
+    if set(names) & {*OURS} - {"kvm"}:
+        answers.append(lambda feature: feature in ours)
+    if set(names) & {"host", "kvm"}:
+        answers.append(lambda feature: hostcpu.has(hostcpu.LINUX_NAMES.get(feature, feature)))
+    groups = {group for group, feature in _FEATURES.items()
+              if len({answer(feature) for answer in answers}) > 1}  # fmt: skip
+    return Rules("unicorn" in names, frozenset(groups), all(answer("gfni") for answer in answers))
 
 
 @cache
 def runner(name: str) -> Callable[[Sequence], Outcome]:
-    """What runs sequences on an engine; CpuError for one there is not."""
+    """What runs sequences on an engine; CpuError for one there is not, or not here."""
     if name in OURS:
-        cpu = Cpu(engine=name)
-        cpu.map(CODE, 0x1000)
-        cpu.map(DATA, DATA_SIZE)
-        context = cpu.save_context()
-        return lambda sequence: _ours(cpu, context, sequence)
-    if name != "unicorn":
-        raise CpuError(f"no engine {name!r}: {', '.join(ENGINES)} are there")
+        return _processor(name)
+    if name == "host":
+        return _host()
+    if name == "unicorn":
+        return _unicorn_module()
+    raise CpuError(f"no engine {name!r}: {', '.join(ENGINES)} are there")
+
+
+def _processor(engine: str) -> Callable[[Sequence], Outcome]:
     try:
-        import unicorn
-    except ImportError:
-        raise CpuError("Unicorn is not installed (pip install unicorn)") from None
-    return lambda sequence: _unicorn(unicorn, sequence)
+        cpu = Cpu(engine=engine)
+    except EngineError as error:
+        raise CpuError(f"{engine}: {error}") from None
+    cpu.map(CODE & -_PAGE, _PAGE)
+    cpu.map(DATA, DATA_SIZE)
+    context = cpu.save_context()
+    return lambda sequence: _ours(cpu, context, sequence)
 
 
 def _ours(cpu: Cpu, context: Context, sequence: Sequence) -> Outcome:
@@ -68,33 +71,51 @@ def _ours(cpu: Cpu, context: Context, sequence: Sequence) -> Outcome:
     code = b"".join(sequence.code)
     cpu.write(CODE, code)
     cpu.write(DATA, sequence.data)
-    cpu.regs.write(list(zip(REGISTERS, sequence.registers, strict=True)))
-    cpu.regs.rflags = sequence.flags
-    stop = cpu.run(CODE, CODE + len(code), max_insns=1000)
-    return Outcome(cpu.regs.read(REGISTERS), cpu.regs.rflags,
-                   cpu.regs.read(f"xmm{n}" for n in range(16)), cpu.read(DATA, DATA_SIZE),
-                   stop.vector)  # fmt: skip
+    cpu.regs.write(sequence.start)
+    stop = cpu.run(CODE, CODE + len(code), max_insns=_SINGLE)
+    registers = dict(zip(NAMES, cpu.regs.read(NAMES), strict=True))
+    tags = registers["ftw"]
+    registers["ftw"] = sum(EMPTY << 2 * n for n in range(8) if tags >> 2 * n & 3 == EMPTY)
+    failure = "" if stop.kind in ("until", "exception") else f"an end by {stop.kind}"
+    return Outcome(registers, cpu.read(DATA, DATA_SIZE), stop.vector, failure)
+
+
+def _host() -> Callable[[Sequence], Outcome]:
+    from pytcg.fuzz.hostserver import HostServer
+
+    if not hostcpu.available():
+        raise CpuError("host: this is no Linux on x86-64")
+    server = HostServer()
+    return lambda sequence: server.run(b"".join(sequence.code), sequence.start, sequence.data)
+
+
+def _unicorn_module() -> Callable[[Sequence], Outcome]:
+    try:
+        import unicorn
+    except ImportError:
+        raise CpuError("Unicorn is not installed (pip install unicorn)") from None
+    return lambda sequence: _unicorn(unicorn, sequence)
 
 
 def _unicorn(module: Any, sequence: Sequence) -> Outcome:
     from pytcg.unicorn import x86_const as const
 
     mu = module.Uc(module.UC_ARCH_X86, module.UC_MODE_64)
-    mu.mem_map(CODE, 0x1000)
+    mu.mem_map(CODE & -_PAGE, _PAGE)
     mu.mem_map(DATA, DATA_SIZE)
     code = b"".join(sequence.code)
     mu.mem_write(CODE, code)
     mu.mem_write(DATA, sequence.data)
-    numbers = [getattr(const, f"UC_X86_REG_{name.upper()}") for name in REGISTERS]
-    for number, value in zip(numbers, sequence.registers, strict=True):
-        mu.reg_write(number, value)
-    mu.reg_write(const.UC_X86_REG_EFLAGS, sequence.flags)
+    numbers = {name: getattr(const, f"UC_X86_REG_{name.upper()}") for name in
+               (*REGISTERS, *XMM, "mxcsr")}  # fmt: skip
+    numbers["rflags"] = const.UC_X86_REG_EFLAGS
+    for name, number in numbers.items():
+        mu.reg_write(number, sequence.start[name])
     vector = None
     try:
-        mu.emu_start(CODE, CODE + len(code), 0, 1000)
+        mu.emu_start(CODE, CODE + len(code), 0, _SINGLE)
     except module.UcError as error:
         vector = {module.UC_ERR_INSN_INVALID: 6}.get(error.errno, -1)
-    xmm = [mu.reg_read(const.UC_X86_REG_XMM0 + n) for n in range(16)]
-    return Outcome(tuple(mu.reg_read(number) for number in numbers),
-                   mu.reg_read(const.UC_X86_REG_EFLAGS), tuple(xmm),
+    del numbers["mxcsr"]  # Unicorn collects SSE's flags elsewhere
+    return Outcome({name: mu.reg_read(number) for name, number in numbers.items()},
                    bytes(mu.mem_read(DATA, DATA_SIZE)), vector)  # fmt: skip

@@ -5,7 +5,7 @@ code under test, the state it is loaded from and saved to, and scratch data. The
 fixed so that an emulated CPU can have its code and data at the very same place. The trampoline
 reaches everything relative to rIP: no register is its own while the code under test runs.
 
-The code must be harmless: what faults here ends the process.
+The code must be harmless: what faults here ends the process, unless `HostCpu.catch` was called.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ctypes
 import functools
 import mmap
 import platform
+import signal
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -31,8 +32,11 @@ DATA_SIZE = 8 * PAGE
 STACK = DATA + DATA_SIZE - 0x400  # a good rSP
 
 _EXIT = CODE + CODE_SIZE
+_HANDLER = BASE + 0x200
 _FLAGS, _HOST_RSP, _FX, _HOST_FX = STATE + 128, STATE + 136, STATE + 256, STATE + 768
+_FAULT, _ZEROES = STATE + 144, STATE + 1536
 _MAP_FIXED_NOREPLACE = 0x100000
+_NO_FAULT = (1 << 64) - 1
 _INITIAL_FX = struct.pack("<HHB", 0x37F, 0, 0).ljust(24, b"\0") + struct.pack("<I", 0x1F80)
 
 
@@ -43,6 +47,16 @@ class HostState:
     regs: list[int] = field(default_factory=lambda: [0] * 16)
     flags: int = 0x202
     fx: bytes = _INITIAL_FX.ljust(512, b"\0")
+
+
+@dataclass(frozen=True, slots=True)
+class HostFault:
+    """An exception of the code under test: vector, error code, rIP and CR2 as Linux tells them."""
+
+    vector: int
+    error: int
+    rip: int
+    address: int
 
 
 class _Assembler:
@@ -104,6 +118,38 @@ def _exit() -> bytes:
     return bytes(asm.bytes)
 
 
+_GREGS = 40  # ucontext_t.uc_mcontext, an array of words by the numbers REG_RIP, … of sys/ucontext.h
+_REG_RIP, _REG_ERR, _REG_TRAPNO, _REG_CR2 = (_GREGS + 8 * n for n in (16, 19, 20, 22))
+_SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP)
+_SA_SIGINFO, _SA_ONSTACK, _SA_NODEFER = 4, 0x0800_0000, 0x4000_0000
+_SIGNAL_STACK = 64 << 10
+
+
+def _handler() -> bytes:
+    """A signal handler (rDX: ucontext_t): notes the fault and goes on at the exit.
+
+    A fault of other code than that under test gets its default action when it comes again.
+    """
+    asm = _Assembler(_HANDLER)
+
+    def load(place: int) -> None:
+        asm.bytes.extend(b"\x48\x8b\x82" + struct.pack("<i", place))  # mov rax, [rdx+place]
+
+    load(_REG_RIP)
+    asm.relative(b"\x48\x8d\x0d", BASE)          # lea rcx, [BASE]
+    asm.raw("4829c8 483d00100000 7347")           # sub rax, rcx; cmp rax, PAGE; jae other
+    for number, place in enumerate((_REG_TRAPNO, _REG_ERR, _REG_RIP, _REG_CR2)):
+        load(place)
+        asm.store(0, _FAULT + 8 * number)
+    asm.relative(b"\x48\x8d\x05", _EXIT)          # lea rax, [exit]
+    asm.bytes.extend(b"\x48\x89\x82" + struct.pack("<i", _REG_RIP))
+    asm.raw("c3")
+    asm.raw("b80d000000")                         # other: rt_sigaction(signal, default)
+    asm.relative(b"\x48\x8d\x35", _ZEROES)
+    asm.raw("31d2 41ba08000000 0f05 c3")
+    return bytes(asm.bytes)
+
+
 def available() -> bool:
     """Whether this host can be the oracle."""
     return platform.machine() == "x86_64" and platform.system() == "Linux"
@@ -128,6 +174,28 @@ class HostCpu:
         self._put(BASE, _entry())
         self._put(_EXIT, _exit())
         self._call = ctypes.CFUNCTYPE(None)(BASE)
+        self._libc = libc
+        self._stack: ctypes.Array[ctypes.c_char] | None = None
+
+    def catch(self) -> None:
+        """From now on faults of code under test are told by `fault`; the process's handlers go."""
+        self._put(_HANDLER, _handler())
+        self._stack = ctypes.create_string_buffer(_SIGNAL_STACK)
+        stack = struct.pack("<QiiQ", ctypes.addressof(self._stack), 0, 0, _SIGNAL_STACK)
+        flags = _SA_SIGINFO | _SA_ONSTACK | _SA_NODEFER
+        action = struct.pack("<Q128xiiQ", _HANDLER, flags, 0, 0)
+        # stack_t and struct sigaction as <signal.h> lays them out on x86-64.
+        done = self._libc.sigaltstack(stack, None)
+        for number in _SIGNALS:
+            done |= self._libc.sigaction(int(number), action, None)
+        if done:
+            raise OSError(ctypes.get_errno(), "faults can't be caught")
+
+    @property
+    def fault(self) -> HostFault | None:
+        """What ended the last run, if something did before its end."""
+        vector, error, rip, address = struct.unpack("<4Q", self._get(_FAULT, 32))
+        return None if vector == _NO_FAULT else HostFault(vector, error, rip, address)
 
     def _put(self, address: int, content: bytes) -> None:
         self._memory[address - BASE : address - BASE + len(content)] = content
@@ -144,6 +212,7 @@ class HostCpu:
         self._put(CODE, code + bytes(back.bytes))
         self._put(STATE, struct.pack("<17Q", *state.regs, state.flags))
         self._put(_FX, state.fx)
+        self._put(_FAULT, struct.pack("<Q", _NO_FAULT))
         self._call()
         *regs, flags = struct.unpack("<17Q", self._get(STATE, 17 * 8))
         return HostState(regs, flags, self._get(_FX, 512))
