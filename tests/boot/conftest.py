@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from boot import foreign
 from boot.terminal import BOOT_SECONDS, PROMPT, Terminal
 from pytcg.cli import guest, guest_disks
 
@@ -68,12 +69,21 @@ def initramfs() -> Path:
 @pytest.fixture
 def machine(initramfs: Path, terminals: Boot) -> Boot:
     """Boots a guest with drivers to the first prompt: `machine(option, …)`."""
+    return _starter(terminals, initramfs.parent / guest.KERNEL, initramfs)
 
+
+@pytest.fixture
+def full_machine(terminals: Boot, files: Path) -> Boot:
+    """The same with the distribution's kernel for all machines, and more drivers."""
+    assert files
+    return _starter(terminals, *foreign.full_guest())
+
+
+def _starter(terminals: Boot, kernel: Path, initramfs: Path) -> Boot:
     def start(*options: str) -> Terminal:
         terminal = terminals(
-            "-m", "256", "-nographic", "-no-reboot", *options,
-            "-kernel", str(initramfs.parent / guest.KERNEL), "-initrd", str(initramfs),
-            "-append", "console=ttyS0 quiet",
+            "-m", "256", "-nographic", "-no-reboot", *options, "-kernel", str(kernel),
+            "-initrd", str(initramfs), "-append", "console=ttyS0 quiet",
         )  # fmt: skip
         terminal.wait_for(PROMPT, BOOT_SECONDS)
         return terminal

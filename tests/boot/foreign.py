@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from pytcg.cli import guest, initramfs
+from pytcg.cli import guest, guest_disks, initramfs
 
 INSTALLER: Final = "debian-installer-12-netboot-amd64"
 INSTALLER_FILES: Final = "./usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64/"
@@ -21,6 +21,11 @@ MIB: Final = 1 << 20
 PARTITION: Final = 1150 * MIB
 INCLUDED: Final = ("linux-image-amd64", "systemd-sysv", "udev", "e2fsprogs", "kmod", "login",
                    "passwd", "initramfs-tools")  # fmt: skip
+DRIVERS: Final = (
+    "crct10dif_common", "crct10dif_generic", "crc-t10dif", "crc64", "crc64-rocksoft", "t10-pi",
+    *guest_disks.MODULES, "floppy", "parport", "parport_pc", "lp", "fat", "vfat", "nls_ascii",
+    "nls_cp437", "i2c-smbus", "i2c-i801",
+)  # fmt: skip
 GRUB: Final = f"""\
 serial --unit=0 --speed=115200
 terminal_input serial console
@@ -62,6 +67,21 @@ def pae_guest() -> tuple[Path, Path]:
             busybox = guest.extract(found, "*bin/busybox")
             guest.publish(archive, initramfs.build(busybox, guest.applets_of(
                 guest.cache_folder() / guest.BUSYBOX)))  # fmt: skip
+    return kernel, archive
+
+
+def full_guest() -> tuple[Path, Path]:
+    """Debian's kernel for all machines, and an initramfs with drivers that the cloud one lacks."""
+    kernel, archive = folder() / "vmlinuz-full", folder() / "initramfs-full.cpio"
+    if not archive.exists():
+        cache = guest.cache_folder()
+        with tempfile.TemporaryDirectory(dir=folder()) as work:
+            package = guest.download_all(
+                Path(work), lambda apt: [apt.newest("linux-image-amd64")])[0]  # fmt: skip
+            guest.publish(kernel, guest.extract(package, "./boot/vmlinuz-*"))
+            found = guest_disks.modules(package, DRIVERS)
+            base = (cache / guest.INITRAMFS).read_bytes()
+            guest.publish(archive, base + guest_disks.archive_of(found, DRIVERS))
     return kernel, archive
 
 

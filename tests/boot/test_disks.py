@@ -55,15 +55,31 @@ DISKS = {
                "virtio-blk-pci,drive=d,disable-modern=on,event_idx=off,vectors=0", "/dev/vda"),
 }
 
+# By a kernel that has more drivers.
+MORE_DISKS = {
+    "ahci": ("-drive", "file={0},format={1},if=none,id=d", "-device", "ahci,id=a",
+             "-device", "ide-hd,drive=d,bus=a.0", "/dev/sda"),
+}
+
 
 @pytest.mark.parametrize("format", ["raw", pytest.param("qcow2", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", DISKS)
 def test_guest_reads_and_writes_a_disk(machine: Machine, tmp_path: Path, kind: str, format: str
                                        ) -> None:  # fmt: skip
+    read_and_write(machine, tmp_path, DISKS[kind], format)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MORE_DISKS)
+def test_a_guest_of_many_drivers_too(full_machine: Machine, tmp_path: Path, kind: str) -> None:
+    read_and_write(full_machine, tmp_path, MORE_DISKS[kind], "qcow2")
+
+
+def read_and_write(machine: Machine, tmp_path: Path, disk: tuple[str, ...], format: str) -> None:
     raw, path = tmp_path / "raw", tmp_path / "disk"
     before = image(raw)
     subprocess.run(["qemu-img", "convert", "-O", format, raw, path], check=True)
-    *options, node = DISKS[kind]
+    *options, node = disk
     terminal = machine(*(option.format(path, format) for option in options))
     assert digest_in(ask(terminal, f"sha256sum {node}")) == sha(before)
     ask(terminal, f"dd if={node} of={node} bs=64k count=16 skip=1 seek=64 conv=fsync")
@@ -95,12 +111,17 @@ def test_flushed_data_survives_a_kill(machine: Machine, tmp_path: Path, kind: st
     assert raw.read_bytes()[77 * 512 : 77 * 512 + len(expected)] == expected
 
 
-def test_guest_mounts_a_cd(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", ["-cdrom {0}",
+    pytest.param("-device ahci,id=a -drive file={0},if=none,id=c,media=cdrom"
+                 " -device ide-cd,drive=c,bus=a.3", marks=pytest.mark.slow)],
+    ids=["ide", "ahci"])  # fmt: skip
+def test_guest_mounts_a_cd(request: pytest.FixtureRequest, tmp_path: Path, options: str) -> None:
+    machine = request.getfixturevalue("full_machine" if "ahci" in options else "machine")
     folder, iso = tmp_path / "folder", tmp_path / "cd.iso"
     folder.mkdir()
     data = image(folder / "blob", 3 * MIB)
     subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", iso, folder], check=True)
-    terminal = machine("-cdrom", str(iso))
+    terminal = machine("-nodefaults", "-serial", "mon:stdio", *options.format(iso).split())
     ask(terminal, "mount -t iso9660 -o ro /dev/sr0 /mnt || { mkdir -p /mnt; "
                   "mount -t iso9660 -o ro /dev/sr0 /mnt; }")  # fmt: skip
     assert digest_in(ask(terminal, "sha256sum /mnt/blob")) == sha(data)
@@ -154,8 +175,12 @@ def rescue(initramfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("qcow2", "-drive file={0},if=virtio"),
         pytest.param("qcow2", "-drive file={0},if=none,id=d -device nvme,drive=d,serial=1",
                      marks=pytest.mark.slow),
+        pytest.param("qcow2", "-device ahci,id=a -drive file={0},if=none,id=d"
+                              " -device ide-hd,drive=d,bus=a.0", marks=pytest.mark.slow),
+        pytest.param("raw", "-device ahci,id=a -drive file={0},if=none,id=d,media=cdrom"
+                            " -device ide-cd,drive=d,bus=a.0", marks=pytest.mark.slow),
     ],
-    ids=["cd", "ide", "virtio", "nvme"],
+    ids=["cd", "ide", "virtio", "nvme", "ahci", "ahci-cd"],
 )
 def test_firmware_and_grub_boot_linux(rescue: Path, tmp_path: Path, format: str, options: str
                                       ) -> None:  # fmt: skip

@@ -22,6 +22,8 @@ BUSES = {
     "virtio": "-drive file={0},format={1},if=virtio",
     "scsi": "-drive file={0},format={1},if=none,id=d -device virtio-scsi-pci,id=s"
             " -device scsi-hd,drive=d,bus=s.0",
+    "ahci": "-drive file={0},format={1},if=none,id=d -device ahci,id=a"
+            " -device ide-hd,drive=d,bus=a.0",
     "nvme": "-drive file={0},format={1},if=none,id=d -device nvme,drive=d,serial=n1",
 }  # fmt: skip
 

@@ -126,6 +126,7 @@ class AtaDisk:
     medium: Medium
     identity: DiskIdentity = field(default_factory=DiskIdentity)
     write_cache: bool = True
+    queue_depth: int = 0  # of native command queuing, where the bus has it
 
     def __post_init__(self) -> None:
         self.sectors = self.medium.size // SECTOR

@@ -104,6 +104,9 @@ def identify_disk(disk: AtaDisk) -> bytes:
     words.set_number(60, min(disk.sectors, (1 << 28) - 1), 2)
     _dma_mode(words, disk.dma_mode)
     words.set(69, 0x4020)  # reads of trimmed blocks are the same each time, and zero
+    if disk.queue_depth:
+        words.set(75, disk.queue_depth - 1, 0x0102)  # queuing, Serial ATA's first speed
+        words.set(93, 0)
     words.set(80, 0x00F0, 0x0016)  # ATA-4 to ATA-7
     wwn = 0x0100 if disk.identity.world_wide_name else 0
     cache = 0x0020 if disk.write_cache else 0

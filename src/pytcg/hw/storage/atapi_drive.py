@@ -75,6 +75,11 @@ class AtapiDrive(IdeDrive):
         else:
             self.abort()
 
+    @property
+    def wants_packet(self) -> bool:
+        """Whether the data register takes a command block."""
+        return self.takes_data and not self._in_packet
+
     def continuation(self, task: Taskfile, *, out: bool) -> Callable[[bytes], None]:
         if not out:
             return lambda _: self._good()

@@ -232,6 +232,19 @@ class IdeDrive(ABC):
         if interrupt:
             self.raise_irq()
 
+    @property
+    def takes_data(self) -> bool:
+        """Whether data goes OUT by the data register."""
+        return self._gather is not None
+
+    @property
+    def room(self) -> int:
+        """Bytes that the data register moves before the drive looks again."""
+        gather = self._gather
+        if gather is None:
+            return self._end - self._at
+        return min(self._block - len(gather) % self._block, self._end - len(gather))
+
     def _next_block(self) -> None:
         self._end = min(self._at + self._block, len(self._buffer))
         self.begin_block_in(self._end - self._at)
@@ -275,8 +288,7 @@ class IdeDrive(ABC):
         while at < len(data):
             gather = self._gather
             if gather is not None and self.status & Status.DRQ:
-                room = min(self._block - len(gather) % self._block, self._end - len(gather))
-                whole = min(room - 1, len(data) - at) // size * size
+                whole = min(self.room - 1, len(data) - at) // size * size
                 gather += data[at : at + whole]
                 at += whole
             element = data[at : at + size]

@@ -9,7 +9,10 @@ from pytcg.chardev.base import Chardev, ChardevError
 from pytcg.chardev.registry import Chardevs
 from pytcg.hw.pci.device import PciDevice
 from pytcg.lazy import load
+from pytcg.machine import pc_map as at
 from pytcg.machine.bus import Claimed
+from pytcg.machine.devices import ide_bus
+from pytcg.machine.devices.ide_bus import IdeBus
 from pytcg.machine.devices.model import Values, values_of
 from pytcg.machine.devices.table import BY_NAME
 from pytcg.machine.drives import DeviceError, Drive
@@ -35,7 +38,10 @@ class Rack:
         self.drives = drives
         self.chardevs = chardevs
         self.devices: dict[str, object] = {}  # by id
-        self.buses: dict[str, object] = {}  # that devices bring, by name
+        self.buses: dict[str, object] = {}  # by name: of drives, and those that devices bring
+        path = f"/pci@i0cf8/ide@{at.PIIX:x},1"
+        for number, bus in enumerate(ide_bus.channels(board.ide, path)):
+            self.buses[f"ide.{number}"] = bus
 
     def add(self, name: str, given: Mapping[str, str]) -> object:
         """Build a model with properties as text; DeviceError says what is wrong."""
@@ -70,6 +76,10 @@ class Rack:
             raise DeviceError(f"-device {name}: can't find value '{wanted}' of property 'drive'")
         drive.take(name)
         return drive
+
+    def ide_buses(self) -> dict[str, IdeBus]:
+        """Those for IDE drives, by name."""
+        return {name: bus for name, bus in self.buses.items() if isinstance(bus, IdeBus)}
 
     def take_chardev(self, name: str, values: Values) -> Chardev | None:
         """What the property `chardev` names; DeviceError if it isn't there or in use.

@@ -60,6 +60,7 @@ MODELS: Final = (
     Model("nvme-ns", "nvme-bus", "Virtual NVMe namespace", "nvme:build_namespace",
           (*(row for row in BLOCK if row.name in ("drive", "bootindex")),
            Property("nsid", "uint32", 0, "its number, the first free one if 0"))),
+    Model("ich9-ahci", "PCI", "SATA controller of six ports (AHCI)", "ahci:build", PCI),
     Model("scsi-hd", "SCSI", "virtual SCSI disk", "scsi:build_disk", SCSI),
     Model("scsi-cd", "SCSI", "virtual SCSI CD-ROM", "scsi:build_cdrom", SCSI),
     Model("ide-hd", "IDE", "virtual IDE disk", "ide:build_disk", IDE),
@@ -91,7 +92,9 @@ MODELS: Final = (
            Property("iosize", "uint8", 2, help="number of ports"))),
 )  # fmt: skip
 
+ALIASES: Final = {"ahci": "ich9-ahci"}
 BY_NAME: Final = {model.name: model for model in MODELS}
+BY_NAME.update({alias: BY_NAME[name] for alias, name in ALIASES.items()})
 
 
 def listing() -> str:
@@ -101,6 +104,8 @@ def listing() -> str:
         text += f"{bus} devices:\n"
         for model in MODELS:
             if model.bus == bus:
-                text += f'name "{model.name}", bus {bus}, desc "{model.help}"\n'
+                also = [alias for alias, name in ALIASES.items() if name == model.name]
+                alias = f'alias "{also[0]}", ' if also else ""
+                text += f'name "{model.name}", bus {bus}, {alias}desc "{model.help}"\n'
         text += "\n"
     return text
