@@ -134,7 +134,7 @@ OPTIONS: Final = (
     Option("nographic", "", set_nographic, "first serial port on the terminal, Ctrl-A h helps"),
     Option("vga", "std|none", set_vga, "the display card"),
     Option("display", "none|vnc=ADDRESS", set_display, "who shows it"),
-    Option("vnc", "[HOST]:DISPLAY|unix:PATH[,password=on][,share=POLICY][,to=LAST]...", set_vnc,
+    Option("vnc", "[HOST]:DISPLAY|unix:PATH[,password=on][,websocket=on|PORT]...", set_vnc,
            "show it to VNC viewers (-vnc help)"),
     Option("chardev", "BACKEND,id=NAME[,mux=on][,logfile=FILE]...", set_chardev,
            "a character device with a name (-chardev help)"),

@@ -9,9 +9,9 @@ from pytcg.cli.system.option_values import Information, OptionError, Options
 from pytcg.ui.vnc.settings import CONNECTIONS, KEY_DELAY_MS, Share, VncSettings
 
 _BOOLEANS: Final = ("ipv4", "ipv6", "password", "lossy", "non-adaptive", "lock-key-sync",
-                    "power-control", "reverse", "sasl")  # fmt: skip
+                    "page", "power-control", "reverse", "sasl")  # fmt: skip
 _NUMBERS: Final = ("to", "connections", "key-delay-ms", "head")
-_STRINGS: Final = ("vnc", "id", "share", "password-secret")
+_STRINGS: Final = ("vnc", "id", "share", "password-secret", "websocket")
 _SWITCHES: Final = {"on": True, "off": False, "yes": True, "no": False, "true": True,
                     "false": False, "y": True, "n": False}  # fmt: skip
 _ABSENT: Final = ("reverse", "sasl")
@@ -59,6 +59,7 @@ def parse_vnc(text: str, ident: str) -> VncOption:
         _families(on), _share(values.get("share", Share.ALLOW_EXCLUSIVE.value)),
         int(values.get("connections", CONNECTIONS)),
         bool(on.get("password")) or "password-secret" in values,
+        values.get("websocket"), on.get("page", True),
         int(values.get("key-delay-ms", KEY_DELAY_MS)) / 1000,
     )  # fmt: skip
     return VncOption(text, settings, values.get("password-secret"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
 FIRST_PORT: Final = 5900
+FIRST_WEBSOCKET_PORT: Final = 5700
 BACKLOG: Final = 16
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 
@@ -25,6 +25,24 @@ def listen(address: str, to: int | None, families: tuple[bool, bool]) -> list[so
     host, _, display = address.rpartition(":")
     port = port_of(display)
     return listen_tcp(host, port, port if to is None else FIRST_PORT + to, families)
+
+
+def listen_websocket(
+    where: str, address: str, display: int, families: tuple[bool, bool]
+) -> list[socket.socket]:
+    """For `websocket=`: on (5700 and the display's number), PORT or HOST:PORT; VncError."""
+    if address.startswith("unix:"):
+        raise VncError("UNIX sockets not supported with websock")
+    host = address.rpartition(":")[0]
+    if where == "on":
+        port = FIRST_WEBSOCKET_PORT + display
+    else:
+        named, colon, number = where.rpartition(":")
+        host = named if colon else host
+        if not number.isdecimal() or int(number) > 0xFFFF:
+            raise VncError(f"address resolution failed for {host}:{number}: no such port")
+        port = int(number)
+    return listen_tcp(host, port, port, families)
 
 
 def port_of(display: str, first: int = FIRST_PORT) -> int:
@@ -100,12 +118,6 @@ def _listen_unix(path: str) -> socket.socket:
         raise VncError(f"Failed to bind socket to {path}: {reason}") from None
     made.setblocking(False)
     return made
-
-
-def names(listeners: list[socket.socket]) -> Iterator[dict[str, Any]]:
-    """Where they listen, as QMP says it."""
-    for each in listeners:
-        yield name_of(each.family, each.getsockname())
 
 
 def name_of(family: int, place: Any) -> dict[str, Any]:

@@ -16,17 +16,20 @@ from pytcg.ui.vnc import address
 from pytcg.ui.vnc.address import VncError as VncError
 from pytcg.ui.vnc.handshake import Guard, shake_hands
 from pytcg.ui.vnc.input import Input, Keys
+from pytcg.ui.vnc.page import read_page
 from pytcg.ui.vnc.protocol import ProtocolError
 from pytcg.ui.vnc.security import Refused, Security
 from pytcg.ui.vnc.settings import Share, VncSettings
 from pytcg.ui.vnc.stream import Hangup, SocketStream, Stream
 from pytcg.ui.vnc.updates import Job
 from pytcg.ui.vnc.viewer import Viewer
+from pytcg.ui.vnc.websocket import accept
 
 FRAME_SECONDS: Final = 1 / 30  # between two looks at a screen that changes
 STILL_SECONDS: Final = 1 / 4   # at one that doesn't, in the end
 SLOWER: Final = 1.2            # what a look that saw nothing makes of the time to the next
 SMALL: Final = 1 << 14         # pixels that are encoded at once, not in another thread
+HANDSHAKE_SECONDS: Final = 300.0  # somebody may have to find a password
 ACCEPT_PAUSE: Final = 1.0  # seconds until the next try when the host has no descriptor left
 CLOSING_ROUNDS: Final = 16  # of a stopped loop, for tasks to see that they are cancelled
 _AUTH_NAMES: Final = {Security.NONE: "none", Security.VNC: "vnc"}
@@ -35,10 +38,11 @@ _AUTH_NAMES: Final = {Security.NONE: "none", Security.VNC: "vnc"}
 class Client:
     """A connection: where it comes from, and the viewer it became."""
 
-    def __init__(self, stream: Stream, listener: dict[str, Any], peer: dict[str, Any]) -> None:
+    def __init__(self, stream: Stream, connection: socket.socket, *, websocket: bool) -> None:
         self.stream = stream
-        self.listener = listener
-        self.peer = peer
+        names = (address.name_of(connection.family, place)
+                 for place in (connection.getsockname(), connection.getpeername()))  # fmt: skip
+        self.listener, self.peer = ({**name, "websocket": websocket} for name in names)
         self.viewer: Viewer | None = None
         self.shared: bool | None = None  # None: not said yet
 
@@ -59,6 +63,7 @@ class VncServer:
         self.clients: list[Client] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[socket.socket] = []
+        self._websockets: list[socket.socket] = []
         self._keys = Keys(loop, console, settings.key_delay)
         self._encoder = ThreadPoolExecutor(1, "vnc")
         self._tick: asyncio.TimerHandle | None = None
@@ -74,8 +79,15 @@ class VncServer:
         if settings.address == "none":
             return
         self._listeners = address.listen(settings.address, settings.to, settings.families)
+        if settings.websocket not in (None, "off"):
+            place = self._listeners[0].getsockname()
+            display = place[1] - address.FIRST_PORT if isinstance(place, tuple) else 0
+            self._websockets = address.listen_websocket(
+                str(settings.websocket), settings.address, display, settings.families)
         for listener in self._listeners:
-            self._start(self._accept(listener))
+            self._start(self._accept(listener, websocket=False))
+        for listener in self._websockets:
+            self._start(self._accept(listener, websocket=True))
 
     def _start(self, work: Any) -> None:
         task = self._loop.create_task(work)
@@ -84,7 +96,7 @@ class VncServer:
 
     def close(self) -> None:
         """Let go of the addresses and the viewers; the loop may have stopped."""
-        for listener in self._listeners:
+        for listener in (*self._listeners, *self._websockets):
             if listener.family == socket.AF_UNIX:
                 with suppress(OSError):
                     os.unlink(listener.getsockname())
@@ -106,7 +118,12 @@ class VncServer:
         """The TCP port it listens at."""
         return int(self._listeners[0].getsockname()[1])
 
-    async def _accept(self, listener: socket.socket) -> None:
+    @property
+    def websocket_port(self) -> int:
+        """The one for WebSockets."""
+        return int(self._websockets[0].getsockname()[1])
+
+    async def _accept(self, listener: socket.socket, *, websocket: bool) -> None:
         while True:
             try:
                 connection, _ = await self._loop.sock_accept(listener)
@@ -115,13 +132,10 @@ class VncServer:
                 continue
             with suppress(OSError):  # the peer is gone
                 reader, writer = await asyncio.open_connection(sock=connection)
-                self._start(self._converse(SocketStream(reader, writer), connection))
+                client = Client(SocketStream(reader, writer), connection, websocket=websocket)
+                self._start(self._converse(client))
 
-    async def _converse(self, stream: Stream, connection: socket.socket) -> None:
-        family = connection.family
-        listener = {**address.name_of(family, connection.getsockname()), "websocket": False}
-        peer = {**address.name_of(family, connection.getpeername()), "websocket": False}
-        client = Client(stream, listener, peer)
+    async def _converse(self, client: Client) -> None:
         self.clients.append(client)
         self._event("VNC_CONNECTED", client)
         try:
@@ -132,13 +146,16 @@ class VncServer:
             self._complain(f"VNC viewer: internal error: {type(error).__name__}: {error}")
         finally:
             self.clients.remove(client)
-            stream.close()
+            client.stream.close()
             self._event("VNC_DISCONNECTED", client)
 
     async def _serve(self, client: Client) -> None:
-        stream = client.stream
-        await shake_hands(stream, self.guard, client.peer["host"])
-        client.shared = bool(await stream.byte())
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            if client.peer["websocket"]:
+                client.stream = await accept(client.stream, self._page())
+            stream = client.stream
+            await shake_hands(stream, self.guard, client.peer["host"])
+            client.shared = bool(await stream.byte())
         self._share(client)
         input = Input(self._console, self._keys)
         client.viewer = Viewer(self._console, stream, input, self._name, self._wanted,
@@ -146,6 +163,9 @@ class VncServer:
         client.viewer.greet()
         self._event("VNC_INITIALIZED", client)
         await client.viewer.run()
+
+    def _page(self) -> bytes | None:
+        return read_page() if self.settings.page else None
 
     def _share(self, client: Client) -> None:
         """Who has to go, now that the viewer has said if it shares; Refused."""
@@ -227,8 +247,10 @@ class VncServer:
 
     def servers(self) -> list[dict[str, Any]]:
         """Where it listens, as QMP says it."""
-        return [{**name, "websocket": False, "auth": self.auth}
-                for name in address.names(self._listeners)]  # fmt: skip
+        return [{**address.name_of(each.family, each.getsockname()), "websocket": websocket,
+                 "auth": self.auth}
+                for websocket, listeners in ((True, self._websockets), (False, self._listeners))
+                for each in listeners]  # fmt: skip
 
     def _event(self, name: str, client: Client) -> None:
         self._tell(name, server={**client.listener, "auth": self.auth}, client=client.peer)

@@ -29,4 +29,6 @@ class VncSettings:
     share: Share = Share.ALLOW_EXCLUSIVE
     connections: int = CONNECTIONS  # shared viewers at a time
     password: bool = False
+    websocket: str | None = None  # on, PORT or HOST:PORT
+    page: bool = True  # whether browsers that ask there are shown one
     key_delay: float = KEY_DELAY_MS / 1000  # seconds between two keys
