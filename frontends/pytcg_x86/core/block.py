@@ -17,6 +17,7 @@ from pytcg.exec.layout import (
     Tb,
 )
 from pytcg.exec.logevent import LogEvent
+from pytcg.exec.trap import is_break
 from pytcg.softmmu.access import NO_PAGE
 from pytcg_native import (
     NULL,
@@ -160,6 +161,11 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
         if tb.insns >= most or done >= first_left:
             records += end_block(env, tb, ptr(rec), records, pc)
             break
+        if unlikely(env.break_mask != 0) and is_break(env, (linear + done) & env.linear_mask) != 0:
+            if tb.insns != 0:
+                records += end_block(env, tb, ptr(rec), records, pc)
+                break
+            tb.code = symbol("tb_head_break")
         if env.until_set != 0 and env.until == pc:
             rec.code = symbol("tb_until")
             rec.pc = pc
@@ -215,7 +221,7 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
 @native
 def log_block(env: Env, tb: Tb) -> None:
     """Report a new block, and have it report when it is entered."""
-    if (env.log & LogEvent.ENTER) != 0:
+    if (env.log & LogEvent.ENTER) != 0 and tb.code != symbol("tb_head_break"):
         tb.code = symbol("tb_head_trace")
     if (env.log & LogEvent.BLOCK) != 0:
         call_host(ptr(env.log_event), "void", u32(LogEvent.BLOCK), ptr(tb), u64(0), u64(0))

@@ -267,6 +267,9 @@ class X86Cpu:
             self.engine.call("tb_flush", self.address)
         self.engine.call("tlb_flush", self.address)
         self.engine.call("update_mode", self.address)
+        state = self.state
+        if state.get("dr", 7) & 0xFF or state.get("watch_mask") or state.get("break_mask"):
+            self.engine.call("update_debug", self.address)
 
     def _note_write(self, offset: int, length: int) -> None:
         """The host or a device wrote to RAM: where there are blocks, `settle` must drop them."""

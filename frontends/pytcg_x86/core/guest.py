@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pytcg.exec import debug, dispatch, hooks, invalidate, regions, snapshot, stitch
+from pytcg.exec import debug, dispatch, hooks, invalidate, regions, snapshot, stitch, trap
 from pytcg.softmmu import access
 from pytcg_native.types import NativeFunction
 from pytcg_x86.core import block
@@ -22,8 +22,8 @@ def native_roots() -> list[NativeFunction[Any, Any]]:
     same ones in every process, whatever else it has imported: objects of several are linked.
     """
     opcodes()  # imports all families
-    modules = [debug, dispatch, hooks, invalidate, regions, snapshot, stitch, access, block, poll,
-               region_flags, soft]  # fmt: skip
+    modules = [debug, dispatch, hooks, invalidate, regions, snapshot, stitch, trap, access, block,
+               poll, region_flags, soft]  # fmt: skip
     modules += [m for name, m in sorted(sys.modules.items()) if name.startswith("pytcg_x86.")]
     found: dict[int, NativeFunction[Any, Any]] = {}
     for module in modules:

@@ -47,7 +47,7 @@ ENV = Struct("Env", [
     ("kernel_gs_base", "u64"), ("sysenter_cs", "u64"), ("sysenter_esp", "u64"),
     ("sysenter_eip", "u64"), ("pat", "u64"), ("misc_enable", "u64"), ("tsc_aux", "u64"),
     ("mtrr", "u64", 28),               # by `msr.mtrr_slot`
-    ("dr", "u64", 8),
+    ("dr", "u64", 8), ("debugctl", "u64"),
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
     ("nmi_blocked", "u32"),            # since one was delivered: until the next IRET

@@ -24,7 +24,7 @@ FAMILIES = (
     "vector.sse_int", "vector.sse_float", "vector.sse_convert", "vector.mmx", "vector.ssse3",
     "vector.sse_horizontal", "vector.sse41", "vector.sse_lanes", "vector.sse_round",
     "vector.sse42", "vector.crypto", "vector.sse4a", "integer.random", "system.lines",
-    "vector.threednow", "x87.instructions",
+    "vector.threednow", "x87.instructions", "system.debugregs",
 )  # fmt: skip
 
 

@@ -1,7 +1,4 @@
-"""Control and debug registers: MOV CR, MOV DR, LMSW SMSW CLTS, XGETBV XSETBV (SDM vol. 3A, 2.5).
-
-Debug registers are storage: their breakpoints do nothing.
-"""
+"""Control registers: MOV CR, LMSW SMSW CLTS, XGETBV XSETBV (SDM vol. 3A, 2.5)."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Mode, Vector
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.debugregs import update_debug
 from pytcg_x86.system.features import Word
 from pytcg_x86.system.paging import PHYSICAL_BITS, check_pdptes, tlb_flush, tlb_flush_local
 
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 rows("""
 0f.20       MOV_FROM_CR  Ry,C   cpl0 f64
 0f.22       MOV_TO_CR    C,Ry   cpl0 f64 end
-0f.21       MOV_FROM_DR  Ry,D   cpl0 f64
-0f.23       MOV_TO_DR    D,Ry   cpl0 f64 end
 0f.01/4     SMSW         Ev
 0f.01/6     LMSW         Ew     cpl0 end nosize
 0f.06       CLTS                cpl0 end nosize
@@ -39,8 +35,6 @@ _CR4_ALWAYS = Cr4.MCE | Cr4.PCE
 _CR4_FLUSHING = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP
 _CR3_NO_FLUSH = 1 << 63
 _CR3_RESERVED = ((1 << 64) - 1) & ~((1 << PHYSICAL_BITS) - 1)
-_DR6_FIXED, _DR6_ZERO = 0xFFFF_0FF0, 1 << 12
-_DR7_FIXED, _DR7_ZERO = 0x400, 0xD000
 _X87, _XCR0_SUPPORTED = 1, 3
 
 # Feature bits within env.cpuid_features that CR4 bits depend on.
@@ -164,6 +158,8 @@ def write_cr4(env: Env, value: u64) -> None:
     if (changed & value & Cr4.PAE) != 0 and (env.cr0 & Cr0.PG) != 0:
         check_pdptes(env, env.cr3)
     env.cr4 = value
+    if (changed & Cr4.DE) != 0:
+        update_debug(env)
     if (changed & _CR4_FLUSHING) != 0:
         tlb_flush(env)
     update_mode(env)
@@ -208,34 +204,6 @@ def write_cr(env: Env, number: u64, value: u64) -> None:
 
 
 @native
-def debug_register(env: Env, number: u64) -> u64:
-    """DR4 and DR5 are DR6 and DR7, unless CR4.DE makes them #UD."""
-    if number > 7 or ((env.cr4 & Cr4.DE) != 0 and (number == 4 or number == 5)):
-        raise_exception(env, Vector.UD)
-    return number | 2 if number == 4 or number == 5 else number
-
-
-@native
-def read_dr(env: Env, number: u64) -> u64:
-    """MOV from a debug register."""
-    return env.dr[debug_register(env, number)]
-
-
-@native
-def write_dr(env: Env, number: u64, value: u64) -> None:
-    """MOV to a debug register: DR6 and DR7 have fixed bits (SDM vol. 3B, 18.2)."""
-    index: u64 = debug_register(env, number)
-    kept: u64 = value
-    if index >= 6 and (value >> 32) != 0:
-        raise_error(env, Vector.GP, 0)
-    if index == 6:
-        kept = (value | _DR6_FIXED) & ~u64(_DR6_ZERO)
-    elif index == 7:
-        kept = (value | _DR7_FIXED) & ~u64(_DR7_ZERO)
-    env.dr[index] = kept
-
-
-@native
 def get_xcr(env: Env) -> u64:
     """XGETBV: XCR0 is the only one."""
     if (env.cr4 & Cr4.OSXSAVE) == 0:
@@ -276,20 +244,6 @@ def mov_to_cr(t: Translator, dst: Operand, src: Operand) -> None:
     """MOV CR, r."""
     assert dst.where is not None
     t.call(write_cr, t.env, dst.where, t.read(src).zext(Type.I64))
-
-
-@lower("MOV_FROM_DR", dst="raw")
-def mov_from_dr(t: Translator, dst: Operand, src: Operand) -> None:
-    """MOV r, DR."""
-    assert src.where is not None
-    _read(t, dst, t.call(read_dr, t.env, src.where))
-
-
-@lower("MOV_TO_DR", dst="raw")
-def mov_to_dr(t: Translator, dst: Operand, src: Operand) -> None:
-    """MOV DR, r."""
-    assert dst.where is not None
-    t.call(write_dr, t.env, dst.where, t.read(src).zext(Type.I64))
 
 
 @lower("SMSW", dst="raw")

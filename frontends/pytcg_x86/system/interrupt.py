@@ -15,6 +15,7 @@ from pytcg_x86.core.eflags import get_eflags
 from pytcg_x86.core.exceptions import raise_exception, raise_gate, raise_selector
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Attr, Cr0, Env, Flag, Seg, Vector
+from pytcg_x86.system.debugregs import DR7_GD
 from pytcg_x86.system.descriptor import (
     descriptor_attr,
     dpl_of,
@@ -228,6 +229,9 @@ def deliver_vector(env: Env, vector: u32, cause: u32, image: u64) -> None:
     If that is another task, `finish_task` must follow.
     """
     env.step_pending = 0  # a faulting instruction, or INT n: no trap after it
+    if vector == Vector.DB:
+        env.dr[7] = env.dr[7] & ~u64(DR7_GD)
+        env.debugctl = 0
     if is_long(env):
         long_interrupt(env, vector, cause, image)
     elif (env.cr0 & Cr0.PE) != 0:
@@ -347,7 +351,8 @@ def deliver_exception(env: Env) -> None:
         return
     env.delivering = vector + 1
     image: u64 = get_eflags(env)
-    if ((u32(_TRAPS) >> vector) & 1) == 0:
+    fault: bool = ((u32(_TRAPS) >> vector) & 1) == 0
+    if fault or (vector == Vector.DB and env.exception_error != 0):
         image |= Flag.RF
     deliver_vector(env, vector, Cause.EXTERNAL, image)
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytcg.exec.trap import trap_port
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
-from pytcg_native import call_host, native, ptr, u32, u64
+from pytcg_native import call_host, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.exceptions import raise_error
 from pytcg_x86.core.state import Env, Host, Mode, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
@@ -41,13 +42,18 @@ def check_bitmap(env: Env, port: u32, size: u32) -> None:
 
 @native
 def check_io(env: Env, port: u32, size: u32) -> None:
-    """#GP(0) if this code may not touch the ports ``port`` to ``port`` + ``size`` - 1."""
+    """#GP(0) if this code may not touch the ports ``port`` to ``port`` + ``size`` - 1.
+
+    Else they are going to be: breakpoints on them count.
+    """
     if (env.mode & Mode.VM86) != 0:
         check_bitmap(env, port, size)
     elif (env.mode & Mode.PROTECTED) != 0:
         iopl: u32 = (env.eflags >> 12) & 3
         if env.cpl > iopl:
             check_bitmap(env, port, size)
+    if unlikely(env.port_mask != 0):
+        trap_port(env, port, size)
 
 
 @native

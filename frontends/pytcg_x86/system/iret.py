@@ -127,7 +127,7 @@ def unblock_nmi(env: Env) -> None:
 @native
 def drop_resume(env: Env) -> None:
     """RF lasts for one instruction; it goes at once where nothing can see it before that."""
-    if env.exit_request == 0 and env.budget > 0:
+    if env.exit_request == 0 and env.budget > 0 and env.break_mask == 0:
         env.eflags = env.eflags & ~Flag.RF
 
 

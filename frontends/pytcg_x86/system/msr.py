@@ -15,6 +15,7 @@ from pytcg_native import call_host, cycles, native, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.debugregs import DEBUGCTL_BTF, DEBUGCTL_LBR
 from pytcg_x86.system.features import Word
 from pytcg_x86.system.paging import is_canonical, tlb_flush
 
@@ -109,7 +110,7 @@ def is_nothing(index: u32) -> bool:
     """MSRs that read as 0 and take any value."""
     if Msr.MCG_CAP <= index <= Msr.MCG_CTL or index >> 16 == 0xC001:
         return True
-    return index == Msr.PLATFORM_ID or index == Msr.BIOS_SIGN_ID or index == Msr.DEBUGCTL
+    return index == Msr.PLATFORM_ID or index == Msr.BIOS_SIGN_ID
 
 
 @native
@@ -195,6 +196,8 @@ def read_msr(env: Env, index: u32) -> u64:
         return env.misc_enable | _MISC_ENABLE
     if index == Msr.PAT:
         return env.pat
+    if index == Msr.DEBUGCTL:
+        return env.debugctl
     return read_long_msr(env, index)
 
 
@@ -283,6 +286,8 @@ def write_plain_msr(env: Env, index: u32, value: u64) -> None:
     elif index == Msr.PAT:
         check_pat(env, value)
         env.pat = value
+    elif index == Msr.DEBUGCTL:
+        env.debugctl = value & (DEBUGCTL_LBR | DEBUGCTL_BTF)
     elif index == Msr.EFER:
         write_efer(env, value)
     elif index == Msr.STAR:

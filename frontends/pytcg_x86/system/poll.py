@@ -7,25 +7,47 @@ from pytcg.exec.dispatch import HEAD, enter_block, runnable
 from pytcg.exec.exits import Exit
 from pytcg.exec.layout import Record, Tb
 from pytcg.exec.logevent import LogEvent
+from pytcg.exec.trap import is_break
 from pytcg.softmmu.access import Access
 from pytcg_native import NULL, call_host, i64, native, ptr, u32, u64, unlikely
-from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_page_fault
+from pytcg_x86.core.exceptions import raise_error, raise_page_fault
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Env, Flag, Host, Mode, Vector
+from pytcg_x86.system.debugregs import BRANCH_STEP, DEBUGCTL_BTF, DR6_BS, raise_debug
 from pytcg_x86.system.interrupt import deliver_interrupt
 from pytcg_x86.system.task import finish_task
 
-_DR6_BS = 1 << 14
+
+@native
+def begin_step(env: Env, rec: ptr) -> None:
+    """TF is set: a trap is due after the instruction, or after it if it branches (BTF)."""
+    if (env.debugctl & DEBUGCTL_BTF) != 0:
+        env.step_pending |= BRANCH_STEP
+        env.step_from = Record(rec).pc
+        env.step_next = (Record(rec).pc + Record(rec).length) & env.linear_mask
+    else:
+        env.step_pending |= DR6_BS
+    env.exit_request = 1
+
+
+@native
+def settle_step(env: Env) -> u32:
+    """DR6's bits for the traps that are due."""
+    traps: u32 = env.step_pending & ~u32(BRANCH_STEP)
+    if traps != env.step_pending and env.pc != env.step_next and env.pc != env.step_from:
+        traps |= DR6_BS
+    return traps
 
 
 @native
 def guest_poll(env: Env) -> None:
     """Take what is due before the next instruction, in the order of SDM vol. 3, table 6-2."""
     if env.step_pending != 0:
-        env.dr[6] |= env.step_pending
+        traps: u32 = settle_step(env)
         env.step_pending = 0
         env.exit_request = 1  # for what else is due, after the trap
-        raise_exception(env, Vector.DB)
+        if traps != 0:
+            raise_debug(env, traps)
     if (env.debug_flags & DebugFlag.NO_INTERRUPTS) != 0:
         pass  # whoever set it asks for another look
     elif env.nmi_pending != 0 and env.nmi_blocked == 0:
@@ -81,12 +103,14 @@ def enter_shadow(env: Env, rec: ptr) -> ptr:
     env.budget -= i64(Tb(rec).insns)
     if unlikely(not runnable(env, rec + HEAD)):
         return rec + HEAD  # it leaves, and the shadow or the trap waits
+    env.alone = 1
     if (env.eflags & Flag.TF) != 0:
-        env.step_pending |= _DR6_BS
-        env.exit_request = 1
+        begin_step(env, rec + HEAD)
     if env.inhibit != 0:
         env.inhibit = 0
         env.exit_request = 1
+    if unlikely((env.watch_mask | env.port_mask) != 0):
+        env.exit_request = 1  # for the trap after this instruction
     env.eflags = env.eflags & ~Flag.RF
     update_mode(env)
     return rec + HEAD
@@ -102,8 +126,8 @@ def enter_step(env: Env, rec: ptr) -> ptr:
     env.budget -= i64(Tb(rec).insns)
     if unlikely(not runnable(env, rec + HEAD)):
         return rec + HEAD
-    env.step_pending |= _DR6_BS
-    env.exit_request = 1
+    env.alone = 1
+    begin_step(env, rec + HEAD)
     return rec + HEAD
 
 
@@ -125,17 +149,43 @@ def tb_head_step(env: Env, rec: ptr, ram: ptr) -> ptr:
     return first
 
 
+@native(inline=True)
+def enter_any(env: Env, rec: ptr) -> ptr:
+    """By the block's mode."""
+    mode: u32 = Tb(rec).flags
+    if (mode & Mode.INHIBIT) != 0:
+        return enter_shadow(env, rec)
+    if (mode & Mode.STEP) != 0:
+        return enter_step(env, rec)
+    return enter_block(env, rec)
+
+
+@native
+def check_break(env: Env, pc: u64) -> None:
+    """#DB if an instruction about to run has a breakpoint, unless RF or MOV SS keeps it off."""
+    leaves: bool = env.inhibit == 0 and env.exit_request != 0
+    if leaves or (env.eflags & Flag.RF) != 0 or env.inhibit > 1:
+        return
+    hits: u32 = is_break(env, (env.code_base + pc) & env.linear_mask)
+    if hits != 0:
+        env.pc = pc
+        raise_debug(env, hits)
+
+
+@native(threaded=True)
+def tb_head_break(env: Env, rec: ptr, ram: ptr) -> ptr:
+    """Head of a block whose first instruction has a breakpoint of the guest's."""
+    check_break(env, Tb(rec).pc)
+    first: ptr = enter_any(env, rec)
+    if first == NULL:
+        return NULL
+    return first
+
+
 @native(threaded=True)
 def tb_head_trace(env: Env, rec: ptr, ram: ptr) -> ptr:
     """Head of any block while `-d exec` is on: reports it, then is one of the others."""
-    mode: u32 = Tb(rec).flags
-    first: ptr = NULL
-    if (mode & Mode.INHIBIT) != 0:
-        first = enter_shadow(env, rec)
-    elif (mode & Mode.STEP) != 0:
-        first = enter_step(env, rec)
-    else:
-        first = enter_block(env, rec)
+    first: ptr = enter_any(env, rec)
     if first == NULL:
         return NULL
     call_host(ptr(env.log_event), "void", u32(LogEvent.ENTER), rec, u64(0), u64(0))

@@ -16,6 +16,7 @@ from pytcg_x86.core.eflags import get_eflags, set_eflags
 from pytcg_x86.core.exceptions import raise_selector
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Attr, Cr0, Cr4, Env, Flag, Seg, Vector
+from pytcg_x86.system.debugregs import DR6_BT, update_debug
 from pytcg_x86.system.descriptor import (
     check_data,
     check_stack,
@@ -41,7 +42,6 @@ _BUSY = 2
 _TABLE = 4  # selector: the LDT's
 _LDT = 2
 _LINK, _TRAP, _CR3 = 0, 100, 0x1C
-_TRAPPED = 1 << 15
 _LOCAL_BREAKPOINTS = 0x155  # DR7: L0 to L3, LE
 _LOADED = (Flag.ARITHMETIC | Flag.TF | Flag.IF | Flag.DF | Flag.IOPL | Flag.NT | Flag.RF | Flag.VM
            | Flag.AC | Flag.VIF | Flag.VIP | Flag.ID)  # fmt: skip
@@ -227,7 +227,9 @@ def switch_task(env: Env, selector: u32, descriptor: u64, source: u32, pc: u64,
         set_busy(env, selector, _BUSY)
     set_segment(env, Seg.TR, selector, descriptor | (_BUSY << 40))
     env.cr0 |= Cr0.TS
-    env.dr[7] = env.dr[7] & ~u64(_LOCAL_BREAKPOINTS)
+    if (env.dr[7] & _LOCAL_BREAKPOINTS) != 0:
+        env.dr[7] = env.dr[7] & ~u64(_LOCAL_BREAKPOINTS)
+        update_debug(env)
     env.task_switch = Switch.PENDING
     flags: u64 = 0
     if wide:
@@ -323,7 +325,7 @@ def enter_task(env: Env) -> None:
         frame_push(env, 4 if (env.seg_attr[Seg.TR] & 8) != 0 else 2, env.task_error)
         frame_commit(env)
     if (pending & Switch.TRAP) != 0:
-        env.step_pending |= _TRAPPED
+        env.step_pending |= DR6_BT
         env.exit_request = 1
 
 
@@ -333,6 +335,7 @@ def finish_task(env: Env, rec: ptr) -> None:
     if env.task_switch == 0:
         return
     env.fault_record = rec
+    env.debug_restarts = 0  # an access of its own that is watched can't be given up
     enter_task(env)
     env.fault_record = NULL
     env.delivering = 0

@@ -43,6 +43,7 @@ from pytcg.exec.layout import (
 )
 from pytcg.exec.regions import FIRST_HITS, count_entry, region_install
 from pytcg.exec.stitch import lead_exit, stitch_block
+from pytcg.exec.trap import guest_alone
 from pytcg.softmmu.access import (
     NO_PAGE,
     NOT_RAM,
@@ -465,6 +466,18 @@ def debug_leave(env: ExecEnv) -> None:
 
 
 @native
+def run_again(env: ExecEnv) -> None:
+    """An instruction was given up (`exec.trap`): have it run alone."""
+    env.exception_pending = 0
+    env.rerun = 0
+    env.step_pending = 0
+    if env.fault_record != NULL:
+        refund(env, ptr(env.fault_record))
+    env.block_skip = env.pc
+    guest_alone(env)
+
+
+@native
 def cpu_exec(env: ExecEnv) -> u32:
     """Run the guest until there is a reason (`Exit`) to return to Python."""
     env.exit_reason = Exit.NONE
@@ -491,13 +504,17 @@ def cpu_exec(env: ExecEnv) -> u32:
         if env.exception_pending == 0:
             if env.budget <= 0:
                 return Exit.BUDGET
+            env.alone = 0
             env.debug_restarts = 1
             attempt(run_block(env))
             env.debug_restarts = 0
             if unlikely(env.debug_reason != 0):
                 debug_leave(env)
             elif env.exception_pending != 0:
-                account_fault(env)
+                if unlikely(env.rerun != 0):
+                    run_again(env)
+                else:
+                    account_fault(env)
             elif env.exit_reason == Exit.NOT_RAM and env.budget <= 0:
                 env.exit_reason = Exit.BUDGET
             if env.exit_reason == Exit.BUDGET and env.budget > 0:

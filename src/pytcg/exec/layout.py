@@ -179,6 +179,11 @@ EXEC_ENV = Struct("ExecEnv", [
     # ``restarts``: what runs is an instruction that can be given up.
     ("debug_flags", "u32"), ("debug_reason", "u32"), ("debug_address", "u64"),
     ("debug_access", "u32"), ("debug_restarts", "u32"),
+    # The guest's own breakpoints, a bit each (`exec.trap`): on code, on data (also if read), on
+    # ports; ``alone``: what runs is the only instruction of its block; ``rerun``: it should be.
+    ("break_mask", "u32"), ("watch_mask", "u32"), ("watch_reads", "u32"), ("port_mask", "u32"),
+    ("break_at", "u64", 4), ("watch_last", "u64", 4), ("alone", "u32"), ("rerun", "u32"),
+    ("step_from", "u64"), ("step_next", "u64"),  # the instruction being stepped, and what follows
     ("unmapped", "u32"),           # the last page fault was memory that is not there, or forbidden
     ("access_size", "u32"), ("access_value", "u64"),  # of the last access that took the slow path
     ("range_count", "u64"), ("ranges", "ptr"), ("no_devices", "u32"),

@@ -29,6 +29,7 @@ from pytcg.exec.layout import (
 )
 from pytcg.exec.logevent import LogEvent
 from pytcg.exec.snapshot import is_saved, save_page
+from pytcg.exec.trap import is_trapped, trap_access
 from pytcg.softmmu.perm import Perm
 from pytcg_native import (
     NULL,
@@ -204,6 +205,8 @@ def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
         clean: bool = not page_has_code(env, offset)
         if unlikely(env.hooks[Hooks.MEMORY] != NULL) and is_watched(env, page, u64(PAGE_SIZE)):
             allowed = allowed & Perm.EXECUTE
+        if unlikely(env.watch_mask != 0) and is_trapped(env, page, u64(PAGE_SIZE)):
+            allowed = allowed & Perm.EXECUTE
         entry.read = page if (allowed & Perm.READ) != 0 else NO_PAGE
         plain: bool = clean and region.stores == region.offset
         if unlikely(env.snap_epoch != 0):
@@ -271,6 +274,8 @@ def physical_store(env: ExecEnv, physical: u64, size: u32, value: u64) -> None:
 def load_slow(env: ExecEnv, address: u64, size: u32) -> u64:
     """A load that the probe did not find: hooks, then the load."""
     env.access_size = size
+    if unlikely(env.watch_mask != 0):
+        trap_access(env, address, u64(size), Access.READ)
     if unlikely(env.hooks[Hooks.MEMORY] != NULL) and hooks_wanted(env, address, size, Access.READ):
         return load_watched(env, address, size)
     return load_plain(env, address, size)
@@ -319,6 +324,8 @@ def store_slow(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
     """A store that the probe did not find: hooks, which may change the value, then the store."""
     env.access_size = size
     env.access_value = value
+    if unlikely(env.watch_mask != 0):
+        trap_access(env, address, u64(size), Access.WRITE)
     if unlikely(env.hooks[Hooks.MEMORY] != NULL) and hooks_wanted(env, address, size, Access.WRITE):
         if (address & (PAGE_SIZE - 1)) + size <= PAGE_SIZE:
             physical: u64 = tlb_fill(env, address, Access.WRITE)
@@ -575,6 +582,8 @@ def store_sized(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
 @native
 def probe_write(env: ExecEnv, address: u64, size: u64) -> None:
     """Fault now if any of ``size`` (up to a page) bytes at ``address`` can't be written."""
+    if unlikely(env.watch_mask != 0):
+        trap_access(env, address, size, Access.WRITE)
     tlb_fill(env, address, Access.WRITE)
     if (address & (PAGE_SIZE - 1)) + size > PAGE_SIZE:
         tlb_fill(env, (address + size - 1) & PAGE_MASK, Access.WRITE)
