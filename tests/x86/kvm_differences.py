@@ -15,7 +15,7 @@ BENEATH: Final = Path("/sys/module/kvm_pvm").exists()
 TABLES: Final = "KVM runs with tables of ours: a frame is pushed even if no handler is there"
 DESIGN: Final = {
     "test_stack_overrun_is_ss": TABLES,
-    "test_address[kvm-mov rsp, 0x800000000010; push rax-13]": TABLES,
+    "test_address[kvm-mov rsp, 0x800000000010; push rax-12]": TABLES,
     "test_sgdt_and_lgdt": "KVM runs with tables of ours: SGDT tells where",
     "test_int_beyond_the_idt_is_gp_with_the_idt_bit": "KVM runs with an IDT of ours",
 }

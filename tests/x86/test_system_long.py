@@ -28,7 +28,7 @@ from x86.protection import (
     gate,
 )
 
-GP, UD, PF = 13, 6, 14
+GP, SS, UD, PF = 13, 12, 6, 14
 STAR, LSTAR, CSTAR, FMASK = 0xC000_0081, 0xC000_0082, 0xC000_0083, 0xC000_0084
 
 
@@ -135,7 +135,7 @@ def test_nt_makes_iret_fault(machine: Machine) -> None:
 @pytest.mark.parametrize(("text", "vector"), [
     ("mov rax, 0x800000000000; mov al, [rax]", GP),
     ("mov rax, 0xffff7fffffffffff; mov [rax], al", GP),
-    ("mov rsp, 0x800000000010; push rax", GP),  # a gap: hardware says #SS
+    ("mov rsp, 0x800000000010; push rax", SS),
     ("mov rax, 0x7ffffffffff0; mov al, [rax]", PF),
     ("mov rax, 0x800000000000; jmp rax", GP),
 ])  # fmt: skip

@@ -35,14 +35,15 @@ from pytcg_native import (
     unlikely,
 )
 from pytcg_x86.core.flags import ALL_FLAGS, OPAQUE
-from pytcg_x86.core.state import Env, Mode
+from pytcg_x86.core.state import Env, Mode, Seg
 from pytcg_x86.decode.decode import ATTRS, decode_insn
 from pytcg_x86.decode.fetch import MAX_LENGTH, fill_fetch, more_code
 from pytcg_x86.decode.formkey import EA_NONE, KEY_DEAD, KEY_EA, KEY_SECOND
 from pytcg_x86.decode.opcodes import ATTR_BIT, COMPARES, FUSES, HAS_J, JCC
 
 _HEAD = TB.size
-END, BRANCH = ATTR_BIT["end"], ATTR_BIT["branch"]
+END, BRANCH, STACK = (ATTR_BIT[name] for name in ("end", "branch", "stack"))
+_NEAR = 64
 
 
 # Forms -------------------------------------------------------------------------------------------
@@ -232,3 +233,17 @@ def wrap_pc(env: Env, pc: u64) -> u64:
     if (env.mode & Mode.CODE64) != 0:
         return pc
     return pc & 0xFFFF_FFFF if (env.mode & Mode.CODE32) != 0 else pc & 0xFFFF
+
+
+@native
+def through_stack(env: Env, address: u64) -> u32:
+    """Whether the instruction that has faulted made its access at ``address`` through SS."""
+    if env.fault_record == NULL:
+        return 0
+    rec: Record = Record(env.fault_record)
+    key: u64 = form_at(env, rec.form).key
+    stack: bool = (ATTRS[key & 0xFFF] & STACK) != 0
+    if (key >> KEY_EA & 3) == EA_NONE:
+        return u32(stack)
+    near: bool = address - env.gpr[4] + _NEAR < 2 * _NEAR  # PUSH of what is in memory: which it was
+    return u32(rec.segment == Seg.SS or (stack and near))

@@ -24,7 +24,7 @@ from pytcg_native.compiler import Program
 from pytcg_x86.core.debuglog import Reporter
 from pytcg_x86.core.registers import Registers, StateView
 from pytcg_x86.core.reset import reset_state, set_segment
-from pytcg_x86.core.state import ENV, Flag, Host
+from pytcg_x86.core.state import ENV, Flag, Host, Vendor
 from pytcg_x86.system.cpuid import CpuModel
 
 ARENA_SIZE = 160 << 20
@@ -42,6 +42,7 @@ _MOV_RAX, _JMP_RAX = 0xB848, 0xE0FF
 _STENCIL = layout.FORM.offset("stencil")
 _PAGE_ROW = layout.PAGE.size
 _ALL_ONES = (1 << 64) - 1
+_VENDORS = {"GenuineIntel": Vendor.INTEL, "AuthenticAMD": Vendor.AMD, "HygonGenuine": Vendor.AMD}
 
 
 def _page_table_size(window: RamWindow) -> int:
@@ -183,6 +184,7 @@ class X86Cpu:
             self._bind("host", result, parameters, function, host)
         for index, word in enumerate(self.model.feature_words()):
             put("cpuid_features", word, index)
+        put("vendor", _VENDORS.get(self.model.identity.vendor, Vendor.OTHER))
 
     def _make_room_for_code(self) -> None:
         """Memory for stitched blocks: what is written to it is what `exec.stitch` copies."""

@@ -11,6 +11,9 @@ from typing import NoReturn
 from pytcg_native import native, u32, u64
 from pytcg_x86.core.state import Env, Vector
 
+WILD = 2
+"""env.exception_has_error: it has one, and who made the access is still to be looked at."""
+
 # mypy can't know that the compiler ends a NoReturn function by leaving its callers.
 
 
@@ -29,6 +32,15 @@ def raise_error(env: Env, vector: u32, error: u32) -> NoReturn:  # type: ignore[
     env.exception_vector = vector
     env.exception_error = error
     env.exception_has_error = 1
+    env.exception_pending = 1
+
+
+@native
+def raise_wild(env: Env) -> NoReturn:  # type: ignore[misc]
+    """#GP(0) for a non-canonical address; if it is the stack's, delivery makes it #SS(0)."""
+    env.exception_vector = Vector.GP
+    env.exception_error = 0
+    env.exception_has_error = WILD
     env.exception_pending = 1
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pytcg.exec.invalidate import jump_cache_flush
 from pytcg.exec.layout import TLB_ENTRY, TLB_SIZE
 from pytcg.softmmu.access import forget_pages
-from pytcg_native import native, ptr, u32, u64, unlikely
+from pytcg_native import NULL, fill, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.state import Attr, Cr0, Cr4, Efer, Env, Flag, MmuIndex, Mode, Seg, Xcr0
 
 TLB_BYTES = TLB_SIZE * TLB_ENTRY.size
@@ -20,11 +20,23 @@ _AVX = Xcr0.SSE | Xcr0.AVX
 
 
 @native
+def require_alignment(env: Env, wanted: bool) -> None:
+    """Have level 3's accesses checked for alignment, by a TLB without tags; or no longer."""
+    user: ptr = env.tlbs + MmuIndex.USER * TLB_BYTES
+    fill(user, 0xFF, TLB_BYTES)
+    forget_pages(env)
+    env.aligned_tlb = user if wanted else NULL
+
+
+@native
 def select_tlb(env: Env, cpl: u32) -> None:
     """Make the accesses that follow those of code at privilege level ``cpl``."""
     index: u64 = MmuIndex.KERNEL_AC
     if cpl == 3:
         index = MmuIndex.USER
+        checks: bool = (env.eflags & Flag.AC) != 0 and (env.cr0 & Cr0.AM) != 0
+        if unlikely(checks != (env.aligned_tlb != NULL)):
+            require_alignment(env, checks)
     elif (env.cr4 & Cr4.SMAP) != 0 and (env.eflags & Flag.AC) == 0:
         index = MmuIndex.KERNEL
     tlb: ptr = env.tlbs + index * TLB_BYTES

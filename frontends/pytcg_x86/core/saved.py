@@ -17,7 +17,7 @@ VERSION = 1
 _OF_EXEC = ("pc", "halted", "inhibit", "exception_pending", "exception_vector", "exception_error",
             "exception_has_error", "exception_address", "step_pending")  # fmt: skip
 _OF_THE_HOST = {"zero", "host_mxcsr", "fp_unit", "kept_tlb", "large_base", "large_mask",
-                "tsc_offset", "cc_kind", "cc_a", "cc_b", "host", "cpuid_features",
+                "tsc_offset", "cc_kind", "cc_a", "cc_b", "host", "cpuid_features", "vendor",
                 "stop_exceptions", "intr_line"}  # fmt: skip
 
 

@@ -73,6 +73,7 @@ ENV = Struct("Env", [
     ("monitor_address", "u64"),
     ("fp_ferr", "u32"),                # FERR# has been signalled for the pending x87 exception
     ("host", "ptr", 16),               # callbacks into Python, by `Host`
+    ("vendor", "u32"),                 # `Vendor`, whose processors' differences are followed
     ("cpuid_features", "u64", 6),      # feature bits decode and control registers depend on
 ], base=EXEC_ENV, align=64)  # fmt: skip
 ENV.alias("rip", "pc")
@@ -82,6 +83,14 @@ class Env(ExecEnv):
     """The CPU state as native code sees it."""
 
     layout = ENV
+
+
+class Vendor(IntEnum):
+    """Makers whose processors differ."""
+
+    OTHER = 0
+    INTEL = 1
+    AMD = 2
 
 
 class Host(IntEnum):

@@ -54,6 +54,7 @@ from pytcg_x86.decode.opcodes import (
     Node,
     opcodes,
 )
+from pytcg_x86.system.features import FEATURES as FEATURE_BITS
 
 _TABLES = opcodes()
 ROOTS, NODES, OPERANDS, ATTRS = (_TABLES.roots, _TABLES.node_table, _TABLES.operands, _TABLES.attrs)
@@ -63,6 +64,7 @@ _XMM = ENV.offset("xmm")
 _MMX = ENV.offset("fp_register")
 _GPR = ENV.offset("gpr")
 _SIZE_B = SIZES.index("b")
+_AMD, _CR8 = FEATURE_BITS["cr8legacy"][0], 1 << FEATURE_BITS["cr8legacy"][1]
 
 LOCK, D64, F64, PROT, REP, FPU, MMX, SSE, STACK, AVX, LIG, VSIB = (
     ATTR_BIT[name] for name in
@@ -329,7 +331,11 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
             put_register(rec, slot, u16(modrm >> 3 & 7))
             slot += 1
         elif kind == Kind.C or kind == Kind.D:
-            put_register(rec, slot, u16((modrm >> 3 & 7) | (rex & 4) << 1))
+            system: u32 = (modrm >> 3 & 7) | (rex & 4) << 1
+            if lock and kind == Kind.C and system == 0 and (env.cpuid_features[_AMD] & _CR8) != 0:
+                system = 8  # LOCK MOV CR0: AMD's other name of it (APM vol. 3)
+                lock = False
+            put_register(rec, slot, u16(system))
             slot += 1
         elif kind == Kind.I or kind == Kind.J:
             value: u64 = immediate(env, at, size, osize)

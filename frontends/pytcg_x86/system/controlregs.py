@@ -40,7 +40,7 @@ _X87, _XCR0_SUPPORTED = 1, 3
 # Feature bits within env.cpuid_features that CR4 bits depend on.
 _PCID, _XSAVE = 1 << (32 + 17), 1 << (32 + 26)
 _VME, _DE, _PSE, _TSC, _PAE, _PGE, _FXSR, _SSE = (1 << n for n in (1, 2, 3, 4, 6, 13, 24, 25))
-_FSGSBASE, _SMEP, _SMAP = 1 << 0, 1 << 7, 1 << 20
+_FSGSBASE, _SMEP, _SMAP, _UMIP = 1 << 0, 1 << 7, 1 << 20, 1 << (32 + 2)
 
 
 # CR0 -------------------------------------------------------------------------------------------
@@ -142,6 +142,8 @@ def cr4_supported(env: Env) -> u64:
         allowed |= Cr4.SMEP
     if (extended & _SMAP) != 0:
         allowed |= Cr4.SMAP
+    if (extended & _UMIP) != 0:
+        allowed |= Cr4.UMIP
     return allowed
 
 
@@ -246,9 +248,17 @@ def mov_to_cr(t: Translator, dst: Operand, src: Operand) -> None:
     t.call(write_cr, t.env, dst.where, t.read(src).zext(Type.I64))
 
 
+@native
+def check_umip(env: Env) -> None:
+    """#GP(0) above level 0 if CR4.UMIP: SGDT, SIDT, SLDT, SMSW, STR (SDM vol. 3A, 2.5)."""
+    if (env.cr4 & Cr4.UMIP) != 0 and env.cpl != 0:
+        raise_error(env, Vector.GP, 0)
+
+
 @lower("SMSW", dst="raw")
 def smsw(t: Translator, dst: Operand) -> None:
     """SMSW: CR0; 16 bits of it to memory."""
+    t.call(check_umip, t.env)
     value = t.ld_env("cr0")
     if dst.is_memory:
         t.store(16, t.address(16, write=True), value.trunc(Type.I16))

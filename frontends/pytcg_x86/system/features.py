@@ -67,7 +67,7 @@ IMPLEMENTED = frozenset({
     "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx", "aes",
     "pclmulqdq", "sha-ni", "gfni", "xsaveopt", "monitor", "mce", "mca", "bmi1", "bmi2",
     "mmxext", "sse4a", "3dnow", "3dnowext", "rdrand", "rdseed", "clwb", "clzero", "wbnoinvd",
-    "serialize", "movdiri", "movdir64b", "rdpid", "cldemote",
+    "serialize", "movdiri", "movdir64b", "rdpid", "cldemote", "umip", "cr8legacy",
 })  # fmt: skip
 """What may be switched on: a feature bit promises that its instructions and registers work."""
 

@@ -12,7 +12,7 @@ from pytcg.exec.exits import Exit
 from pytcg.exec.logevent import LogEvent
 from pytcg_native import NULL, attempt, call_host, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.eflags import get_eflags
-from pytcg_x86.core.exceptions import raise_exception, raise_gate, raise_selector
+from pytcg_x86.core.exceptions import WILD, raise_exception, raise_gate, raise_selector
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Attr, Cr0, Env, Flag, Seg, Vector
 from pytcg_x86.system.debugregs import DR7_GD
@@ -330,11 +330,27 @@ def log_delivery(env: Env, event: u32, vector: u32, cause: u32) -> None:
     call_host(ptr(env.log_event), "void", event, u64(vector), u64(cause), u64(0))
 
 
+@native(extern=True)
+def through_stack(env: Env, address: u64) -> u32:
+    """See `core.block`."""
+    return 0
+
+
+@native
+def settle_wild(env: Env) -> None:
+    """A non-canonical address: #SS(0) where it is the stack's."""
+    env.exception_has_error = 1
+    if through_stack(env, env.exception_address) != 0:
+        env.exception_vector = Vector.SS
+
+
 @native
 def deliver_exception(env: Env) -> None:
     """Deliver the exception in env.exception_*; a fault on the way leaves the next one pending."""
     # A helper may have left by a fault with another TLB selected than the mode's.
     update_mode(env)
+    if unlikely(env.exception_has_error == WILD):
+        settle_wild(env)
     vector: u32 = env.exception_vector
     if vector == Vector.PF:
         env.cr2 = env.exception_address

@@ -2,8 +2,7 @@
 
 Deviations from the manual: PCIDs are not kept apart, so MOV CR3 flushes all but global pages
 (allowed: a processor may drop any entry); PAE's page-directory-pointer entries are checked
-when CR3 is loaded but read again by each walk; no PKU, no 5-level paging. A non-canonical
-address is #GP(0) also where the access goes through SS in 64-bit code, which should be #SS(0).
+when CR3 is loaded but read again by each walk; no PKU, no 5-level paging.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from pytcg.softmmu.access import (
     physical_store,
 )
 from pytcg_native import fill, native, pointer_difference, ptr, store8, u32, u64
-from pytcg_x86.core.exceptions import raise_error, raise_page_fault
+from pytcg_x86.core.exceptions import raise_error, raise_page_fault, raise_wild
 from pytcg_x86.core.modes import TLB_BYTES
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, MmuIndex, Vector
 
@@ -220,7 +219,8 @@ def guest_translate(env: Env, address: u64, access: u32) -> u64:
     if (env.efer & Efer.LMA) != 0:
         # To the library's "stop at everything" an address is an address, as it is to Unicorn.
         if not is_canonical(address) and env.stop_exceptions != 2:
-            raise_error(env, Vector.GP, 0)
+            env.exception_address = address
+            raise_wild(env)
         # Long mode without paging is the library's, for code without page tables.
         if (env.cr0 & Cr0.PG) != 0:
             found = walk_wide(env, address, access)

@@ -82,6 +82,12 @@ def guest_forbidden(env: Env, address: u64, access: u32) -> None:
     raise_page_fault(env, address, error | 1)
 
 
+@native
+def guest_misaligned(env: Env) -> None:
+    """#AC(0)."""
+    raise_error(env, Vector.AC, 0)
+
+
 @native(inline=True)
 def wake(env: Env) -> None:
     env.halted = 0

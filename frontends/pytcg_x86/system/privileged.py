@@ -12,6 +12,7 @@ from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_select
 from pytcg_x86.core.modes import select_tlb, update_mode
 from pytcg_x86.core.state import ENV, Attr, Cr4, Env, Flag, Mode, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.controlregs import check_umip
 from pytcg_x86.system.descriptor import (
     descriptor_address,
     descriptor_attr,
@@ -114,6 +115,7 @@ def load_task(env: Env, selector: u32) -> None:
 
 def _store_selector(t: Translator, dst: Operand, segment: Seg) -> None:
     """16 bits to memory, zero-extended to a register."""
+    t.call(check_umip, t.env)
     selector = t.ld_env("seg_sel", segment)
     if dst.is_memory:
         t.store(16, t.address(16, write=True), selector)
@@ -154,6 +156,7 @@ def _base_bits(t: Translator) -> int:
 
 def _store_table(t: Translator, name: str) -> None:
     """Limit and base; all 32 bits of it even with a 16-bit operand size, as hardware does."""
+    t.call(check_umip, t.env)
     bits = _base_bits(t)
     start = t.address(bits + 16, write=True)
     # Both parts must be writable before one is written.

@@ -1,6 +1,7 @@
 """SYSCALL SYSRET SYSENTER SYSEXIT (SDM vol. 2B; AMD's manual for SYSCALL outside 64-bit code).
 
-SYSCALL and SYSENTER both work wherever either vendor's processors have them.
+Intel's processors have SYSCALL and SYSRET in 64-bit code only, AMD's SYSENTER and SYSEXIT outside
+of IA-32e mode only, and a SYSRET that leaves SS's hidden part and a wrong rCX alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pytcg_native import native, u8, u16, u32, u64
 from pytcg_x86.core.eflags import get_eflags, set_eflags
 from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.modes import update_mode
-from pytcg_x86.core.state import Attr, Cr0, Efer, Env, Flag, Mode, Seg, Vector
+from pytcg_x86.core.state import Attr, Cr0, Efer, Env, Flag, Mode, Seg, Vector, Vendor
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.frame import is_long, is_protected
 from pytcg_x86.system.paging import is_canonical
@@ -36,13 +37,13 @@ _LOW = 0xFFFF_FFFF
 @native
 def set_flat(env: Env, code: u32, stack: u32, cpl: u32, wide: bool) -> None:
     """Flat CS and SS at level ``cpl``, without looking at the GDT."""
+    env.seg_base[Seg.SS] = 0
+    env.seg_limit[Seg.SS] = _LOW
+    env.seg_attr[Seg.SS] = _DATA | (cpl << 5)
     env.seg_sel[Seg.CS] = u16((code & 0xFFFC) | cpl)
     env.seg_sel[Seg.SS] = u16((stack & 0xFFFC) | cpl)
     env.seg_base[Seg.CS] = 0
-    env.seg_base[Seg.SS] = 0
     env.seg_limit[Seg.CS] = _LOW
-    env.seg_limit[Seg.SS] = _LOW
-    env.seg_attr[Seg.SS] = _DATA | (cpl << 5)
     env.seg_attr[Seg.CS] = _CODE | (cpl << 5)
     if wide:
         env.seg_attr[Seg.CS] |= Attr.L
@@ -53,8 +54,17 @@ def set_flat(env: Env, code: u32, stack: u32, cpl: u32, wide: bool) -> None:
 
 @native
 def check_syscall(env: Env) -> None:
-    """#UD unless EFER.SCE, in protected mode."""
+    """#UD unless EFER.SCE, in protected mode; for Intel's processors in 64-bit code."""
     if (env.efer & Efer.SCE) == 0 or (env.cr0 & Cr0.PE) == 0:
+        raise_exception(env, Vector.UD)
+    if env.vendor == Vendor.INTEL and (env.mode & Mode.CODE64) == 0:
+        raise_exception(env, Vector.UD)
+
+
+@native
+def check_sysenter(env: Env) -> None:
+    """#UD for AMD's processors in IA-32e mode."""
+    if env.vendor == Vendor.AMD and is_long(env):
         raise_exception(env, Vector.UD)
 
 
@@ -80,15 +90,19 @@ def syscall(env: Env, next_pc: u64) -> None:
 
 @native
 def sysret(env: Env, size: u32) -> None:
-    """SYSRET; ``size`` 8 returns to 64-bit code. It loads SS whole, as Intel's does."""
+    """SYSRET; ``size`` 8 returns to 64-bit code."""
     check_syscall(env)
     base: u32 = u32(env.star >> 48)
+    amd: bool = env.vendor == Vendor.AMD
+    stack: u64 = env.seg_base[Seg.SS]
+    limit: u32 = env.seg_limit[Seg.SS]
+    attr: u32 = env.seg_attr[Seg.SS]
     if not is_long(env):
         set_flat(env, base, base + 8, 3, False)
         env.rip = env.gpr[1] & _LOW
         env.eflags |= Flag.IF
     else:
-        if size == 8 and not is_canonical(env.gpr[1]):
+        if size == 8 and not amd and not is_canonical(env.gpr[1]):
             raise_error(env, Vector.GP, 0)
         if size == 8:
             env.rip = env.gpr[1]
@@ -97,12 +111,17 @@ def sysret(env: Env, size: u32) -> None:
             env.rip = env.gpr[1] & _LOW
             set_flat(env, base, base + 8, 3, False)
         set_eflags(env, env.gpr[11], _SYSRET_FLAGS)
+    if amd:
+        env.seg_base[Seg.SS] = stack
+        env.seg_limit[Seg.SS] = limit
+        env.seg_attr[Seg.SS] = attr
     update_mode(env)
 
 
 @native
 def sysenter(env: Env) -> None:
     """SYSENTER: flat segments after SYSENTER_CS, level 0."""
+    check_sysenter(env)
     selector: u32 = u32(env.sysenter_cs) & 0xFFFC
     if (env.cr0 & Cr0.PE) == 0 or selector == 0:
         raise_error(env, Vector.GP, 0)
@@ -119,6 +138,7 @@ def sysenter(env: Env) -> None:
 @native
 def sysexit(env: Env, size: u32) -> None:
     """SYSEXIT: to level 3, rIP from rDX and rSP from rCX."""
+    check_sysenter(env)
     selector: u32 = u32(env.sysenter_cs) & 0xFFFC
     if not is_protected(env) or selector == 0:
         raise_error(env, Vector.GP, 0)

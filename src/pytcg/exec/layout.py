@@ -183,6 +183,7 @@ EXEC_ENV = Struct("ExecEnv", [
     # ports; ``alone``: what runs is the only instruction of its block; ``rerun``: it should be.
     ("break_mask", "u32"), ("watch_mask", "u32"), ("watch_reads", "u32"), ("port_mask", "u32"),
     ("break_at", "u64", 4), ("watch_last", "u64", 4), ("alone", "u32"), ("rerun", "u32"),
+    ("aligned_tlb", "ptr"),       # of the TLBs the one whose accesses must be aligned, or NULL
     ("step_from", "u64"), ("step_next", "u64"),  # the instruction being stepped, and what follows
     ("unmapped", "u32"),           # the last page fault was memory that is not there, or forbidden
     ("access_size", "u32"), ("access_value", "u64"),  # of the last access that took the slow path

@@ -101,6 +101,11 @@ def guest_forbidden(env: ExecEnv, address: u64, access: u32) -> None:
     """The same for memory that does not allow the access."""
 
 
+@native(extern=True)
+def guest_misaligned(env: ExecEnv) -> None:
+    """An access that should be aligned is not: raise what the guest calls that."""
+
+
 @native
 def find_range(env: ExecEnv, physical: u64) -> ptr:
     """The `Range` that holds a physical address; NULL if none does."""
@@ -207,6 +212,8 @@ def tlb_fill(env: ExecEnv, address: u64, access: u32) -> u64:
             allowed = allowed & Perm.EXECUTE
         if unlikely(env.watch_mask != 0) and is_trapped(env, page, u64(PAGE_SIZE)):
             allowed = allowed & Perm.EXECUTE
+        if unlikely(env.aligned_tlb == env.tlb):
+            allowed = allowed & Perm.EXECUTE
         entry.read = page if (allowed & Perm.READ) != 0 else NO_PAGE
         plain: bool = clean and region.stores == region.offset
         if unlikely(env.snap_epoch != 0):
@@ -271,11 +278,23 @@ def physical_store(env: ExecEnv, physical: u64, size: u32, value: u64) -> None:
 
 
 @native
+def check_aligned(env: ExecEnv, address: u64, size: u64, access: u32) -> None:
+    """While unaligned accesses are faults: one, unless there is something worse."""
+    if (address & (size - 1)) == 0 or (size & (size - 1)) != 0:
+        return
+    tlb_fill(env, address, access)
+    tlb_fill(env, (address + (size - 1)), access)
+    guest_misaligned(env)
+
+
+@native
 def load_slow(env: ExecEnv, address: u64, size: u32) -> u64:
     """A load that the probe did not find: hooks, then the load."""
     env.access_size = size
     if unlikely(env.watch_mask != 0):
         trap_access(env, address, u64(size), Access.READ)
+    if unlikely(env.aligned_tlb == env.tlb):
+        check_aligned(env, address, u64(size), Access.READ)
     if unlikely(env.hooks[Hooks.MEMORY] != NULL) and hooks_wanted(env, address, size, Access.READ):
         return load_watched(env, address, size)
     return load_plain(env, address, size)
@@ -326,6 +345,8 @@ def store_slow(env: ExecEnv, address: u64, size: u32, value: u64) -> None:
     env.access_value = value
     if unlikely(env.watch_mask != 0):
         trap_access(env, address, u64(size), Access.WRITE)
+    if unlikely(env.aligned_tlb == env.tlb):
+        check_aligned(env, address, u64(size), Access.WRITE)
     if unlikely(env.hooks[Hooks.MEMORY] != NULL) and hooks_wanted(env, address, size, Access.WRITE):
         if (address & (PAGE_SIZE - 1)) + size <= PAGE_SIZE:
             physical: u64 = tlb_fill(env, address, Access.WRITE)
@@ -584,6 +605,8 @@ def probe_write(env: ExecEnv, address: u64, size: u64) -> None:
     """Fault now if any of ``size`` (up to a page) bytes at ``address`` can't be written."""
     if unlikely(env.watch_mask != 0):
         trap_access(env, address, size, Access.WRITE)
+    if unlikely(env.aligned_tlb == env.tlb):
+        check_aligned(env, address, size, Access.WRITE)
     tlb_fill(env, address, Access.WRITE)
     if (address & (PAGE_SIZE - 1)) + size > PAGE_SIZE:
         tlb_fill(env, (address + size - 1) & PAGE_MASK, Access.WRITE)
