@@ -102,6 +102,8 @@ def test_option(line: str, name: str, value: Any) -> None:
          "with 'password-secret'"),
         ("-vnc :1,id=a -vnc :2,id=a", "-vnc :2,id=a: Duplicate ID 'a' for vnc"),
         ("-vnc :1,sasl=on", "-vnc :1,sasl=on: 'sasl' is not there"),
+        ("-vnc :1,tls-authz=x", "-vnc :1,tls-authz=x: 'tls-authz' provided but TLS is not enabled"),
+        ("-object tls-creds-x509,dir=x", "-object tls-creds-x509,dir=x: Parameter 'id' is missing"),
         ("-object secret,id=s", "Either 'file' or 'data' must be provided"),
         ("-object secret,id=s,data=a,file=b", "'file' and 'data' are mutually exclusive"),
         ("-object secret,id=s,data=a,format=c",

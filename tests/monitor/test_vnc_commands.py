@@ -16,6 +16,7 @@ import pytest
 from boot.terminal import SOURCES
 from monitor.test_qmp import Emulator
 from monitor.test_same_as_qemu import OURS, QEMU, Ask, both
+from nbd.nbd_certificates import make_certificates
 from ui.rfb_client import RfbClient
 
 needs_qemu = pytest.mark.skipif(QEMU is None, reason="needs QEMU to compare with")
@@ -49,6 +50,17 @@ def test_servers_without_passwords(tmp_path: Path, options: list[str]) -> None:
     words = [word.format(tmp_path) for word in options]
     asked: list[Ask] = ["query-vnc", "query-vnc-servers", ask("change-vnc-password", password="a")]
     theirs, ours = both(["-vga", "std", *words], asked)
+    assert ours == theirs
+
+
+@needs_qemu
+def test_tls_is_told_as_qemu_tells_it(tmp_path: Path) -> None:
+    make_certificates(tmp_path / "pki")
+    theirs, ours = both(
+        ["-vga", "std", "-object", f"tls-creds-x509,id=t,dir={tmp_path}/pki,endpoint=server",
+         "-vnc", f"unix:{tmp_path}/vnc,tls-creds=t,password=on"],
+        ["query-vnc", "query-vnc-servers"],
+    )  # fmt: skip
     assert ours == theirs
 
 

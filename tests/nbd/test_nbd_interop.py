@@ -15,7 +15,7 @@ from pytcg.block.open import open_image
 from pytcg.block.protocols.nbd.client import open_nbd
 from pytcg.block.protocols.nbd.export import Export
 from pytcg.block.protocols.nbd.protocol import Option, Reply
-from pytcg.block.protocols.nbd.tls import TlsCredentials
+from pytcg.tls.credentials import TlsCredentials
 
 from .nbd_support import RawClient, free_port, need, run, running, serving, tool, uri
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import zlib
 from typing import Any
@@ -20,10 +21,12 @@ class RfbClient:
 
     def __init__(self, sock: socket.socket, encoding: int, version: bytes = b"RFB 003.008\n",
                  *, resizes: bool = True, password: bytes | None = None,
-                 shared: bool = True, more: tuple[int, ...] = ()):  # fmt: skip
+                 shared: bool = True, more: tuple[int, ...] = (),
+                 tls: ssl.SSLContext | None = None):  # fmt: skip
+        self._tls, self.vencrypt = tls, 0
         self._password, self._shared = password, shared
-        sock.settimeout(20)
-        self._socket = sock
+        sock.settimeout(60)
+        self._socket: socket.socket = sock
         self._file = sock.makefile("rb")
         self._zlib = {6: zlib.decompressobj(), 16: zlib.decompressobj()}
         self._tight = [zlib.decompressobj() for _ in range(4)]
@@ -43,6 +46,10 @@ class RfbClient:
         else:
             kind, = self._read(self._read(1)[0])
             self.send(bytes((kind,)))
+        if self._tls is not None:
+            assert kind == 19
+            self._encrypt(self._tls)
+            kind = 1 if self.vencrypt in (257, 260) else 2
         assert kind == (1 if self._password is None else 2)
         if self._password is not None:
             self.send(vnc_response(self._password, self._read(16)))
@@ -56,6 +63,16 @@ class RfbClient:
         length, = self._unpack(">I")
         self.name = self._read(length).decode()
         self.picture = np.zeros((height, width), np.uint32)
+
+    def _encrypt(self, context: ssl.SSLContext) -> None:
+        assert self._read(2) == b"\0\2"
+        self.send(b"\0\2")
+        status, count, self.vencrypt = self._unpack(">BBI")
+        assert (status, count) == (0, 1)
+        self.send(struct.pack(">I", self.vencrypt))
+        assert self._read(1) == b"\1"
+        self._socket = context.wrap_socket(self._socket, server_hostname="localhost")
+        self._file = self._socket.makefile("rb")
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)

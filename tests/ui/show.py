@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pytcg.tls.credentials import TlsCredentials
 from pytcg.ui.console import Console
 from pytcg.ui.vnc.server import VncServer
 from pytcg.ui.vnc.settings import VncSettings
@@ -63,7 +64,8 @@ class Mouse:
 class Show:
     """A server in a thread of its own."""
 
-    def __init__(self, path: Path, address: str = "", **settings: Any) -> None:
+    def __init__(self, path: Path, address: str = "", *, tls: TlsCredentials | None = None,
+                 **settings: Any) -> None:  # fmt: skip
         self.screen, self.keyboard, self.lock = Screen(), Keyboard(), threading.RLock()
         self.mouse = Mouse()
         self.path = path
@@ -77,12 +79,15 @@ class Show:
                                 lambda name, **data: self.events.append(name),
                                 self.errors.append)  # fmt: skip
         self.server.guard.doorkeeper.delay = 0.01
+        if tls is not None:
+            self.server.guard.tls = tls.server_context()
+            self.server.guard.anonymous = tls.kind == "tls-creds-anon"
         self.server.listen()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
 
     def wait_for(self, true: Callable[[], bool]) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not true():
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nbd.nbd_certificates import make_certificates
+from pytcg.tls.credentials import TlsCredentials
 from ui.show import Show, painted
 
 VIEWER, SERVER, SHOT = (shutil.which(name) for name in ("xtigervncviewer", "Xvfb", "import"))
@@ -59,6 +61,26 @@ def wait_until_shown(display: str, folder: Path, picture: np.ndarray) -> None:
     while not shows(display, folder, picture):
         assert time.monotonic() < end, "the viewer shows something else"
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize("kind", ["X509None", "TLSNone"])
+def test_a_viewer_by_tls(tmp_path: Path, display: str, kind: str) -> None:
+    make_certificates(tmp_path / "pki")
+    words = {"X509None": f"tls-creds-x509,dir={tmp_path}/pki,verify-peer=off",
+             "TLSNone": "tls-creds-anon"}[kind]  # fmt: skip
+    credentials = TlsCredentials.parse(f"{words},id=tls0,endpoint=server")
+    show = Show(tmp_path, "127.0.0.1:0", to=99, tls=credentials)
+    show.screen.paint(slice(0, 200), painted(7, 40))
+    process = view(display, tmp_path, show, f"-SecurityTypes={kind}",
+                   f"-X509CA={tmp_path}/pki/ca-cert.pem")  # fmt: skip
+    try:
+        wait_until_shown(display, tmp_path, show.screen.pixels)
+        assert show.server.long_auth == "vencrypt+" + kind.lower().replace("none", "+none")
+    finally:
+        process.terminate()
+        process.wait(20)
+        show.close()
+    assert show.errors == []
 
 
 @pytest.mark.parametrize("encoding", ["Tight", "Hextile"])

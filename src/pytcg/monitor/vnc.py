@@ -20,14 +20,16 @@ def query_vnc(machine: Machine) -> Any:
     if not servers:
         return {"enabled": False}
     first = next(row for row in servers if not row["websocket"])
-    first.pop("websocket")
+    for name in ("websocket", "vencrypt"):
+        first.pop(name, None)
+    first["auth"] = machine.vnc[0].long_auth
     clients = [client.peer for client in machine.vnc[0].clients]
     return {"enabled": True, **first, "clients": clients}
 
 
 def query_vnc_servers(machine: Machine) -> Any:
     """All servers."""
-    return [{"id": server.settings.ident, "auth": server.auth, "server": server.servers(),
+    return [{"id": server.settings.ident, **server.auth_facts(), "server": server.servers(),
              "clients": [client.peer for client in server.clients]}
             for server in machine.vnc]  # fmt: skip
 

@@ -85,7 +85,7 @@ def parse(argv: Sequence[str], spec: str) -> Arguments:
 
 
 def _add_object(text: str) -> None:
-    from pytcg.block.protocols.nbd.tls import TlsError, add_object
+    from pytcg.tls.credentials import TlsError, add_object
 
     try:
         add_object(text)

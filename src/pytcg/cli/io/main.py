@@ -77,7 +77,7 @@ def parse_settings(argv: Sequence[str]) -> Settings:
 
 
 def _add_object(text: str) -> None:
-    from pytcg.block.protocols.nbd.tls import TlsError, add_object
+    from pytcg.tls.credentials import TlsError, add_object
 
     try:
         add_object(text)

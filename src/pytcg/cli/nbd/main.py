@@ -23,9 +23,9 @@ from pytcg.block.protocols.nbd.export import Export
 from pytcg.block.protocols.nbd.handshake import ClientHandshake, ExportInfo
 from pytcg.block.protocols.nbd.protocol import DEFAULT_PORT, FLAG_WORDS
 from pytcg.block.protocols.nbd.server import NbdServer, listen_tcp, listen_unix
-from pytcg.block.protocols.nbd.tls import TlsCredentials, TlsError, find_object
 from pytcg.cli.block_tool import ToolError, UsageError, fail, warn_if_probed
 from pytcg.cli.nbd.options import TOOL, Settings, parse_settings
+from pytcg.tls.credentials import TlsCredentials, TlsError, find_object
 
 
 def open_export(settings: Settings) -> Export:

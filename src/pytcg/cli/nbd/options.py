@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pytcg import __version__
 from pytcg.block.open import CACHE_MODES
 from pytcg.block.protocols.nbd.protocol import DEFAULT_PORT, MAX_STRING
-from pytcg.block.protocols.nbd.tls import add_object
 from pytcg.cli.block_tool import ToolError, UsageError, parse_argv
 from pytcg.cli.program import program_name
+from pytcg.tls.credentials import add_object
 
 TOOL = program_name("pytcg-nbd")
 _SHORT = "hVb:o:p:rsnc:dvk:e:f:tl:x:T:D:AB:L"

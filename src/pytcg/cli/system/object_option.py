@@ -1,4 +1,4 @@
-"""-object: memory backends, secrets."""
+"""-object: memory backends, secrets, TLS credentials."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ KINDS: Final = {
                                 ("size", "mem-path")),
     "memory-backend-memfd": Kind("memory without a file: size, share", _MEMORY, ("size",)),
     "secret": Kind("a password: data or file, format", ("data", "file", "format")),
+    "tls-creds-anon": Kind("TLS without certificates: endpoint", ()),
+    "tls-creds-psk": Kind("TLS with keys that both know: dir, endpoint, username", ()),
+    "tls-creds-x509": Kind("TLS with certificates: dir, endpoint, verify-peer", ()),
 }  # fmt: skip
 
 
@@ -38,6 +41,9 @@ def set_object(options: Options, text: str) -> None:
                       {name: row.help for name, row in KINDS.items()})  # fmt: skip
     if kind not in KINDS:
         raise OptionError(f"-object {text}: invalid object type: {kind}")
+    if kind.startswith("tls-creds"):
+        _add_credentials(text)
+        return
     only("-object", values, ["qom-type", "id", *KINDS[kind].known])
     for name in ("id", *KINDS[kind].needed):
         if not values.get(name):
@@ -49,6 +55,17 @@ def set_object(options: Options, text: str) -> None:
     else:
         _check_memory(text, values)
     options.objects.append(values)
+
+
+def _add_credentials(text: str) -> None:
+    """Into the table that all users of TLS look into."""
+    from pytcg.block.device import BlockError
+    from pytcg.tls.credentials import TlsError, add_object
+
+    try:
+        add_object(text)
+    except (TlsError, BlockError) as error:
+        raise OptionError(f"-object {text}: {error}") from None
 
 
 def _check_memory(text: str, values: dict[str, str]) -> None:

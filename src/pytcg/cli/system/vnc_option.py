@@ -11,7 +11,8 @@ from pytcg.ui.vnc.settings import CONNECTIONS, KEY_DELAY_MS, Share, VncSettings
 _BOOLEANS: Final = ("ipv4", "ipv6", "password", "lossy", "non-adaptive", "lock-key-sync",
                     "page", "power-control", "reverse", "sasl")  # fmt: skip
 _NUMBERS: Final = ("to", "connections", "key-delay-ms", "head")
-_STRINGS: Final = ("vnc", "id", "share", "password-secret", "websocket")
+_STRINGS: Final = ("vnc", "id", "share", "password-secret", "tls-authz", "tls-creds",
+                   "websocket")  # fmt: skip
 _SWITCHES: Final = {"on": True, "off": False, "yes": True, "no": False, "true": True,
                     "false": False, "y": True, "n": False}  # fmt: skip
 _ABSENT: Final = ("reverse", "sasl")
@@ -24,6 +25,7 @@ class VncOption:
     text: str
     settings: VncSettings
     secret: str | None = None
+    tls_creds: str | None = None
 
 
 def set_vnc(options: Options, text: str) -> None:
@@ -62,7 +64,10 @@ def parse_vnc(text: str, ident: str) -> VncOption:
         values.get("websocket"), on.get("page", True),
         int(values.get("key-delay-ms", KEY_DELAY_MS)) / 1000,
     )  # fmt: skip
-    return VncOption(text, settings, values.get("password-secret"))
+    if "tls-authz" in values:
+        raise OptionError("'tls-authz' is not there" if "tls-creds" in values
+                          else "'tls-authz' provided but TLS is not enabled")
+    return VncOption(text, settings, values.get("password-secret"), values.get("tls-creds"))
 
 
 def _checked(text: str) -> dict[str, str]:

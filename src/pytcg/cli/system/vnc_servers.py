@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from pytcg.cli.system.messages import complain
 from pytcg.cli.system.object_option import read_secret
 from pytcg.cli.system.option_values import OptionError
+from pytcg.tls.credentials import find_object
+from pytcg.tls.psk import TlsError
 from pytcg.ui.vnc.address import VncError
 from pytcg.ui.vnc.server import VncServer
 
@@ -31,7 +33,7 @@ def serve_vnc(options: Options, console: Console | None, loop: MainLoop, runner:
         stack.callback(server.close)
         try:
             _open(server, option, options)
-        except (VncError, OptionError) as error:
+        except (VncError, OptionError, TlsError) as error:
             raise OptionError(f"-vnc {option.text}: {error}") from None
         made.append(server)
     return made
@@ -40,6 +42,12 @@ def serve_vnc(options: Options, console: Console | None, loop: MainLoop, runner:
 def _open(server: VncServer, option: VncOption, options: Options) -> None:
     if option.secret is not None:
         server.guard.password.set(read_secret(options, option.secret))
+    if option.tls_creds is not None:
+        credentials = find_object(option.tls_creds)
+        if credentials.kind == "tls-creds-psk":
+            raise OptionError(f"Expecting x509 TLS credentials, not '{credentials.kind}'")
+        server.guard.tls = credentials.server_context()
+        server.guard.anonymous = credentials.kind == "tls-creds-anon"
     server.listen()
     if option.settings.to is not None:
         row = server.servers()[0]

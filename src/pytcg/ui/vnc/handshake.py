@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from pytcg.ui.vnc.protocol import ProtocolError
+from pytcg.ui.vnc.protocol import ProtocolError, VencryptType
 from pytcg.ui.vnc.security import CHALLENGE, Doorkeeper, Password, Refused, Security
 from pytcg.ui.vnc.stream import Stream
+from pytcg.ui.vnc.tls import TlsStream
 
 VERSION: Final = b"RFB 003.008\n"
 VERSIONS: Final = {b"RFB 003.003\n": 3, b"RFB 003.007\n": 7, b"RFB 003.008\n": 8}
+VENCRYPT_VERSION: Final = (0, 2)
 WRONG_PASSWORD: Final = "Authentication failed"
 
 
@@ -20,13 +23,25 @@ WRONG_PASSWORD: Final = "Authentication failed"
 class Guard:
     """A server's rules for who comes in."""
 
-    security: Security = Security.NONE
+    security: Security = Security.NONE  # inside of TLS, if there is any
     password: Password = field(default_factory=Password)
     doorkeeper: Doorkeeper = field(default_factory=Doorkeeper)
+    tls: ssl.SSLContext | None = None
+    anonymous: bool = False  # TLS without certificates
+
+    @property
+    def vencrypt(self) -> VencryptType:
+        """The one subtype that is offered where there is TLS."""
+        names = "TLS" if self.anonymous else "X509", self.security.name
+        return VencryptType["_".join(names)]
 
 
-async def shake_hands(stream: Stream, guard: Guard, host: str) -> None:
-    """Agree on a version and let the viewer in; ProtocolError, Refused, Hangup, OSError."""
+async def shake_hands(stream: Stream, guard: Guard, host: str, *, secure: bool) -> Stream:
+    """Agree on a version and let the viewer in; what goes on is the stream that is returned.
+
+    ``secure`` is for streams that are TLS already. ProtocolError, Refused, Hangup, OSError.
+    """
+    offered = guard.security if guard.tls is None or secure else Security.VENCRYPT
     version = await _version(stream)
     try:
         guard.doorkeeper.admit(host)
@@ -35,15 +50,38 @@ async def shake_hands(stream: Stream, guard: Guard, host: str) -> None:
         stream.write(_reason(str(refusal)))
         raise
     if version == 3:
-        stream.write(struct.pack(">I", guard.security))
+        if offered is Security.VENCRYPT:
+            stream.write(struct.pack(">I", Security.INVALID) + _reason("TLS needs version 3.8"))
+            raise Refused("TLS")
+        stream.write(struct.pack(">I", offered))
     else:
-        stream.write(bytes((1, guard.security)))
-        if await stream.byte() != guard.security:
+        stream.write(bytes((1, offered)))
+        if await stream.byte() != offered:
             raise ProtocolError("a security type that was not offered")
+    if offered is Security.VENCRYPT:
+        stream = await _encrypt(stream, guard)
     if guard.security is Security.VNC:
         await _ask_password(stream, guard, host, version)
     if guard.security is not Security.NONE or version == 8:
         stream.write(struct.pack(">I", 0))
+    return stream
+
+
+async def _encrypt(stream: Stream, guard: Guard) -> Stream:
+    """VeNCrypt 0.2 (the community's "The RFB Protocol", 7.2.13)."""
+    assert guard.tls is not None
+    stream.write(bytes(VENCRYPT_VERSION))
+    if await stream.unpack(">BB") != VENCRYPT_VERSION:
+        stream.write(b"\xff")
+        raise ProtocolError("a VeNCrypt version that was not offered")
+    stream.write(struct.pack(">BBI", 0, 1, guard.vencrypt))
+    if (await stream.unpack(">I"))[0] != guard.vencrypt:
+        stream.write(b"\0")
+        raise ProtocolError("a VeNCrypt type that was not offered")
+    stream.write(b"\1")
+    tls = TlsStream(stream, guard.tls)
+    await tls.shake_hands()
+    return tls
 
 
 async def _version(stream: Stream) -> int:

@@ -59,5 +59,19 @@ MOST_FENCE: Final = 64  # bytes of a fence
 QEMU_KEY: Final = 0
 
 
+class VencryptType(IntEnum):
+    """What VeNCrypt does inside of TLS, with certificates or without."""
+
+    TLS_NONE = 257
+    TLS_VNC = 258
+    X509_NONE = 260
+    X509_VNC = 261
+
+    @property
+    def word(self) -> str:
+        """QMP's name of it."""
+        return self.name.lower().replace("_", "-")
+
+
 class ProtocolError(Exception):
     """A viewer that doesn't keep to the protocol."""

@@ -31,6 +31,7 @@ class Security(IntEnum):
     INVALID = 0
     NONE = 1
     VNC = 2
+    VENCRYPT = 19
 
 
 class Refused(Exception):

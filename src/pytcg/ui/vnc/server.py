@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from pytcg.ui.console import Console
+from pytcg.ui.console import Console, Frame
 from pytcg.ui.vnc import address
 from pytcg.ui.vnc.address import VncError as VncError
 from pytcg.ui.vnc.handshake import Guard, shake_hands
@@ -21,6 +21,7 @@ from pytcg.ui.vnc.protocol import ProtocolError
 from pytcg.ui.vnc.security import Refused, Security
 from pytcg.ui.vnc.settings import Share, VncSettings
 from pytcg.ui.vnc.stream import Hangup, SocketStream, Stream
+from pytcg.ui.vnc.tls import TlsStream
 from pytcg.ui.vnc.updates import Job
 from pytcg.ui.vnc.viewer import Viewer
 from pytcg.ui.vnc.websocket import accept
@@ -151,10 +152,16 @@ class VncServer:
 
     async def _serve(self, client: Client) -> None:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
-            if client.peer["websocket"]:
+            websocket = client.peer["websocket"]
+            if websocket and self.guard.tls is not None:
+                client.stream = tls = TlsStream(client.stream, self.guard.tls)
+                await tls.shake_hands()
+            if websocket:
                 client.stream = await accept(client.stream, self._page())
-            stream = client.stream
-            await shake_hands(stream, self.guard, client.peer["host"])
+            client.stream = stream = await shake_hands(client.stream, self.guard,
+                                                       client.peer["host"], secure=websocket)
+            if isinstance(stream, TlsStream) and stream.peer_name is not None:
+                client.peer["x509_dname"] = stream.peer_name
             client.shared = bool(await stream.byte())
         self._share(client)
         input = Input(self._console, self._keys)
@@ -204,18 +211,26 @@ class VncServer:
 
     def _look(self) -> None:
         self._tick = None
-        waiting = [client.viewer for client in self.clients
+        waiting = [client for client in self.clients
                    if client.viewer is not None and client.viewer.wants_update]  # fmt: skip
         if not waiting:
             return
         frame = self._console.refresh()
-        for viewer in waiting:
-            viewer.update(frame)
+        for client in waiting:
+            self._update(client, frame)
         still = frame.serial == self._serial
         self._interval = min(self._interval * SLOWER, STILL_SECONDS) if still else FRAME_SECONDS
         self._looked, self._serial = self._loop.time(), frame.serial
         if self._tick is None:
             self._look_at(self._looked + self._interval)
+
+    def _update(self, client: Client, frame: Frame) -> None:
+        assert client.viewer is not None
+        try:
+            client.viewer.update(frame)
+        except Exception as error:  # as in _converse
+            self._complain(f"VNC update: internal error: {type(error).__name__}: {error}")
+            client.stream.close()
 
     def _encode(self, stream: Stream, job: Job, done: Callable[[bytes], None]) -> None:
         """Encode an update, a large one beside the loop."""
@@ -243,14 +258,26 @@ class VncServer:
     @property
     def auth(self) -> str:
         """How viewers show who they are, in QMP's word."""
-        return _AUTH_NAMES[self.guard.security]
+        return "vencrypt" if self.guard.tls is not None else _AUTH_NAMES[self.guard.security]
+
+    @property
+    def long_auth(self) -> str:
+        """The same with what is inside, as events and `query-vnc` have it."""
+        tls = self.guard.tls is not None
+        return f"vencrypt+{self.guard.vencrypt.word.replace('-', '+')}" if tls else self.auth
+
+    def auth_facts(self, *, websocket: bool = False) -> dict[str, str]:
+        """Its members in `query-vnc-servers`: WebSockets have TLS below."""
+        if self.guard.tls is None or websocket:
+            return {"auth": _AUTH_NAMES[self.guard.security]}
+        return {"auth": self.auth, "vencrypt": self.guard.vencrypt.word}
 
     def servers(self) -> list[dict[str, Any]]:
         """Where it listens, as QMP says it."""
         return [{**address.name_of(each.family, each.getsockname()), "websocket": websocket,
-                 "auth": self.auth}
+                 **self.auth_facts(websocket=websocket)}
                 for websocket, listeners in ((True, self._websockets), (False, self._listeners))
                 for each in listeners]  # fmt: skip
 
     def _event(self, name: str, client: Client) -> None:
-        self._tell(name, server={**client.listener, "auth": self.auth}, client=client.peer)
+        self._tell(name, server={**client.listener, "auth": self.long_auth}, client=client.peer)

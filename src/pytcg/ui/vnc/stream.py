@@ -54,6 +54,12 @@ class Stream(ABC):
         del ahead[:length]
         return taken
 
+    async def chunk(self) -> bytes:
+        """What has been read ahead, or what comes next; empty at the end; OSError."""
+        taken = bytes(self._ahead)
+        self._ahead.clear()
+        return taken or await self.some()
+
     async def byte(self) -> int:
         """One byte."""
         return (await self.read(1))[0]

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from pytcg.block.device import BlockError
 from pytcg.block.protocols.nbd.protocol import DEFAULT_PORT, MAX_STRING
-from pytcg.block.protocols.nbd.tls import TlsCredentials, TlsError, find_object
+from pytcg.tls.credentials import TlsCredentials, TlsError, find_object
 from pytcg.typed import Any
 
 _TLS_QUERY = {"tls-certificates", "tls-psk-file", "tls-username", "tls-hostname"}

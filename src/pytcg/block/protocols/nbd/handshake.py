@@ -34,7 +34,7 @@ from pytcg.block.protocols.nbd.protocol import (
     pack_meta_request,
     pack_option,
 )
-from pytcg.block.protocols.nbd.tls import TlsError
+from pytcg.tls.credentials import TlsError
 
 #: Longest reply to an option that we listen to.
 _MAX_REPLY = 64 << 10

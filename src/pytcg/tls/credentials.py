@@ -1,4 +1,4 @@
-"""TLS credentials of the NBD tools: QEMU's tls-creds-x509 and tls-creds-psk objects.
+"""TLS credentials: QEMU's tls-creds-x509, tls-creds-psk and, for servers, tls-creds-anon.
 
 An x509 directory holds ca-cert.pem and {server,client}-{cert,key}.pem; a psk directory holds
 keys.psk with a line `username:hexkey` per user.
@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytcg.block.options import parse_bool, parse_keyval
-from pytcg.block.protocols.nbd.psk import TlsError as TlsError
-from pytcg.block.protocols.nbd.psk import install_client_key, install_server_keys
+from pytcg.tls.psk import TlsError as TlsError
+from pytcg.tls.psk import install_client_key, install_server_keys
 
 _KINDS = ("tls-creds-x509", "tls-creds-psk", "tls-creds-anon")
+_ANONYMOUS = "AECDH:@SECLEVEL=0"  # a key agreement without certificates
 _COMMON = {"qom-type", "id", "dir", "endpoint", "verify-peer", "priority"}
 _OPTIONS = {
     "tls-creds-x509": _COMMON | {"sanity-check", "passwordid"},
@@ -45,8 +46,6 @@ class TlsCredentials:
             raise TlsError(f"Parameter 'qom-type' does not accept value '{kind}'")
         if not options.get("id"):
             raise TlsError("Parameter 'id' is missing")
-        if kind == "tls-creds-anon":
-            raise TlsError("anonymous TLS credentials are not supported")
         for name in sorted(options.keys() - _OPTIONS[kind]):
             raise TlsError(f"Parameter '{name}' is unexpected")
         for name in ("passwordid", "priority"):
@@ -65,6 +64,10 @@ class TlsCredentials:
             raise TlsError("Expecting TLS credentials with a server endpoint")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.kind == "tls-creds-anon":
+            context.maximum_version = ssl.TLSVersion.TLSv1_2  # later ones have none without
+            context.set_ciphers(_ANONYMOUS)
+            return context
         if self.kind == "tls-creds-psk":
             install_server_keys(context, self._psk_keys())
             return context
@@ -77,6 +80,8 @@ class TlsCredentials:
         """For the connecting side; the certificate must name `hostname`, if there is one."""
         if self.endpoint != "client":
             raise TlsError("Expecting TLS credentials with a client endpoint")
+        if self.kind == "tls-creds-anon":
+            raise TlsError("anonymous TLS credentials are not supported")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = False

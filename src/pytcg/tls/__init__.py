@@ -1,0 +1,1 @@
+"""TLS credentials: QEMU's objects for them."""
