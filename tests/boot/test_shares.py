@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
 from boot.test_disks import ask, digest_in
+from ninep.helpers import OUR_HELPER, QEMU_HELPER, SOURCES
 from pytcg.cli import guest, guest_shares
 
 pytestmark = [pytest.mark.boot, pytest.mark.slow]
@@ -25,11 +27,11 @@ def sharing(terminals: Machine) -> Machine:
     """Boots a guest that knows 9p, with an export of a folder: `sharing(option, …)`."""
     initramfs = guest_shares.ensure(guest.cache_folder())
 
-    def start(*options: str) -> Terminal:
+    def start(*options: str, **program: tuple[str, ...]) -> Terminal:
         terminal = terminals(
             "-m", "256", "-nographic", "-no-reboot", *options,
             "-kernel", str(initramfs.parent / guest_shares.KERNEL), "-initrd", str(initramfs),
-            "-append", "console=ttyS0 quiet",
+            "-append", "console=ttyS0 quiet", **program,
         )  # fmt: skip
         terminal.wait_for(PROMPT, BOOT_SECONDS)
         return terminal
@@ -167,3 +169,35 @@ def test_random_work_leaves_what_it_leaves_on_a_local_disk(sharing: Machine, tmp
     logs = [(tmp_path / place / "log").read_bytes().splitlines() for place in ("host", "guest")]
     assert logs[0] == logs[1]
     assert tree(tmp_path / "host" / "work") == tree(tmp_path / "guest" / "work")
+
+
+@pytest.mark.parametrize("pair", ["ours-with-qemus-helper", "qemu-with-our-helper"])
+def test_emulator_and_helper_of_different_makers(sharing: Machine, tmp_path: Path, pair: str
+                                                 ) -> None:  # fmt: skip
+    shared, name = tmp_path / "shared", tmp_path / "socket"
+    shared.mkdir()
+    program = QEMU_HELPER if pair.startswith("ours") else OUR_HELPER
+    owner = ["-u", str(os.getuid()), "-g", str(os.getgid())]
+    process = subprocess.Popen([*program, "-p", shared, "-s", name, *owner, "-n"],
+                               env={**os.environ, "PYTHONPATH": SOURCES})  # fmt: skip
+    try:
+        while not name.exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)
+        other = {} if pair.startswith("ours") else {"program": ("qemu-system-x86_64",)}
+        terminal = sharing("-virtfs", f"proxy,socket={name},mount_tag=tag", **other)
+        ask(terminal, MOUNT.format("tag", ""))
+        ask(terminal, "cd /mnt; mkdir d; echo text > d/f; chown 12:34 d/f; chmod 640 d/f; "
+                      "ln -s f d/s; mknod p p; mv d e; echo more >> e/f")
+        shown = told(terminal, "stat -c '%n:%a:%u:%g:%F;' e/* p; cat e/s; cd /; umount /mnt")
+        for line in ("e/f:640:12:34:regular file;", "e/s:777:", "p:644:", "text\nmore"):
+            assert line in shown
+        terminal.type("poweroff\n")
+        terminal.wait(ANSWER_SECONDS)
+        assert process.wait(ANSWER_SECONDS) == 0
+    finally:
+        process.kill()
+    assert (shared / "e" / "f").read_text() == "text\nmore\n" and (shared / "p").is_fifo()
+    found = (shared / "e" / "f").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode) == (12, 34, 0o100640)

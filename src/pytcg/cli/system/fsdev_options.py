@@ -15,7 +15,7 @@ THROTTLED: Final = (
     "throttling.iops-size",
 )  # fmt: skip
 LOCAL: Final = ("path", "security_model", "fmode", "dmode", "multidevs")
-DRIVERS: Final = {"local": LOCAL, "synth": ()}
+DRIVERS: Final = {"local": LOCAL, "proxy": ("socket", "sock_fd"), "synth": ()}
 MODELS: Final = ("passthrough", "mapped-xattr", "mapped-file", "none")
 MULTIDEVS: Final = ("remap", "forbid", "warn")
 
@@ -59,6 +59,8 @@ def _add(options: Options, where: str, values: dict[str, str], known: tuple[str,
         raise OptionError(f"{where}: Parameter 'readonly' expects 'on' or 'off'")
     if driver == "local":
         _check_local(where, values)
+    elif driver == "proxy":
+        _check_proxy(where, values)
     options.fsdevs.append(values)
 
 
@@ -76,6 +78,16 @@ def _check_local(where: str, values: dict[str, str]) -> None:
             file_mode(values[key])
         except ValueError:
             raise OptionError(f"{where}: Parameter '{key}' expects a number") from None
+
+
+def _check_proxy(where: str, values: dict[str, str]) -> None:
+    name, fd = values.get("socket"), values.get("sock_fd")
+    if not name and not fd:
+        raise OptionError(f"{where}: both socket and sock_fd properties are missing")
+    if name and fd:
+        raise OptionError(f"{where}: both socket and sock_fd properties are set")
+    if fd and not fd.isdecimal():
+        raise OptionError(f"{where}: Parameter 'sock_fd' expects a number")
 
 
 def _one_of(where: str, values: dict[str, str], key: str, known: tuple[str, ...]) -> None:

@@ -44,7 +44,24 @@ def _open(values: dict[str, str]) -> Backend:
         from pytcg.ninep.synth import SynthFolder
 
         return SynthFolder(read_only=read_only)
+    if values["fsdriver"] == "proxy":
+        return _open_proxy(values, read_only=read_only)
     return _open_local(values, read_only=read_only)
+
+
+def _open_proxy(values: dict[str, str], *, read_only: bool) -> Backend:
+    import socket
+
+    from pytcg.ninep.proxy.folder import ProxyFolder, connect
+
+    path = values.get("socket")
+    try:
+        connection = connect(path) if path else socket.socket(fileno=int(values["sock_fd"]))
+    except (OSError, OverflowError) as error:
+        text = getattr(error, "strerror", None) or error
+        raise OSError(f"failed to connect to '{path or values['sock_fd']}': {text}") from error
+    return ProxyFolder(connection, read_only=read_only,
+                       write_out=values.get("writeout") == "immediate")  # fmt: skip
 
 
 def _throttle(values: dict[str, str]) -> Admit | None:

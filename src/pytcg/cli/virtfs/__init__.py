@@ -1,0 +1,1 @@
+"""pytcg-virtfs-proxy-helper."""

@@ -1,0 +1,1 @@
+"""A helper with rights serves files to an emulator without: QEMU's proxy protocol, both ends."""
