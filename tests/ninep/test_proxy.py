@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 
 from ninep.client import client_of
-from ninep.helpers import OUR_HELPER, SOURCES, helper
+from ninep.helpers import OUR_HELPER, SOURCES, helper, helper_thread
 from pytcg.cli.virtfs.main import main
 from pytcg.ninep.local.beneath import Root
 from pytcg.ninep.local.folder import LocalFolder
 from pytcg.ninep.local.model import Trusted
 from pytcg.ninep.proxy.folder import ProxyFolder, connect
 from pytcg.ninep.proxy.helper import Helper
-from pytcg.ninep.proxy.protocol import FIELDS, HEADER, Request
-from pytcg.ninep.wire import Kind, pack
+from pytcg.ninep.proxy.protocol import FIELDS, HEADER, STAT, Request, receive_message
+from pytcg.ninep.wire import Kind, pack, unpack
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,16 @@ def test_a_socket_by_name(tmp_path: Path) -> None:
         client_of(ProxyFolder(connection)).create("a", b"data")
     assert process.wait(20) == 0
     assert (tmp_path / "shared" / "a").read_bytes() == b"data"
+
+
+def test_strings_may_end_in_a_zero_as_qemus_do(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(99))
+    with helper_thread(tmp_path) as connection:
+        for path in (b"/a", b"/a\0", b"//a\0"):
+            body = pack("s", (path,))
+            connection.sendall(HEADER.pack(Request.LSTAT, len(body)) + body)
+            kind, reply = receive_message(connection)
+            assert (kind, unpack(STAT, reply)[7]) == (0, 99)
 
 
 def test_a_read_only_helper(tmp_path: Path) -> None:

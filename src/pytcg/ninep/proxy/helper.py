@@ -61,7 +61,7 @@ class Helper:
         made: list[Any] = []
         status = 0
         try:
-            made = self._run(kind, unpack(FIELDS[kind], body))
+            made = self._run(kind, _unpack(FIELDS[kind], body))
         except OSError as failure:
             status = -(failure.errno or errno.EIO)
         if kind in OPENING:
@@ -180,6 +180,13 @@ _CHANGING: Final = frozenset({
     Request.CHOWN, Request.TRUNCATE, Request.UTIME, Request.RENAME, Request.REMOVE,
     Request.LSETXATTR, Request.LREMOVEXATTR,
 })  # fmt: skip
+
+
+def _unpack(fields: str, body: bytes) -> list[Any]:
+    """A request's fields; QEMU counts the zero behind some strings in."""
+    values = unpack(fields.replace("s", "R"), body)
+    return [value.partition(b"\0")[0] if letter == "s" else value
+            for letter, value in zip(fields, values, strict=True)]  # fmt: skip
 
 
 def _inner(path: bytes) -> bytes:
