@@ -108,6 +108,7 @@ class BlockDevice(ABC):
     debugged: bool = False  # debug_event() does something
     backing_file: str | None = None  # as the image names it
     backing_format: str | None = None
+    node_name: str = ""  # in the graph of a running machine
 
     # ---- to implement ----
 
@@ -230,6 +231,11 @@ class BlockDevice(ABC):
     # ---- built on the above ----
 
     @property
+    def node(self) -> BlockDevice:
+        """This, as the graph of a machine's nodes knows it."""
+        return self
+
+    @property
     def location(self) -> str:
         """The lowest node's name, which relative names of other files start from."""
         return self.filename if self.file is None else self.file.location
@@ -274,6 +280,20 @@ class BlockDevice(ABC):
             raise BlockError(f"Block node '{self.filename}' is read-only", errnos.EPERM)
         if offset < 0 or length < 0 or offset + length > self.size:
             raise BlockError("Request beyond the end of the device", errnos.EIO)
+
+    def children(self) -> Iterator[tuple[str, BlockDevice]]:
+        """The disks right below this one, by their role."""
+        if self.file is not None:
+            yield "file", self.file
+        if self.backing is not None:
+            yield "backing", self.backing
+
+    def replace_child(self, old: BlockDevice, new: BlockDevice) -> None:
+        """Stand on another disk with the same content; nothing is under way."""
+        if self.file is old:
+            self.file = new
+        if self.backing is old:
+            self.backing = new
 
     def layers(self) -> Iterator[BlockDevice]:
         """This image, its backing file, and so on down the chain."""

@@ -38,7 +38,7 @@ FORMATS = {
     "cloop": ("formats.cloop", "CloopDevice"),
     "parallels": ("formats.parallels", "ParallelsDevice"),
 }
-_COMMON = ("node-name", "locking", "aio", "auto-read-only", "x-check-cache-dropped")
+_COMMON = ("locking", "aio", "auto-read-only", "x-check-cache-dropped")
 
 
 class OpenFlags:
@@ -60,6 +60,7 @@ class OpenFlags:
         self.unmap = True  # give freed clusters back to the host
         self.options: Options = {}
         self.chain: tuple[str, ...] = ()  # names above this one, to find loops
+        self.nodes: Mapping[str, BlockDevice] = {}  # that there are, to stand on by name
 
     def child(self, options: Options) -> OpenFlags:
         """Flags for a node below, with its own options."""
@@ -90,19 +91,22 @@ def open_image(name: str | Mapping[str, Any], *, format: str | None = None,
                read_only: bool = False, cache: str = "writeback", discard: str = "unmap",
                detect_zeroes: str = "off", force_share: bool = False, no_backing: bool = False,
                check: bool = False, exclusive: bool = False, snapshot: bool = False,
-               image_opts: bool = False) -> BlockDevice:
+               image_opts: bool = False, nodes: Mapping[str, BlockDevice] | None = None
+               ) -> BlockDevice:
     """Open an image and its backing chain.
 
     ``name`` is a path, an NBD URI, ``json:{...}``, a dict of QEMU's blockdev options, or with
     ``image_opts`` a ``key=value,...`` string. ``format`` None probes. ``exclusive`` refuses to
     share the file with other writers; ``force_share`` (read-only) takes no locks.
-    ``snapshot`` puts a throw-away overlay on top. Raises BlockError.
+    ``snapshot`` puts a throw-away overlay on top. ``nodes`` may be named in place of a node's
+    options; they stay open. Raises BlockError.
     """
     options, shown = _options_of(name, format, image_opts=image_opts)
     if force_share and not read_only:
         raise BlockError("force-share=on can only be used with read-only images", errno.EINVAL)
     flags = OpenFlags(read_only=read_only or snapshot, cache=cache, force_share=force_share,
                       no_backing=no_backing, check=check, exclusive=exclusive)
+    flags.nodes = nodes or {}
     discard = str(options.pop("discard", discard))
     flags.unmap = discard in ("unmap", "on")
     detect_zeroes = str(options.pop("detect-zeroes", detect_zeroes))
@@ -143,6 +147,13 @@ def known_driver(name: str) -> bool:
 def open_node(options: Options, flags: OpenFlags, shown: str = "") -> BlockDevice:
     """Open the node that nested ``options`` describe; ``shown`` is its name in messages."""
     flags = flags.child(dict(options))
+    name = flags.take("node-name", "")
+    device = _open_described(flags, shown)
+    device.node_name = name
+    return device
+
+
+def _open_described(flags: OpenFlags, shown: str) -> BlockDevice:
     _take_common(flags)
     driver = flags.take("driver")
     if driver is not None and not known_driver(driver):
@@ -191,24 +202,36 @@ def open_child(flags: OpenFlags, name: str, *, protocol: bool) -> BlockDevice:
     if child is None:
         raise BlockError(f"A block device must be specified for \"{name}\"", errno.EINVAL)
     if isinstance(child, str):
-        raise BlockError(f"Cannot find device='{child}' nor node-name='{child}'", errno.EINVAL)
+        return _refer(child, flags)
     if not isinstance(child, dict):
         raise BlockError(f"Invalid options for \"{name}\"", errno.EINVAL)
     driver = child.get("driver")
     if not protocol or driver in FORMATS:  # in a format e.g. raw windows of another image
         return open_node(child, flags)
     below = flags.child(dict(child))
+    node_name = below.take("node-name", "")
     _take_common(below)
     below.take("driver")
     if driver in FILTERS:
-        return _open_filter(driver, below, protocol=True)
-    file = open_protocol(driver, below)
+        file = _open_filter(driver, below, protocol=True)
+    else:
+        file = open_protocol(driver, below)
+    file.node_name = node_name
     try:
         _refuse_leftovers(file, below)
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _refer(name: str, flags: OpenFlags) -> BlockDevice:
+    """The node of a name, for one more to stand on."""
+    if name not in flags.nodes:
+        raise BlockError(f"Cannot find device='{name}' nor node-name='{name}'", errno.EINVAL)
+    from pytcg.block.filters.filter import Reference
+
+    return Reference(flags.nodes[name])
 
 
 def _open_filter(driver: str, flags: OpenFlags, *, protocol: bool) -> BlockDevice:
@@ -280,7 +303,7 @@ def _open_format(driver: str | None, file: BlockDevice, flags: OpenFlags, shown:
         device.request_alignment = 512
     if file.filename.startswith("json:"):  # no plain name would open it again
         shown = f'json:{{"driver": "{driver}", "file": {file.filename[len("json:") :]}}}'
-    elif not isinstance(file, PosixFile):  # protocols spell their names in a way of their own
+    elif not isinstance(file.node, PosixFile):  # protocols spell names in a way of their own
         shown = file.filename
     device.filename = shown
     try:
@@ -297,7 +320,7 @@ def _open_format(driver: str | None, file: BlockDevice, flags: OpenFlags, shown:
 
 def _head_of(file: BlockDevice) -> bytes:
     # A host file reads as zeroes beyond its end, an export doesn't.
-    length = PROBE_SIZE if isinstance(file, PosixFile) else min(PROBE_SIZE, file.size)
+    length = PROBE_SIZE if isinstance(file.node, PosixFile) else min(PROBE_SIZE, file.size)
     return file.pread(0, length)
 
 
@@ -324,7 +347,7 @@ def _open_backing(device: BlockDevice, given: Any, flags: OpenFlags) -> BlockDev
     below.check = below.exclusive = False
     options: Options
     if isinstance(given, str):
-        raise BlockError(f"Cannot find device='{given}' nor node-name='{given}'", errno.EINVAL)
+        return _refer(given, flags)
     given = given if isinstance(given, dict) else {}
     if "file" in given or ("driver" in given and not device.backing_file):
         options, name = given, ""

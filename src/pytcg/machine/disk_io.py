@@ -1,22 +1,47 @@
 """A disk's I/O beside the processor: worker threads run requests, completions hold the lock.
 
 The threads drop the GIL in the host's reads and writes, so several requests of a disk are under way
-at once. A request never waits for the device lock, only its completion does.
+at once. A request never waits for the device lock, only its completion does. What the disk stands
+on may be changed while it is held: requests that come then wait in their threads.
 """
 
 from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Final
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.hw.storage.medium import Done
 
 PARALLEL: Final = 8
+READ, WRITE, FLUSH, UNMAP = "rd", "wr", "flush", "unmap"
+Work = Callable[[BlockDevice], bytes | None]
+
+
+@dataclass
+class Account:
+    """Requests of one kind since the start; ``time`` in nanoseconds."""
+
+    operations: int = 0
+    bytes: int = 0
+    time: int = 0
+    failed: int = 0
+
+
+@dataclass
+class Accounts:
+    """All kinds; ``highest``: the byte behind the last one ever written."""
+
+    kinds: dict[str, Account] = field(
+        default_factory=lambda: {kind: Account() for kind in (READ, WRITE, FLUSH, UNMAP)})
+    highest: int = 0
+    last: int = 0
+    """When the last request ended, by the monotonic clock; 0 if there was none."""
 
 
 class DiskIo:
@@ -25,9 +50,12 @@ class DiskIo:
     def __init__(self, device: BlockDevice, lock: threading.RLock,
                  fail: Callable[[BaseException], None]) -> None:  # fmt: skip
         self.device = device
+        self.accounts = Accounts()
         self._lock = lock
         self._fail = fail
         self._pending = 0
+        self._active = 0  # of these, in the block layer
+        self._held = 0
         self._idle = threading.Condition()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="disk")
 
@@ -43,59 +71,64 @@ class DiskIo:
 
     def read(self, offset: int, length: int, done: Done) -> None:
         """Fetch bytes."""
-        self._submit(partial(self.device.pread, offset, length), done)
+        self._submit(READ, length, lambda device: device.pread(offset, length), done)
 
     def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False) -> None:
         """Store bytes."""
-        self._submit(partial(self._write, offset, data, fua), done)
-
-    def _write(self, offset: int, data: bytes, fua: bool) -> None:
-        self.device.pwrite(offset, data, fua=fua)
+        self.accounts.highest = max(self.accounts.highest, offset + len(data))
+        self._submit(WRITE, len(data), lambda device: device.pwrite(offset, data, fua=fua), done)
 
     def write_zeroes(self, offset: int, length: int, done: Done, *, may_unmap: bool) -> None:
         """Make a range read as zeroes."""
-        work = partial(self.device.write_zeroes, offset, length, may_unmap=may_unmap)
-        self._submit(work, done)
+        self._submit(WRITE, length, lambda device: device.write_zeroes(
+            offset, length, may_unmap=may_unmap), done)  # fmt: skip
 
     def discard(self, offset: int, length: int, done: Done) -> None:
         """A range is not needed any more."""
-        self._submit(partial(self.device.discard, offset, length), done)
+        self._submit(UNMAP, length, lambda device: device.discard(offset, length), done)
 
     def flush(self, done: Done) -> None:
         """What was written before is on stable storage."""
-        self._submit(self.device.flush, done)
+        self._submit(FLUSH, 0, lambda device: device.flush(), done)
 
     def close(self) -> None:
         """Finish what is under way, then close the image. Not with the device lock held."""
         self._pool.shutdown(wait=True)
         self.device.close()
 
+    def retire(self) -> None:
+        """The same, but the image stays open."""
+        self._pool.shutdown(wait=True)
+
     def drain(self) -> None:
         """Wait until nothing is under way. Not with the device lock held."""
         with self._idle:
             self._idle.wait_for(lambda: not self._pending)
+
+    def hold(self) -> None:
+        """Keep new requests waiting; return when none is in the block layer. Without the lock."""
+        with self._idle:
+            self._held += 1
+            self._idle.wait_for(lambda: not self._active)
+
+    def let_go(self) -> None:
+        """Undo one `hold`."""
+        with self._idle:
+            self._held -= 1
+            self._idle.notify_all()
 
     @property
     def busy(self) -> bool:
         """Whether something is under way."""
         return bool(self._pending)
 
-    def _submit(self, work: Callable[[], bytes | None], done: Done) -> None:
+    def _submit(self, kind: str, length: int, work: Work, done: Done) -> None:
         with self._idle:
             self._pending += 1
-        self._pool.submit(self._run, work, done)
+        self._pool.submit(self._run, kind, length, work, done)
 
-    def _run(self, work: Callable[[], bytes | None], done: Done) -> None:
-        data, error = b"", 0
-        try:
-            data = work() or b""
-        except BlockError as failure:
-            error = failure.errno or errno.EIO
-        except OSError as failure:
-            error = failure.errno or errno.EIO
-        except BaseException as failure:
-            self._fail(failure)
-            error = errno.EIO
+    def _run(self, kind: str, length: int, work: Work, done: Done) -> None:
+        data, error = self._perform(kind, length, work)
         try:
             with self._lock:
                 done(data, error)
@@ -105,3 +138,31 @@ class DiskIo:
             with self._idle:
                 self._pending -= 1
                 self._idle.notify_all()
+
+    def _perform(self, kind: str, length: int, work: Work) -> tuple[bytes, int]:
+        """Data and errno."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._held)
+            self._active += 1
+        data, error, began = b"", 0, time.monotonic_ns()
+        try:
+            data = work(self.device) or b""
+        except (BlockError, OSError) as failure:
+            error = failure.errno or errno.EIO
+        except BaseException as failure:
+            self._fail(failure)
+            error = errno.EIO
+        with self._idle:
+            self._active -= 1
+            self._count(self.accounts.kinds[kind], length, began, failed=bool(error))
+            self._idle.notify_all()
+        return data, error
+
+    def _count(self, account: Account, length: int, began: int, *, failed: bool) -> None:
+        self.accounts.last = now = time.monotonic_ns()
+        account.time += now - began
+        if failed:
+            account.failed += 1
+        else:
+            account.operations += 1
+            account.bytes += length

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pytcg.chardev.registry import Chardevs
-from pytcg.machine.drives import Drive
+from pytcg.machine.drives import DriveBay
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc
 from pytcg.machine.runner import Runner
@@ -24,7 +24,7 @@ class Machine:
     runner: Runner
     chardevs: Chardevs
     loop: MainLoop
-    drives: Mapping[str, Drive]
+    drives: DriveBay
     console: Console | None = None
     name: str = ""
     uuid: str = "00000000-0000-0000-0000-000000000000"

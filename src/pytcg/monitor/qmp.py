@@ -11,7 +11,9 @@ import time
 from enum import Enum, auto
 from typing import Any, Final
 
+from pytcg.block.device import BlockError
 from pytcg.chardev.base import Chardev
+from pytcg.machine.drives import DeviceError
 from pytcg.machine.runner import MachineError
 from pytcg.monitor.command import CLASS_GENERIC, CLASS_NOT_FOUND, CommandError
 from pytcg.monitor.commands import COMMANDS, NEGOTIATE, query_version
@@ -93,7 +95,7 @@ class QmpSession:
             answer = {"return": self._execute(request)}
         except CommandError as error:
             answer = {"error": {"class": error.kind, "desc": str(error)}}
-        except MachineError as error:
+        except (MachineError, BlockError, DeviceError) as error:
             answer = {"error": {"class": CLASS_GENERIC, "desc": str(error)}}
         except Exception as error:  # our own fault: the guest must not pay for it
             text = f"internal error: {type(error).__name__}: {error}"

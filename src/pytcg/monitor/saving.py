@@ -42,7 +42,7 @@ def at_rest(machine: Machine) -> Iterator[None]:
 
 def _writable(machine: Machine) -> list[tuple[str, BlockDevice]]:
     """The disks that a snapshot is of."""
-    return [(drive.id, drive.io.device) for drive in machine.drives.values()
+    return [(drive.name, drive.io.device.node) for drive in machine.drives.values()
             if drive.io is not None and not drive.io.read_only]  # fmt: skip
 
 

@@ -17,6 +17,9 @@ class Filter(BlockDevice):
     is_filter = True
 
     def __init__(self, below: BlockDevice) -> None:
+        self._stand_on(below)
+
+    def _stand_on(self, below: BlockDevice) -> None:
         self.below = below
         self.file = below
         self.format_name = below.format_name
@@ -26,6 +29,10 @@ class Filter(BlockDevice):
         self.cluster_size = below.cluster_size
         self.request_alignment = below.request_alignment
         self.has_zero_init = below.has_zero_init
+
+    def replace_child(self, old: BlockDevice, new: BlockDevice) -> None:
+        if self.below is old:
+            self._stand_on(new)
 
     @property
     def size(self) -> int:
@@ -74,7 +81,18 @@ class Filter(BlockDevice):
         return self.below.bitmap_status(name, offset, length)
 
 
-class RequestPolicy(Filter):
+class Thin(Filter):
+    """What stands between a disk and its user without being a node itself."""
+
+    @property
+    def node(self) -> BlockDevice:
+        return self.below.node
+
+    def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
+        return self.below.host_range(offset, length)
+
+
+class RequestPolicy(Thin):
     """``discard=`` and ``detect-zeroes=`` of a drive."""
 
     def __init__(self, below: BlockDevice, *, discard: str = "unmap", detect_zeroes: str = "off"
@@ -88,17 +106,14 @@ class RequestPolicy(Filter):
         if detect_zeroes == "unmap" and not self._unmap:
             raise BlockError("setting detect-zeroes to unmap is not allowed without setting "
                              "discard operation to unmap", errno.EINVAL)
-        self._detect = detect_zeroes
-
-    def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
-        return self.below.host_range(offset, length)
+        self.detects = detect_zeroes
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
                ) -> None:
-        if self._detect != "off" and data:
+        if self.detects != "off" and data:
             plain = data if isinstance(data, bytes | bytearray) else bytes(data)
             if is_zero(plain, 0, len(plain)):
-                self.below.write_zeroes(offset, len(plain), may_unmap=self._detect == "unmap",
+                self.below.write_zeroes(offset, len(plain), may_unmap=self.detects == "unmap",
                                         fua=fua)
                 return
         self.below.pwrite(offset, data, fua=fua)
@@ -119,3 +134,13 @@ def zeroes_fast(device: BlockDevice) -> bool:
     while isinstance(device, Filter):
         device = device.below
     return type(device).write_zeroes is not BlockDevice.write_zeroes
+
+
+class Reference(Thin):
+    """A disk that belongs to somebody else: closing this leaves it open."""
+
+    def debug_event(self, event: str) -> None:
+        self.below.debug_event(event)
+
+    def close(self) -> None:
+        """It is whose name it has that closes it."""

@@ -6,7 +6,8 @@ import errno
 import time
 
 from pytcg.block.device import BlockDevice, BlockError, Extent
-from pytcg.typed import TYPE_CHECKING
+from pytcg.block.json_name import json_name
+from pytcg.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytcg.block.open import OpenFlags
@@ -64,6 +65,11 @@ def open_null(driver: str, flags: OpenFlags) -> NullDevice:
     if latency >> 63:
         raise BlockError("latency-ns is invalid", errno.EINVAL)
     flags.take("filename")
-    return NullDevice(driver, flags.take_size("size", 1 << 30),
+    given: dict[str, Any] = {name: flags.options[name] for name in ("size", "read-zeroes")
+                             if name in flags.options}
+    made = NullDevice(driver, flags.take_size("size", 1 << 30),
                       read_zeroes=flags.take_bool("read-zeroes", False), latency=latency / 1e9,
                       read_only=flags.read_only)
+    if isinstance(given.get("size"), int):  # in numbers, as QMP has them
+        made.filename = json_name({"driver": driver, **given})
+    return made

@@ -54,7 +54,7 @@ class PosixFile(BlockDevice):
         """``driver``: the kind of file that it must be; any kind without one."""
         self.filename = filename
         self.read_only = read_only
-        self._no_flush = no_flush
+        self.no_flush = no_flush
         self._synchronous = writethrough and not no_flush
         flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
         if self._synchronous:
@@ -204,7 +204,7 @@ class PosixFile(BlockDevice):
                       filename=self.filename)
 
     def flush(self) -> None:
-        if not self._no_flush:
+        if not self.no_flush:
             try:
                 os.fdatasync(self.fd)
             except OSError as error:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 from pytcg.block.device import BlockError
-from pytcg.block.options import Options as NodeOptions
 from pytcg.block.options import parse_json_name, parse_keyval, unflatten
 from pytcg.cli.system.option_values import Information, OptionError, Options
 
@@ -109,19 +108,7 @@ def set_blockdev(options: Options, text: str) -> None:
         raise OptionError(f"-blockdev {text}: 'node-name' must be specified for the root node")
     if name in options.blockdevs:
         raise OptionError(f"-blockdev {text}: Duplicate nodes with node-name='{name}'")
-    options.blockdevs[name] = _resolved(node, options.blockdevs)
-
-
-def _resolved(node: NodeOptions, known: Mapping[str, NodeOptions]) -> NodeOptions:
-    """Children that are given by another node's name as that node's options."""
-    result: NodeOptions = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            value = _resolved(value, known)
-        elif key in ("file", "backing", "image", "data-file") and value in known:
-            value = known[value]
-        result[key] = value
-    return result
+    options.blockdevs[name] = node
 
 
 def set_device(options: Options, text: str) -> None:

@@ -12,8 +12,7 @@ from pytcg.block.open import open_image
 from pytcg.block.options import merge, parse_name, unflatten
 from pytcg.cli.system.option_values import Options
 from pytcg.machine.devices.rack import Rack
-from pytcg.machine.disk_io import DiskIo
-from pytcg.machine.drives import DeviceError, Drive
+from pytcg.machine.drives import DeviceError, Drive, DriveBay
 
 OWN: Final = ("if", "file", "index", "bus", "unit", "media", "format", "cache", "aio", "snapshot",
               "readonly", "id", "discard", "detect-zeroes", "copy-on-read", "rerror", "werror",
@@ -30,26 +29,14 @@ class Drives:
     def __init__(self, options: Options, lock: threading.RLock,
                  fail: Callable[[BaseException], None], stack: ExitStack) -> None:  # fmt: skip
         self._options = options
-        self._lock = lock
-        self._fail = fail
-        self._stack = stack
-        self.by_id: dict[str, Drive] = {}
+        self.by_id = DriveBay(lock, fail)
+        stack.callback(self.by_id.close)
         self._places: dict[tuple[str, int, int], Drive] = {}
-        for name, node in options.blockdevs.items():
-            if not self._is_child(name):
-                image = open_image(node, exclusive=True)
-                self.by_id[name] = Drive(name, "none", io=self._serve(image))
+        graph = self.by_id.graph
+        for node in options.blockdevs.values():
+            graph.own(open_image(node, exclusive=True, nodes=graph.nodes))
         for values in sorted(options.drives, key=lambda values: "index" not in values):
             self._add(values)
-
-    def _is_child(self, name: str) -> bool:
-        return any(_mentions(node, name) for other, node in self._options.blockdevs.items()
-                   if other != name)  # fmt: skip
-
-    def _serve(self, image: BlockDevice) -> DiskIo:
-        io = DiskIo(image, self._lock, self._fail)
-        self._stack.callback(io.close)
-        return io
 
     def _add(self, values: dict[str, str]) -> None:
         interface = values.get("if", "ide")
@@ -61,7 +48,7 @@ class Drives:
         drive = Drive(name, interface, media, bus=bus, unit=unit,
                       write_cache=values.get("cache", "writeback") not in NO_CACHE)  # fmt: skip
         if values.get("file") or any(key not in OWN for key in values):
-            drive.io = self._serve(self._open(values, media))
+            drive.io = self.by_id.serve(self._open(values, media))
         elif media == "disk" and interface not in ("none", "floppy"):
             raise DeviceError(f"drive '{name}': Device needs media, but drive is empty")
         self.by_id[name] = self._places[interface, bus, unit] = drive
@@ -137,11 +124,6 @@ class Drives:
         if options.defaults and not named and not given and not taken:
             self.by_id["ide1-cd0"] = Drive("ide1-cd0", "ide", "cdrom", bus=channel, unit=unit)
             rack.add("ide-cd", {"drive": "ide1-cd0", "bus": f"ide.{channel}", "unit": str(unit)})
-
-
-def _mentions(node: dict[str, Any], name: str) -> bool:
-    return any(value.get("node-name") == name or _mentions(value, name)
-               for value in node.values() if isinstance(value, dict))  # fmt: skip
 
 
 def _name(interface: str, media: str, bus: int, unit: int) -> str:

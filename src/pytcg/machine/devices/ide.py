@@ -36,14 +36,15 @@ def build_disk(rack: Rack, values: Values) -> object:
 
 def build_cdrom(rack: Rack, values: Values) -> object:
     """ide-cd: with no drive it is empty."""
-    drive = rack.take_drive("ide-cd", values) if values["drive"] is not None else None
+    drive = rack.take_tray("ide-cd", values)
     place = _place(rack, "ide-cd", values)
     identity = _identity(rack, place, values, "QEMU DVD-ROM")
     unit = CdRom(
         UnitIdentity(CD_ROM, product="QEMU DVD-ROM", serial=identity.serial, removable=True,
                      atapi=True),
-        drive.io if drive is not None else None,
+        drive.io,
     )  # fmt: skip
+    drive.tray = unit
     return _connect(rack, place, values, AtapiDrive(unit, identity))
 
 

@@ -15,7 +15,7 @@ from pytcg.machine.devices import ide_bus
 from pytcg.machine.devices.ide_bus import IdeBus
 from pytcg.machine.devices.model import Values, values_of
 from pytcg.machine.devices.table import BY_NAME
-from pytcg.machine.drives import DeviceError, Drive
+from pytcg.machine.drives import DeviceError, Drive, DriveBay
 from pytcg.machine.memory_backend import MemoryBackend
 from pytcg.machine.pc import Pc
 
@@ -28,7 +28,7 @@ ROOT_BUSES = (None, "pci.0", "pci")
 class Rack:
     """Where devices are plugged in."""
 
-    def __init__(self, board: Pc, drives: Mapping[str, Drive],
+    def __init__(self, board: Pc, drives: DriveBay,
                  chardevs: Chardevs,
                  backends: Mapping[str, MemoryBackend] | None = None,
                  fsdevs: Mapping[str, Callable[[], Service]] | None = None) -> None:  # fmt: skip
@@ -71,15 +71,33 @@ class Rack:
         wanted = values.get("drive")
         if wanted is None:
             raise DeviceError(f"-device {name}: drive property not set")
-        drive = self.drives.get(wanted)
+        drive = self.drives.get(wanted) or self.drives.for_node(wanted)
         if drive is None:
             raise DeviceError(f"-device {name}: can't find value '{wanted}' of property 'drive'")
         drive.take(name)
+        self._name(drive, name, values)
         return drive
 
     def ide_buses(self) -> dict[str, IdeBus]:
         """Those for IDE drives, by name."""
         return {name: bus for name, bus in self.buses.items() if isinstance(bus, IdeBus)}
+
+    def take_tray(self, name: str, values: Values) -> Drive:
+        """The same for a drive with a tray, which may be empty and have no drive of its own."""
+        if values.get("drive") is not None:
+            return self.take_drive(name, values)
+        drive = self.drives.anonymous()
+        drive.take(name)
+        self._name(drive, name, values)
+        return drive
+
+    def _name(self, drive: Drive, name: str, values: Values) -> None:
+        drive.device_id = values.get("id") or ""
+        path = f"/machine/peripheral/{drive.device_id}"
+        if not drive.device_id:
+            path = f"/machine/peripheral-anon/device[{len(self.drives)}]"
+        is_virtio = name == "virtio-blk-pci"
+        drive.qdev = f"{path}/virtio-backend" if is_virtio else drive.device_id or path
 
     def take_chardev(self, name: str, values: Values) -> Chardev | None:
         """What the property `chardev` names; DeviceError if it isn't there or in use.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pytcg.hw.storage.scsi.cdrom import CD_ROM, CdRom
 from pytcg.hw.storage.scsi.disk import DISK, ScsiDisk
-from pytcg.hw.storage.scsi.unit import ScsiUnit, UnitIdentity
+from pytcg.hw.storage.scsi.unit import CAPACITY_CHANGED, ScsiUnit, UnitIdentity
 from pytcg.hw.virtio.pci import VirtioPci
 from pytcg.hw.virtio.scsi import MAX_LUN, MAX_TARGET, VirtioScsi
 from pytcg.machine.devices.model import Values
@@ -46,18 +46,19 @@ def build_disk(rack: Rack, values: Values) -> object:
     )  # fmt: skip
     cache = values["write-cache"]
     disk = ScsiDisk(identity, drive.io, write_cache=drive.write_cache if cache is None else cache)
+    drive.on_resize = lambda: disk.attention.append(CAPACITY_CHANGED)
     return _attach(rack, bus, "scsi-hd", values, disk)
 
 
 def build_cdrom(rack: Rack, values: Values) -> object:
     """scsi-cd: with no drive it is empty."""
     bus = _bus(rack, "scsi-cd", values)
-    drive = rack.take_drive("scsi-cd", values) if values["drive"] is not None else None
+    drive = rack.take_tray("scsi-cd", values)
     identity = UnitIdentity(
         CD_ROM, values["vendor"], values["product"] or "QEMU CD-ROM", values["ver"] or "2.5+",
         values["serial"] or "", removable=True,
     )  # fmt: skip
-    cdrom = CdRom(identity, drive.io if drive is not None else None)
+    cdrom = drive.tray = CdRom(identity, drive.io)
     return _attach(rack, bus, "scsi-cd", values, cdrom)
 
 

@@ -51,6 +51,7 @@ def build_blk(rack: Rack, values: Values) -> object:
     device = VirtioBlk(drive.io, values["serial"] or "",
                        write_cache=drive.write_cache if cache is None else cache)  # fmt: skip
     card = plug(rack, name, values, device, STORAGE_SCSI)
+    drive.on_resize = card.config_interrupt
     rack.add_boot(values, boot_path(card, "scsi") + "/disk@0,0")
     return card
 

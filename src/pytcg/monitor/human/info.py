@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pytcg.monitor.human import board, paging, registers, saving, vnc
+from pytcg.monitor.human import block, board, paging, registers, saving, vnc
 from pytcg.monitor.human.table import HumanCommand, Shell
 
 
@@ -93,6 +93,9 @@ def _row(name: str, help: str, run: Any, arguments: str = "", most: int = 0) -> 
 
 SUBJECTS: Final = tuple(sorted((
     *saving.SUBJECTS, *vnc.SUBJECTS,
+    _row("block", "show info of one block device or all block devices (-n: show named nodes; -v:"
+         " show details)", block.block, "[-n] [-v] [device]", 3),
+    _row("blockstats", "show block device statistics", block.statistics),
     _row("chardev", "show the character devices", chardev),
     _row("cpus", "show infos for each CPU", cpus),
     _row("jit", "show dynamic compiler info", jit),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
+from pytcg.block.device import BlockError
+from pytcg.machine.drives import DeviceError
 from pytcg.machine.runner import MachineError
 from pytcg.monitor.command import CommandError
-from pytcg.monitor.human import control, memory, saving, vnc
+from pytcg.monitor.human import block, control, memory, saving, vnc
 from pytcg.monitor.human.info import SUBJECTS
 from pytcg.monitor.human.table import HumanCommand, Qmp, Shell, UsageError, find
 
@@ -41,7 +43,7 @@ def _run(shell: Shell, line: str) -> str:
         if not row.format and "extraneous" in text:
             text = f"{row.names}: {text}"
         return f'{text}\nTry "help {called}" for more information\n'
-    except (CommandError, MachineError) as error:
+    except (CommandError, MachineError, BlockError, DeviceError) as error:
         return f"Error: {error}\n"
     except Exception as error:  # our own fault: the guest must not pay for it
         return f"Error: internal error: {type(error).__name__}: {error}\n"
@@ -90,7 +92,7 @@ def show_info(shell: Shell, words: list[str]) -> str:
 
 
 COMMANDS: Final = tuple(sorted((
-    *control.COMMANDS, *memory.COMMANDS, *saving.COMMANDS, *vnc.COMMANDS,
+    *block.COMMANDS, *control.COMMANDS, *memory.COMMANDS, *saving.COMMANDS, *vnc.COMMANDS,
     HumanCommand("help|?", "[cmd]", "show the help", show_help, 0, 2),
     HumanCommand("info", "[subcommand]", "show various information about the system state",
                  show_info, 0, 1),

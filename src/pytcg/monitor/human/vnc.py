@@ -88,8 +88,6 @@ def change(shell: Shell, words: list[str]) -> str:
     """change vnc password NEW."""
     if len(words) < 2:
         raise UsageError("change: filename expected")
-    if words[0] != "vnc":
-        return f"Error: Device '{words[0]}' not found\n"
     if words[1] not in ("passwd", "password"):
         return "Error: Parameter 'target' expects 'password'\n"
     if len(words) < 3:
@@ -98,8 +96,6 @@ def change(shell: Shell, words: list[str]) -> str:
 
 
 COMMANDS: Final = (
-    HumanCommand("change", "vnc password new-password", "change the password of the VNC server",
-                 change, 1, 3),
     HumanCommand("set_password", "protocol password [-d display] [action-if-connected]",
                  "set spice/vnc password", set_password, 2, 5),
     HumanCommand("expire_password", "protocol time [-d display]",

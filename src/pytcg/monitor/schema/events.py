@@ -17,5 +17,6 @@ EVENTS: Final = {name: members(data) for name, data in {
     "VNC_CONNECTED": "server: VncServerInfo, client: VncBasicInfo",
     "VNC_INITIALIZED": "server: VncServerInfo, client: VncClientInfo",
     "VNC_DISCONNECTED": "server: VncServerInfo, client: VncClientInfo",
+    "DEVICE_TRAY_MOVED": "device: str, id: str, tray-open: bool",
     "MIGRATION": "status: MigrationStatus",
 }.items()}  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.formats.qcow2 import format as fmt
@@ -154,6 +154,11 @@ class Qcow2Device(Qcow2Flushing):
         """Whether a valid bitmaps extension is there (without loading it)."""
         return (bool(self.header.autoclear & fmt.Autoclear.BITMAPS)
                 and self.header.extension(fmt.EXT_BITMAPS) is not None)
+
+    def children(self) -> Iterator[tuple[str, BlockDevice]]:
+        yield from super().children()
+        if self.data_file is not self.file:
+            yield "data-file", self.data_file
 
     @property
     def data_file_is_raw(self) -> bool:

@@ -58,7 +58,7 @@ class CdRom(BlockUnit):
     def __init__(self, identity: UnitIdentity, medium: Medium | None,
                  on_eject: Callable[[bool], None] | None = None) -> None:  # fmt: skip
         super().__init__(identity, medium)
-        self._on_eject = on_eject
+        self.on_eject = on_eject
         self.tray_open = False
         self.locked = False
         self._event = 0
@@ -75,6 +75,16 @@ class CdRom(BlockUnit):
         self.tray_open = False
         self._event = 2 if medium is not None else 3
         self.attention = [CHANGED] if medium is not None else []
+
+    def open_tray(self) -> None:
+        """By hand, whatever software says."""
+        if not self.tray_open:
+            self.tray_open = True
+            self._event = 3
+
+    def ask_to_eject(self) -> None:
+        """The button was pressed while software keeps the tray locked (MMC-5, 6.7.2.4)."""
+        self._event = 1
 
     def require_medium(self) -> Medium:
         if self.tray_open:
@@ -133,8 +143,8 @@ class CdRom(BlockUnit):
         if opens != self.tray_open:
             self.tray_open = opens
             self._event = 3 if opens else 2
-            if self._on_eject is not None:
-                self._on_eject(opens)
+            if self.on_eject is not None:
+                self.on_eject(opens)
         return answer(b"")
 
     def prevent_removal(self, cdb: bytes) -> Request:

@@ -43,6 +43,7 @@ ILLEGAL_MODE: Final = Sense(5, 0x64)
 REMOVAL_PREVENTED: Final = Sense(5, 0x53, 2)
 RESET: Final = Sense(6, 0x29)
 CHANGED: Final = Sense(6, 0x28)
+CAPACITY_CHANGED: Final = Sense(6, 0x2A, 9)
 WRITE_PROTECTED: Final = Sense(7, 0x27)
 
 

@@ -1,0 +1,1 @@
+"""QMP's commands on disks: what there is, media, nodes, jobs, exports."""
