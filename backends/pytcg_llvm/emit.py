@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable
 
 from pytcg.ir.blocks import Block, Function, Local, Op, Value
-from pytcg.ir.ops import FLOATS, Type
+from pytcg.ir.ops import FLOATS, FMA, Type
 from pytcg_llvm import crypto
 
 THREADED = "preserve_nonecc"
@@ -117,6 +117,42 @@ class _Emitter:
             text, first = f"{mnemonic} $2, $0", "0"
         return f'call {type_} asm sideeffect "{text}", "=x,{first},x"({type_} {a}, {type_} {b})'
 
+    def compared(self, kind: str, type_: str, a: str, b: str, predicate: int) -> str:
+        """Text of a comparison by one of the 32 predicates; all ones or zeros, as floats."""
+        text, first = f"vcmp{kind} $${predicate}, $2, $1, $0", "x"
+        if not crypto.host_has("avx"):
+            text, first = f"cmp{kind} $${predicate}, $2, $0", "0"
+        return f'call {type_} asm sideeffect "{text}", "=x,{first},x"({type_} {a}, {type_} {b})'
+
+    def fused(self, kind: str, type_: str, a: str, b: str, c: str, mode: int) -> str:
+        """Text of a * b + c; of NaNs the first of a, b, c counts."""
+        text = f"vf{FMA[mode]}231{kind} $3, $2, $0"
+        args = ", ".join(f"{type_} {x}" for x in (c, a, b))
+        return f'call {type_} asm sideeffect "{text}", "=x,0,x,x"({args})'
+
+    def _scalar_float(self, op: Op) -> None:
+        first, mode = op.args[0], op.attrs["mode"]
+        assert isinstance(mode, int)
+        kind, ty = ("ss", "float") if first.type is Type.F32 else ("sd", "double")
+        values = [self.val(a) for a in op.args]
+        if op.name == "ffma":
+            self.out(op, self.fused(kind, ty, values[0], values[1], values[2], mode))
+            return
+        mask = self.temp(self.compared(kind, ty, values[0], values[1], mode))
+        bits = self.temp(f"bitcast {ty} {mask} to i{first.bits}")
+        self.out(op, f"icmp ne i{first.bits} {bits}, 0")
+
+    def _op_fexthalf(self, op: Op) -> None:
+        self._halves(op, "vcvtph2ps $1, $0")
+
+    def _op_ftrunchalf(self, op: Op) -> None:
+        self._halves(op, f"vcvtps2ph $${op.attrs['mode']}, $1, $0")
+
+    def _halves(self, op: Op, text: str) -> None:
+        pair = f"{_PAIR} " + self._lanes(op.args[0], _PAIR)
+        result = self.temp(f'call {_PAIR} asm sideeffect "{text}", "=x,x"({pair})')
+        self.out(op, f"bitcast {_PAIR} {result} to i128")
+
     def opaque(self, value: Value) -> str:
         """The operand as LLVM can't know it, for what it would fold without looking at MXCSR."""
         ty = _ty(value.type)
@@ -152,6 +188,8 @@ class _Emitter:
         elif name in _PREDICATES:
             a, b = op.args
             self.out(op, f"icmp {name} {self.typed(a)}, {self.val(b)}")
+        elif name in ("fcmp", "ffma"):
+            self._scalar_float(op)
         elif name in _ORDERED and name[0] == "f":
             size = "ss" if op.args[0].type is Type.F32 else "sd"
             self.out(op, self.ordered(_ORDERED[name] + size, _ty(op.args[0].type),
@@ -424,6 +462,16 @@ class _Emitter:
         elif op.name == "vpshufb":
             both = (f"{vector} {a}" for a in args)
             result = self.temp(self.intrinsic("llvm.x86.ssse3.pshuf.b.128", vector, *both))
+        elif op.name == "vfcmp":
+            kind, mode = "ps" if lane == 32 else "pd", op.attrs["mode"]
+            assert isinstance(mode, int)
+            result = self.temp(self.compared(kind, vector, args[0], args[1], mode))
+        elif op.name == "vffma":
+            kind, mode = "ps" if lane == 32 else "pd", op.attrs["mode"]
+            assert isinstance(mode, int)
+            result = self.temp(self.fused(kind, vector, args[0], args[1], args[2], mode))
+        elif op.name in ("vshlv", "vlshrv", "vashrv"):
+            result = self._lanewise_shift(op.name[1:-1], vector, args, lane, count)
         elif op.name == "vfround":
             kind = "ps" if lane == 32 else "pd"
             result = self.temp(self._rounded(kind, vector, args[0], op))
@@ -485,6 +533,17 @@ class _Emitter:
         if op.name == "vashr":
             return shifted
         return self.temp(f"select i1 {over}, {vector} zeroinitializer, {vector} {shifted}")
+
+    def _lanewise_shift(self, name: str, vector: str, args: list[str], lane: int,
+                        count: int) -> str:  # fmt: skip
+        limit = _splat(count, lane, lane - 1)
+        over = self.temp(f"icmp ugt {vector} {args[1]}, {limit}")
+        mask = f"<{count} x i1> {over}"
+        clamped = self.temp(f"select {mask}, {vector} {limit}, {vector} {args[1]}")
+        shifted = self.temp(f"{name} {vector} {args[0]}, {clamped}")
+        if name == "ashr":
+            return shifted
+        return self.temp(f"select {mask}, {vector} zeroinitializer, {vector} {shifted}")
 
     def _shuffle(self, op: Op, vector: str, args: list[str], lane: int,
                  count: int) -> tuple[str, str]:  # fmt: skip

@@ -90,6 +90,8 @@ def _stencil(code: bytes, rows: list[tuple[int, int, str, int]]) -> Stencil | No
     for place, kind, symbol, addend in rows:
         if not symbol.startswith("hole_") or (kind not in _WIDTHS and kind not in _RELATIVE):
             return None
+        if kind in _RELATIVE and symbol[5:] in _RANGES:
+            return None  # a value that LLVM takes for an address nearby
         patches.append(Patch(place, _WIDTHS.get(kind, 0), symbol[5:], addend))
     holes = frozenset(patch.hole for patch in patches)
     behind = next((name for name in ("next", "fall", "taken") if name in holes), "")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 
 from pytcg.ir.meaning import join, split
+from pytcg.ir.ops import FMA
 
 
 class Mxcsr(IntFlag):
@@ -59,10 +60,12 @@ class Format:
 
     @property
     def low(self) -> int:
-        return {32: -149, 64: -1074}[self.width]
+        return {16: -24, 32: -149, 64: -1074}[self.width]
 
 
-FORMATS = {32: Format(32, 23), 64: Format(64, 52)}
+FORMATS = {16: Format(16, 10), 32: Format(32, 23), 64: Format(64, 52)}
+_SIGNALLING = 0b0110_0110_0110_0110
+"""Predicates below 16 that are invalid on quiet NaNs; their likes from 16 on are the others."""
 
 
 def is_nan(x: int, w: int) -> bool:
@@ -275,7 +278,68 @@ class FloatUnit:
         """Quiet: only a signalling NaN is invalid."""
         return int(self._ordered(a, b, w, signal=False) is None)
 
+    def compare(self, a: int, b: int, w: int, predicate: int) -> int:
+        """One of CMPPS's and VCMPPS's predicates (SDM vol. 2A, table 3-1)."""
+        signal = bool(_SIGNALLING >> (predicate & 15) & 1) != bool(predicate & 16)
+        keys = self._ordered(a, b, w, signal=signal)
+        if keys is None:
+            result = predicate & 3 == 3 if predicate & 8 == 0 else predicate & 3 != 3
+        else:
+            x, y = keys
+            result = (x == y, x < y, x <= y, False)[predicate & 3]
+        return int(result != bool(predicate & 4))
+
+    # Multiply and add --------------------------------------------------------------------------
+
+    def fma(self, a: int, b: int, c: int, w: int, mode: int) -> int:
+        """a * b + c by one of `pytcg.ir.ops.FMA`; of NaNs the first operand's counts."""
+        f = FORMATS[w]
+        a, b, c = (self._daz(x, f) for x in (a, b, c))
+        sizes = [x & ~f.sign for x in (a, b)]
+        wild = sorted(sizes) == [0, f.infinity]  # 0 times infinity
+        nan = self._nan(f, a, b, c)
+        if nan is not None:
+            return nan
+        if wild:
+            return self._invalid(f)
+        sign = (a ^ b ^ (f.sign if FMA[mode][0] == "n" else 0)) & f.sign
+        addend = c ^ (f.sign if FMA[mode].endswith("sub") else 0)
+        if f.infinity in sizes:
+            if addend & ~f.sign == f.infinity and (addend ^ sign) & f.sign:
+                return self._invalid(f)
+            self._denormals(f, a, b, c)
+            return sign | f.infinity
+        self._denormals(f, a, b, c)
+        if addend & ~f.sign == f.infinity:
+            return addend
+        (ma, ea), (mb, eb), (mc, ec) = (self._parts(x, f) for x in (a, b, addend))
+        product = abs(ma * mb) * (-1 if sign else 1)
+        exponent = min(ea + eb, ec)
+        total = (product << (ea + eb - exponent)) + (mc << (ec - exponent))
+        if total == 0:
+            if product == 0 and mc == 0 and (addend ^ sign) & f.sign == 0:
+                return sign
+            return f.sign if (self.mxcsr >> 13) & 3 == DOWN else 0
+        return self._round(total < 0, abs(total), exponent, f)
+
     # Conversion --------------------------------------------------------------------------------
+
+    def from_half(self, a: int) -> int:
+        """binary16 to binary32: exact, and a denormal raises nothing."""
+        if not a & 0x7C00 and a & 0x3FF:
+            mantissa, exponent = self._parts(a, FORMATS[16])
+            return self._round(bool(a & 0x8000), abs(mantissa), exponent, FORMATS[32])
+        return self.convert(a, 16, 32)
+
+    def to_half(self, a: int, mode: int) -> int:
+        """binary32 to binary16 by VCVTPS2PH's immediate; FTZ doesn't count."""
+        before = self.mxcsr
+        if not mode & 4:
+            self.mxcsr = self.mxcsr & ~Mxcsr.RC | (mode & 3) << 13
+        self.mxcsr &= ~Mxcsr.FTZ
+        result = self.convert(a, 32, 16)
+        self.mxcsr = before | self.mxcsr & 0x3F
+        return result
 
     def convert(self, a: int, w: int, to: int) -> int:
         """binary32 to binary64 or back."""
@@ -346,6 +410,23 @@ class FloatUnit:
     def lanes(self, meaning: Callable[[int, int, int], int], a: int, b: int, lane: int) -> int:
         pairs = zip(split(lane, a), split(lane, b), strict=True)
         return join(lane, [meaning(x, y, lane) for x, y in pairs])
+
+    def compare_lanes(self, a: int, b: int, lane: int, predicate: int) -> int:
+        pairs = zip(split(lane, a), split(lane, b), strict=True)
+        return join(lane, [-self.compare(x, y, lane, predicate) for x, y in pairs])
+
+    def fma_lanes(self, a: int, b: int, c: int, lane: int, mode: int) -> int:
+        """In turn, if the mode says so: even lanes subtract and odd ones add, or vice versa."""
+        even, odd = {4: (1, 0), 5: (0, 1)}.get(mode, (mode, mode))
+        lanes = zip(split(lane, a), split(lane, b), split(lane, c), strict=True)
+        return join(lane, [self.fma(x, y, z, lane, odd if i & 1 else even)
+                           for i, (x, y, z) in enumerate(lanes)])  # fmt: skip
+
+    def from_halves(self, a: int) -> int:
+        return join(32, [self.from_half(x) for x in split(16, a)[:4]])
+
+    def to_halves(self, a: int, mode: int) -> int:
+        return join(16, [self.to_half(x, mode) for x in split(32, a)])
 
     def round_lanes(self, a: int, lane: int, mode: int) -> int:
         return join(lane, [self.round(x, lane, mode) for x in split(lane, a)])

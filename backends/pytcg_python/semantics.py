@@ -32,6 +32,12 @@ FLOATING: dict[str, str] = {
     "vfsqrt": "fp.sqrt_lanes(a, L)",
     "fround": "fp.round(a, W, K)",
     "vfround": "fp.round_lanes(a, L, K)",
+    "fcmp": "fp.compare(a, b, W, K)",
+    "vfcmp": "fp.compare_lanes(a, b, L, K)",
+    "ffma": "fp.fma(a, b, c, W, K)",
+    "vffma": "fp.fma_lanes(a, b, c, L, K)",
+    "fexthalf": "fp.from_halves(a)",
+    "ftrunchalf": "fp.to_halves(a, K)",
     "getmxcsr": "fp.mxcsr",
 }
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from bench.guests.report import HOST, QEMU
 from pytcg.cli import guest as base
 from pytcg.cli.initramfs import Entry, executable
 
-PROGRAMS: Final = (*build.PROGRAMS, *large.PROGRAMS)
+PROGRAMS: Final = (*build.PROGRAMS, *build.VECTORS, *large.PROGRAMS)
 EPILOG: Final = """
 The programs are in bench/guests/*.c; "python" and "gcc" are the distribution's. Each prints a
 checksum, which must be the host's, and the time its kernel took by the guest's own clock; boots are
@@ -85,13 +85,20 @@ def _compiled(names: Iterable[str]) -> dict[str, Path]:
     return {name: build.compile_program(name, made) for name in names}
 
 
-def small_suite() -> Suite:
+def small_suite(programs: Iterable[str] = build.PROGRAMS,
+                archive: str = "programs.cpio") -> Suite:  # fmt: skip
     """The small programs, all in one guest."""
-    paths = _compiled(build.PROGRAMS)
+    paths = _compiled(programs)
     files = [executable(f"{build.FOLDER}/{name}", path.read_bytes())
              for name, path in paths.items()]  # fmt: skip
-    return Suite(_guest("programs.cpio", files, 256),
+    return Suite(_guest(archive, files, 256),
                  {name: [str(path)] for name, path in paths.items()})  # fmt: skip
+
+
+def vector_suite() -> Suite:
+    """Programs for x86-64-v3, on processors that have it."""
+    suite = small_suite(build.VECTORS, "vectors.cpio")
+    return replace(suite, guest=replace(suite.guest, cpu="max"))
 
 
 def large_suite() -> Suite:
@@ -106,7 +113,8 @@ def large_suite() -> Suite:
     return Suite(_guest("large.cpio", large.entries(root, timed), large.MEMORY), commands)
 
 
-SUITES: Final = ((build.PROGRAMS, small_suite), (large.PROGRAMS, large_suite))
+SUITES: Final = ((build.PROGRAMS, small_suite), (build.VECTORS, vector_suite),
+                 (large.PROGRAMS, large_suite))  # fmt: skip
 
 
 def _publish(path: Path, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """The guest programs and the initramfs they are booted from.
 
-Each program is a C file beside this one and `main.c`, compiled by `gcc -O2 -static`: one binary
-runs in the emulators and on the host.
+Each program is a C file beside this one and `main.c`, compiled by `gcc -O2 -static` or, as
+NAME-v3, by `gcc -O3 -march=haswell`: one binary runs in the emulators and on the host.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ INTEGER: Final = ("sieve", "sha256", "qsort", "fib", "bytecode", "chase", "divis
 FLOATING: Final = ("nbody", "matmul", "mandelbrot", "x87")
 SYSTEM: Final = ("syscalls", "faults", "fork")
 PROGRAMS: Final = (*INTEGER, *FLOATING, *SYSTEM)
+# For x86-64-v3: FLOATING's matmul once more, a scan with AVX2, and every kind of vector loop.
+VECTORS: Final = ("matmul-v3", "scan-v3", "vectors-v3")
+COMPILE_V3: Final = ("gcc", "-O3", "-march=haswell", "-static", "-Wall")
 
 FOLDER: Final = "bench"  # in the guest
 APPLETS: Final = ("sh", "mount", "poweroff", "env")
@@ -52,12 +55,14 @@ poweroff -f
 
 def compile_program(name: str, folder: Path) -> Path:
     """The program, compiled into a folder unless it is there and newer than its sources."""
-    made = folder / name
-    sources = [SOURCES / f"{name}.c", *([SOURCES / "main.c"] if name in PROGRAMS else [])]
+    made, with_main = folder / name, name in (*PROGRAMS, *VECTORS)
+    sources = [SOURCES / f"{name.removesuffix('-v3')}.c"]
+    sources += [SOURCES / "main.c"] if with_main else []
     inputs = [*sources, SOURCES / "guest.h"]
     if made.exists() and made.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return made
-    command = [*COMPILE, "-o", str(made), *map(str, sources), "-lm"]
+    compiler = COMPILE_V3 if name in VECTORS else COMPILE
+    command = [*compiler, "-o", str(made), *map(str, sources), "-lm"]
     compile_with(command)
     return made
 

@@ -46,12 +46,14 @@ class Guest:
     kernel: Path
     initrd: Path
     memory: int = 256
+    cpu: str = ""  # a CPU model, if the emulators' defaults won't do
 
     def options(self, programs: Sequence[str]) -> list[str]:
         """The emulator's options, ours and QEMU's alike."""
         words = f"console=ttyS0 quiet panic=-1 programs={','.join(programs)}"
         return ["-m", str(self.memory), "-nographic", "-no-reboot", "-kernel", str(self.kernel),
-                "-initrd", str(self.initrd), "-append", words]  # fmt: skip
+                "-initrd", str(self.initrd), "-append", words,
+                *(["-cpu", self.cpu] if self.cpu else [])]  # fmt: skip
 
 
 @dataclass(frozen=True)

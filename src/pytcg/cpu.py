@@ -144,6 +144,8 @@ class Cpu:
         regs = cpu.regs
         regs["rip"] = regs["rdx"] = 0  # RESET leaves the processor's signature in rDX
         regs["cr4"] = 0x600  # OSFXSR and OSXMMEXCPT: SSE works
+        if self.has("avx"):
+            regs["cr4"], regs["xcr0"] = 0x4_0600, 7  # OSXSAVE: and so does AVX
         regs["cr0"] = 0x30 if mode == "real" else 0x31
         regs["efer"] = 0x500 if mode == "long" else 0
         regs["idtr.limit"] = 0x3FF if mode == "real" else 0

@@ -30,6 +30,9 @@ ELSEWHERE = {
     *X87, "xext", "xfromi", "xneg", "xabs",  # test_x87_ops.py
     "ldg", "stg",  # every access of a region: the jit cases of tests/x86
 }  # fmt: skip
+PREDICATES = (0, 1, 2, 3, 7, 9, 11, 14, 17, 20, 24, 27, 30)
+MODES = {"fcmp": PREDICATES, "vfcmp": PREDICATES, "ffma": range(4), "vffma": range(6),
+         "ftrunchalf": range(8)}  # fmt: skip
 NO_NATIVE_DIVISION = {Type.I128}  # LLVM calls a compiler-runtime function, which pytcg never links
 
 
@@ -66,6 +69,11 @@ def variants(name: str) -> list[tuple[list[Type], dict[str, object]]]:
         return [([Type.I32, INT_OF_BITS[n]], {}) for n in (8, 16, 32, 64)]
     if name == "sha1rnds4":
         return [([Type.I128, Type.I128], {"mode": mode}) for mode in range(4)]
+    if name in MODES:
+        types = FLOATS if "F" in row.args else [Type.I128]
+        lane_attrs = [{"lane": n} for n in (32, 64)] if "lane" in row.attrs else [{}]
+        return [([t] * len(row.args), {**lane, "mode": mode}) for t in types for lane in lane_attrs
+                for mode in MODES[name]]  # fmt: skip
     if "mode" in row.attrs:
         shapes = ([(t, {}) for t in FLOATS] if name == "fround" else
                   [(Type.I128, {"lane": n}) for n in (32, 64)])  # fmt: skip

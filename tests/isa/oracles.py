@@ -10,7 +10,15 @@ from functools import cache
 
 from pytcg.fuzz import hostcpu
 from pytcg_x86.decode.table import LOWERINGS, Row
-from x86 import integer_cases, outcome, sse_cases, test_bmi_host, test_sse_host, vex_cases
+from x86 import (
+    integer_cases,
+    outcome,
+    sse_cases,
+    test_avx_host,
+    test_bmi_host,
+    test_sse_host,
+    vex_cases,
+)
 from x86.test_x87_host import C1, C1_VARIES, PLAIN, on_engine
 from x86.test_x87_host import host as x87_host
 from x86.x87_cases import TRANSCENDENTAL, encoding, state, x87_rows
@@ -100,6 +108,28 @@ def check_bmi(row: Row, states: int) -> Verdict:
     return _result("hardware", -(-states // shapes) * shapes, "")
 
 
+def check_avx(row: Row, states: int) -> Verdict:
+    """VEX's vectors, with all of the YMM registers."""
+    if row.mnemonic in test_avx_host.APPROXIMATE:
+        return Verdict("within the manual's bound (test_avx_values.py)")
+    if row not in test_avx_host.ROWS:
+        return Verdict("by the manual (test_avx_values.py, test_avx_faults.py)")
+    rng, done = random.Random(f"isa {row}"), 0
+    while done < states:
+        for variant in vex_cases.variants(row, rng):
+            code = vex_cases.LOAD + variant.code + vex_cases.SAVE
+            for _ in range(16):
+                regs, data = test_avx_host.state(rng, [variant])
+                wanted = test_avx_host.on_host(code, regs, data)
+                found = test_avx_host.on_engine(ENGINE, code, regs, data)
+                try:
+                    test_avx_host.check(found, wanted, str(variant), data)
+                except AssertionError as error:
+                    return _result("hardware", done, str(error).splitlines()[0])
+                done += 1
+    return _result("hardware", done, "")
+
+
 # x87 -------------------------------------------------------------------------------------------
 
 
@@ -142,7 +172,7 @@ def check_for(row: Row) -> Check:
     if row in x87_rows():
         return check_x87
     if row.vex:
-        return check_bmi if row in test_bmi_host.ROWS else _by("the tests of tests/x86")
+        return check_bmi if row in test_bmi_host.ROWS else check_avx
     if row in sse_cases.family_rows():
         return check_vector
     if row in integer_cases.family_rows():

@@ -1,7 +1,8 @@
 """What the decoder makes of some bytes, and what capstone does, in one vocabulary.
 
-Operands become tokens: ("gpr", number), ("high", number) for AH…BH, ("xmm", n), ("mmx", n),
-("seg", n), ("cr", n), ("dr", n), ("imm", value), ("mem", base, index, scale, disp, segment).
+Operands become tokens: ("gpr", number), ("high", number) for AH…BH, ("xmm", n) also of YMM,
+("mmx", n), ("seg", n), ("cr", n), ("dr", n), ("imm", value), ("mem", base, index, scale, disp,
+segment).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ REGISTERS: dict[str, Token] = {
     **{name: ("high", number) for number, name in enumerate(("ah", "ch", "dh", "bh"))},
     **{name: ("seg", number) for number, name in enumerate(SEGMENTS)},
     **{f"{kind}{n}": (token, n) for n in range(16)
-       for kind, token in (("xmm", "xmm"), ("mm", "mmx"), ("cr", "cr"), ("dr", "dr"))},
+       for kind, token in (("xmm", "xmm"), ("ymm", "xmm"), ("mm", "mmx"), ("cr", "cr"),
+                           ("dr", "dr"))},
     **{f"st({n})": ("mmx", n) for n in range(8)},
 }  # fmt: skip
 _SIZES = {"b": 8, "w": 16, "d": 32, "q": 64}
@@ -100,7 +102,10 @@ class _Tokens:
             value = self.record.get("imm")
             return [("imm", value >> 32 & 0xFFFF), ("imm", value & 0xFFFF_FFFF)]
         if kind in (Kind.M, Kind.O) or (kind in (Kind.E, Kind.W, Kind.Q) and self.cx.ea != "none"):
-            return [self.memory()]
+            return [self.memory(vector="vsib" in row_of(self.key).attrs)]
+        if kind in (Kind.H, Kind.B, Kind.L):
+            offset = self.record.get("imm") >> (48 if kind is Kind.L else 32) & 0xFFFF
+            return [self.register(Kind.G if kind is Kind.B else Kind.V, offset)]
         offset = self.record.get("b" if self.slots else "a")
         self.slots += 1
         return [self.register(kind, offset)]
@@ -125,7 +130,7 @@ class _Tokens:
         bits = _SIZES.get(size, self.cx.operand_size)
         return "imm", value & ((1 << bits) - 1)
 
-    def memory(self) -> Token:
+    def memory(self, *, vector: bool) -> Token:
         record, cx = self.record, self.cx
         base = index = None
         scale = 1
@@ -133,6 +138,9 @@ class _Tokens:
             base = self.register(Kind.G, record.get("base"))[1]
         if cx.ea == "sib":
             index = self.register(Kind.G, record.get("index"))[1]
+            scale = 1 << record.get("shift")
+        if vector:
+            index = self.register(Kind.V, record.get("index"))[1]
             scale = 1 << record.get("shift")
         disp = record.get("disp") & ((1 << cx.address_size) - 1)
         segment = record.get("segment")

@@ -50,7 +50,7 @@ def family_rows() -> list[Row]:
     modules = {importlib.import_module(f"pytcg_x86.vector.{name}").__name__ for name in FAMILIES}
     modules.add("pytcg_x86.vector.operands")  # where `packed` and `converted` build their lowerings
     return [row for row in table.ROWS
-            if table.LOWERINGS[row.mnemonic].function.__module__ in modules
+            if not row.vex and table.LOWERINGS[row.mnemonic].function.__module__ in modules
             and hostcpu.has_row(row)]  # fmt: skip
 
 

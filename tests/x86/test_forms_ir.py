@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -29,11 +30,18 @@ def keys(number: int, row: Row) -> Iterator[int]:
         shapes.append(BASE)
     for mode, barred, operand, segment in ((64, "i64", 32, FLAT), (16, "o64", 16, CHECKED)):
         if barred not in row.attrs:
-            for shape in shapes:
-                yield (number | SIZE[operand] << formkey.KEY_OPERAND
+            for shape, length in itertools.product(shapes, lengths(row)):
+                yield (number | length << formkey.KEY_LENGTH | SIZE[operand] << formkey.KEY_OPERAND
                        | SIZE[mode] << formkey.KEY_ADDRESS | SIZE[mode] << formkey.KEY_STACK
                        | SIZE[mode] << formkey.KEY_CODE | shape << formkey.KEY_EA
                        | segment << formkey.KEY_SEGMENT)  # fmt: skip
+
+
+def lengths(row: Row) -> tuple[int, ...]:
+    """VEX.L as forms know it."""
+    if "avx" not in row.attrs or "lig" in row.attrs:
+        return (0,)
+    return (0, 1) if row.length is None else (row.length,)
 
 
 @functools.cache

@@ -119,11 +119,7 @@ def data(rng: random.Random, *, indices: bool = False) -> bytes:
     before = BEFORE - hostcpu.DATA
     registers = b"".join(sse_cases.vector(rng) for _ in range(32))
     if indices:
-        wide = rng.random() < 0.5
-        small = [rng.randrange(-32, 32) | rng.getrandbits(1) << 31 for _ in range(128)]
-        registers = b"".join(struct.pack("<q", rng.randrange(-32, 32)) if wide
-                             else struct.pack("<ii", a % 2**5, b % 2**5)
-                             for a, b in zip(small[::2], small[1::2], strict=True))  # fmt: skip
+        registers = b"".join(struct.pack("<q", rng.randrange(-32, 32)) for _ in range(64))
     memory[before:before + 512] = registers
     mxcsr = 0x1F80 | rng.randrange(4) << 13 | rng.choice((0, 0, 0, 0x8000, 0x40, 0x8040))
     mxcsr |= rng.choice((0, 0, rng.randrange(0x40)))

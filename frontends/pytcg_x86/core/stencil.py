@@ -100,6 +100,15 @@ class StencilTranslator(Translator):
     def store(self, bits: int, linear: Value, value: Value) -> None:
         self.b.st(value, self._probe(bits, linear, "write"))
 
+    def load_wide(self, linear: Value) -> list[Value]:
+        place = self._probe(256, linear, "read")
+        return [self.b.ld(Type.I128, place, at) for at in (0, 16)]
+
+    def store_wide(self, linear: Value, halves: list[Value]) -> None:
+        place = self._probe(256, linear, "write")
+        for at, half in zip((0, 16), halves, strict=True):
+            self.b.st(half, place, at)
+
     def modify_at(self, bits: int, linear: Value) -> tuple[Value, Callable[[Value], None]]:
         place = self._probe(bits, linear, "write")
         return self.b.ld(INT_OF_BITS[bits], place), lambda value: self.b.st(value, place)

@@ -29,6 +29,8 @@ _STORES = {8: access.store_u8, 16: access.store_u16, 32: access.store_u32, 64: a
            128: access.store_u128}  # fmt: skip
 _MODIFIES = {8: access.modify_u8, 16: access.modify_u16, 32: access.modify_u32,
              64: access.modify_u64, 128: access.modify_u128}  # fmt: skip
+YMM_HIGH = ENV.offset("ymm_high") - ENV.offset("xmm")
+"""From an XMM register in the state to the upper half of its YMM register."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Translator:
         """The operand's value, of its own width."""
         if op.value is not None:
             return op.value
-        if op.kind in ("reg", "xmm", "mmx"):
+        if op.kind in ("reg", "xmm", "ymm", "mmx"):
             assert op.where is not None
             return self.b.ld(op.type, op.where)
         if op.kind == "mem":
@@ -169,16 +171,19 @@ class Translator:
         return op.where
 
     def write(self, op: Operand, value: Value) -> None:
-        """Write back; 32-bit general registers are zero-extended to 64."""
+        """Write back; 32-bit general registers are zero-extended to 64, VEX's vectors to 256."""
         if op.sink is not None:
             op.sink(value)
             return
         if op.kind == "mem":
             self.store(op.bits, self.address(op.bits, write=True), value)
             return
-        assert op.where is not None and op.kind in ("reg", "xmm", "mmx"), op
+        assert op.where is not None and op.kind in ("reg", "xmm", "ymm", "mmx"), op
         if op.kind == "reg" and op.bits == 32:
             value = value.zext(Type.I64)
+        if op.kind == "ymm":
+            value = value.zext(Type.I128)
+            self.b.st(self.const(0, 128), op.where, YMM_HIGH)
         self.b.st(value, op.where)
 
     def modify(self, op: Operand) -> tuple[Value, Callable[[Value], None]]:
@@ -253,6 +258,50 @@ class Translator:
     def store(self, bits: int, linear: Value, value: Value) -> None:
         self.call(_STORES[bits], self.env, linear, value)
 
+    def load_wide(self, linear: Value) -> list[Value]:
+        """32 bytes of guest memory, as halves, low first."""
+        where = self.call(access.place_to_load, self.env, linear)
+        assert where is not None
+        low, high = (self.b.local(Type.I128, name) for name in ("low", "high"))
+
+        def fast() -> None:
+            self.b.set(low, self.b.ld(Type.I128, self.ram, where))
+            self.b.set(high, self.b.ld(Type.I128, self.ram, where + 16))
+
+        def slow() -> None:
+            self.b.set(low, self.load(128, linear))
+            self.b.set(high, self.load(128, linear + 16))
+
+        self._by_place(where, fast, slow)
+        return [self.b.get(low), self.b.get(high)]
+
+    def store_wide(self, linear: Value, halves: list[Value]) -> None:
+        """Store 32 bytes; nothing is stored if not all can be."""
+        where = self.call(access.place_to_store, self.env, linear)
+        assert where is not None
+        low, high = halves
+
+        def fast() -> None:
+            self.b.st(low, self.ram, where)
+            self.b.st(high, self.ram, where + 16)
+
+        def slow() -> None:
+            self.store(128, linear, low)
+            self.store(128, linear + 16, high)
+
+        self._by_place(where, fast, slow)
+
+    def _by_place(self, where: Value, fast: Callable[[], None], slow: Callable[[], None]) -> None:
+        """``fast`` if ``where`` is a place in the RAM window, else ``slow``."""
+        b = self.b
+        blocks = [b.new_block(hint) for hint in ("plain", "slow", "placed")]
+        b.brif(where.ne(access.NOT_RAM), blocks[0], blocks[1], likely=True)
+        for block, body in zip(blocks, (fast, slow), strict=False):
+            b.place(block)
+            body()
+            b.br(blocks[2])
+        b.place(blocks[2])
+
     def modify_at(self, bits: int, linear: Value) -> tuple[Value, Callable[[Value], None]]:
         """Guest memory at a linear address, and what stores there: one probe, for writing.
 
@@ -262,21 +311,11 @@ class Translator:
         b, type_ = self.b, INT_OF_BITS[bits]
         where = self.call(_MODIFIES[bits], self.env, linear)
         assert where is not None
-        plain, old = where.ne(access.NOT_RAM), b.local(type_, "old")
-
-        def choose(fast: Callable[[], None], slow: Callable[[], None]) -> None:
-            blocks = [b.new_block(hint) for hint in ("plain", "slow", "modified")]
-            b.brif(plain, blocks[0], blocks[1], likely=True)
-            for block, body in zip(blocks, (fast, slow), strict=False):
-                b.place(block)
-                body()
-                b.br(blocks[2])
-            b.place(blocks[2])
-
-        choose(lambda: b.set(old, b.ld(type_, self.ram, where)),
-               lambda: b.set(old, self.load(bits, linear)))  # fmt: skip
-        return b.get(old), lambda value: choose(lambda: b.st(value, self.ram, where),
-                                                lambda: self.store(bits, linear, value))
+        old = b.local(type_, "old")
+        self._by_place(where, lambda: b.set(old, b.ld(type_, self.ram, where)),
+                       lambda: b.set(old, self.load(bits, linear)))  # fmt: skip
+        return b.get(old), lambda value: self._by_place(
+            where, lambda: b.st(value, self.ram, where), lambda: self.store(bits, linear, value))
 
     # Stack -------------------------------------------------------------------------------------
 

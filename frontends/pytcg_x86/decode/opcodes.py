@@ -20,11 +20,12 @@ FAMILIES = (
     "integer.move", "integer.bits", "integer.bcd", "integer.stack", "integer.string",
     "integer.misc", "integer.bmi", "system.farcontrol", "system.iret", "system.segload",
     "system.selectors", "system.controlregs", "system.privileged", "system.syscall",
-    "system.msr", "system.cpuid", "system.io", "system.fxsave", "vector.sse_move",
+    "system.msr", "system.cpuid", "system.io", "system.fxsave", "system.xsave", "vector.sse_move",
     "vector.sse_int", "vector.sse_float", "vector.sse_convert", "vector.mmx", "vector.ssse3",
     "vector.sse_horizontal", "vector.sse41", "vector.sse_lanes", "vector.sse_round",
     "vector.sse42", "vector.crypto", "vector.sse4a", "integer.random", "system.lines",
-    "vector.threednow", "x87.instructions", "system.debugregs",
+    "vector.threednow", "vector.avx", "vector.avx_move", "vector.avx_permute",
+    "vector.avx_masked", "vector.fma", "x87.instructions", "system.debugregs",
 )  # fmt: skip
 
 
@@ -91,8 +92,8 @@ _MODRM_KINDS = frozenset("EGRMSCDVWUPQNHB")
 CONDITIONS = ("O", "NO", "B", "NB", "Z", "NZ", "BE", "NBE", "S", "NS", "P", "NP", "L", "NL",
               "LE", "NLE")  # fmt: skip
 _FUSES = ("CMP", "TEST", "SUB", "ADD", "AND", "DEC", "INC", "OR", "XOR")
-_ADDRESSED = ("LOOP", "LOOPE", "LOOPNE", "JRCXZ", "XLAT", "MASKMOVQ", "MASKMOVDQU", "MONITOR",
-              "CLZERO")  # fmt: skip
+_ADDRESSED = ("LOOP", "LOOPE", "LOOPNE", "JRCXZ", "XLAT", "MASKMOVQ", "MASKMOVDQU",
+              "VMASKMOVDQU", "MONITOR", "CLZERO")  # fmt: skip
 
 
 def operand_spec(code: str) -> tuple[Kind, str]:
@@ -172,7 +173,7 @@ class Opcodes:
 
     def _without(self, row: Row) -> int:
         """The row without a prefix that ``row``'s prefix makes another one, or 0."""
-        if not row.features or row.prefix is None:
+        if not row.features or row.prefix is None or row.vex:
             return 0
         for number, other in enumerate(self.rows):
             if (other.opcode == row.opcode and other.prefix is None and not row.vex

@@ -41,7 +41,7 @@ class Part:
 
 def _parts() -> list[Part]:
     places = [(ENV.offset("gpr", i), Type.I64) for i in range(16)]
-    places += [(ENV.offset("xmm", i), Type.I128) for i in range(16)]
+    places += [(ENV.offset(name, i), Type.I128) for name in ("xmm", "ymm_high") for i in range(16)]
     places += [(ENV.offset("flag_z"), Type.I64), (ENV.offset("flag_s"), Type.I64)]
     places += [(ENV.offset(name), Type.I8) for name in ("flag_c", "flag_o", "flag_x")]
     return [Part(number, *place) for number, place in enumerate(places)]

@@ -321,6 +321,16 @@ class RegionTranslator(Translator):
         where = self.region.probe(self, linear, bits, write=True)
         self.b.emit_effect("stg", value, self.b.ptradd(self.ram, where))
 
+    def load_wide(self, linear: Value) -> list[Value]:
+        where = self.region.probe(self, linear, 256, write=False)
+        return [self.b.emit("ldg", self.b.ptradd(self.ram, where + at), type=Type.I128)
+                for at in (0, 16)]  # fmt: skip
+
+    def store_wide(self, linear: Value, halves: list[Value]) -> None:
+        where = self.region.probe(self, linear, 256, write=True)
+        for at, half in zip((0, 16), halves, strict=True):
+            self.b.emit_effect("stg", half, self.b.ptradd(self.ram, where + at))
+
     # Calls and control -------------------------------------------------------------------------
 
     def call(self, callee: NativeFunction[Any, Any], *args: Value) -> Value | None:
@@ -834,7 +844,10 @@ class RegionCompiler:
         b.set(where, within + b.ld(Type.I64, self.env, _kept(page, "offset")))
         same, other = b.new_block("same"), b.new_block("other")
         limit = b.ld(Type.I64, self.env, _kept(page, "limit"))
-        b.brif(within.ult(limit), same, other, likely=True)
+        inside = within.ult(limit)
+        if bits > 128:  # the limit is for 16 bytes
+            inside = inside & (within + (bits // 8 - 16)).ult(limit)
+        b.brif(inside, same, other, likely=True)
         known = b.known
         b.place(other)
         kind = access.Access.WRITE if page.writable else access.Access.READ

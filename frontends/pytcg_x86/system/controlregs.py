@@ -8,11 +8,12 @@ from pytcg.ir.ops import Type
 from pytcg_native import call_host, native, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.modes import update_mode
-from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Mode, Vector
+from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Mode, Vector, Xcr0
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.debugregs import update_debug
 from pytcg_x86.system.features import Word
 from pytcg_x86.system.paging import PHYSICAL_BITS, check_pdptes, tlb_flush, tlb_flush_local
+from pytcg_x86.system.xsave import in_use
 
 if TYPE_CHECKING:
     from pytcg.ir.blocks import Value
@@ -35,10 +36,11 @@ _CR4_ALWAYS = Cr4.MCE | Cr4.PCE
 _CR4_FLUSHING = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP
 _CR3_NO_FLUSH = 1 << 63
 _CR3_RESERVED = ((1 << 64) - 1) & ~((1 << PHYSICAL_BITS) - 1)
-_X87, _XCR0_SUPPORTED = 1, 3
+_X87, _SSE_STATE, _AVX_STATE = (int(bit) for bit in (Xcr0.X87, Xcr0.SSE, Xcr0.AVX))
 
 # Feature bits within env.cpuid_features that CR4 bits depend on.
-_PCID, _XSAVE = 1 << (32 + 17), 1 << (32 + 26)
+_PCID, _XSAVE, _AVX = 1 << (32 + 17), 1 << (32 + 26), 1 << (32 + 28)
+_XGETBV1 = 1 << 2
 _VME, _DE, _PSE, _TSC, _PAE, _PGE, _FXSR, _SSE = (1 << n for n in (1, 2, 3, 4, 6, 13, 24, 25))
 _FSGSBASE, _SMEP, _SMAP, _UMIP = 1 << 0, 1 << 7, 1 << 20, 1 << (32 + 2)
 
@@ -207,23 +209,31 @@ def write_cr(env: Env, number: u64, value: u64) -> None:
 
 @native
 def get_xcr(env: Env) -> u64:
-    """XGETBV: XCR0 is the only one."""
+    """XGETBV: XCR0, or with ECX = 1 what of it is in use."""
     if (env.cr4 & Cr4.OSXSAVE) == 0:
         raise_exception(env, Vector.UD)
-    if u32(env.gpr[1]) != 0:
+    number: u32 = u32(env.gpr[1])
+    if number == 1 and (env.cpuid_features[Word.XSAVE] & _XGETBV1) != 0:
+        return env.xcr0 & in_use(env)
+    if number != 0:
         raise_error(env, Vector.GP, 0)
     return env.xcr0
 
 
 @native
 def set_xcr(env: Env) -> None:
-    """XSETBV: x87 state can't be turned off."""
+    """XSETBV: x87 state can't be turned off, and AVX's needs SSE's."""
     value: u64 = (env.gpr[0] & 0xFFFF_FFFF) | (env.gpr[2] << 32)
     if (env.cr4 & Cr4.OSXSAVE) == 0:
         raise_exception(env, Vector.UD)
-    if u32(env.gpr[1]) != 0 or (value & _X87) == 0 or (value & ~u64(_XCR0_SUPPORTED)) != 0:
+    supported: u64 = _X87 | _SSE_STATE
+    if (env.cpuid_features[Word.BASIC] & _AVX) != 0:
+        supported |= _AVX_STATE
+    bad: bool = (value & (_SSE_STATE | _AVX_STATE)) == _AVX_STATE
+    if bad or u32(env.gpr[1]) != 0 or (value & _X87) == 0 or (value & ~supported) != 0:
         raise_error(env, Vector.GP, 0)
     env.xcr0 = value
+    update_mode(env)
 
 
 # Lowerings -------------------------------------------------------------------------------------

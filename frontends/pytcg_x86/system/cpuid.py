@@ -9,6 +9,7 @@ from pytcg_x86.core.state import Cr4, Env, Host
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.cpumodel import CpuModel, cpu_models
 from pytcg_x86.system.features import FEATURES, Word
+from pytcg_x86.system.xsave import area_end
 
 if TYPE_CHECKING:
     from pytcg_x86.core.translate import Translator
@@ -27,6 +28,8 @@ def cpuid(env: Env) -> None:
     call_host(ptr(env.host[Host.CPUID]), "void", leaf, u32(env.gpr[1]))
     if leaf == 1 and (env.cr4 & Cr4.OSXSAVE) != 0:
         env.scratch[2] = env.scratch[2] | _OSXSAVE
+    if leaf == 0xD and u32(env.gpr[1]) < 2 and env.scratch[1] != 0:
+        env.scratch[1] = area_end(env.xcr0)
     env.gpr[0] = env.scratch[0] & 0xFFFF_FFFF
     env.gpr[3] = env.scratch[1] & 0xFFFF_FFFF
     env.gpr[1] = env.scratch[2] & 0xFFFF_FFFF

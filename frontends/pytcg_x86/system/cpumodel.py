@@ -7,16 +7,19 @@ features, and so do the bits of CR4 and EFER.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from pytcg_x86.system.cpumodels import MODELS, Identity
-from pytcg_x86.system.features import FEATURES, IMPLEMENTED, Word, feature_name
+from pytcg_x86.system.features import DEPENDENT, FEATURES, IMPLEMENTED, Word, feature_name
 
 _CLFLUSH_LINE = 64
 _XSAVE_SIZE = 576  # legacy area and header: x87 and SSE
+_AVX_SIZE = 256  # the upper halves of YMM registers
+_COMPACTED = 0b1010  # XSAVEC, XSAVES
 _ADDRESS_BITS = 40 | 48 << 8
 _CRYSTAL_HZ = 1_000_000_000
 """What leaf 15H says the TSC is derived from: the local APIC timer's clock, as on hardware."""
@@ -48,7 +51,7 @@ class CpuModel:
         if options.enforce and missing:
             raise ValueError(f"CPU model {name!r} needs what is not implemented: "
                              f"{', '.join(sorted(missing))}")  # fmt: skip
-        model = cls(name, options.identity, options.features, missing)
+        model = cls(name, options.identity, options.features - _host_lacks(), missing)
         model.check = options.check
         return model
 
@@ -121,10 +124,8 @@ class CpuModel:
             return self._word(Word.LATER, 1), 0, 0, 0
         if leaf == 0xB and "x2apic" in self.features and subleaf < 2:
             return 0, 1, subleaf | (subleaf + 1) << 8, 0  # one thread in one core
-        if leaf == 0xD and "xsave" in self.features and subleaf == 0:
-            return 3, _XSAVE_SIZE, _XSAVE_SIZE, 0
-        if leaf == 0xD and "xsave" in self.features and subleaf == 1:
-            return self._word(Word.XSAVE, 0), 0, 0, 0
+        if leaf == 0xD and "xsave" in self.features:
+            return self._xsave_leaf(subleaf)
         if leaf == 0x15 and self.tsc_hz:
             most = _LAST_NUMERATOR * _CRYSTAL_HZ // self.tsc_hz
             ratio = Fraction(self.tsc_hz, _CRYSTAL_HZ).limit_denominator(most)
@@ -133,6 +134,17 @@ class CpuModel:
             megahertz = round(self.tsc_hz / 1e6)
             return megahertz, megahertz, 100, 0
         return 0, 0, 0, 0
+
+    def _xsave_leaf(self, subleaf: int) -> tuple[int, int, int, int]:
+        """XSAVE's area; the sizes in EBX are for what XCR0 enables (`cpuid`)."""
+        avx = "avx" in self.features
+        size = _XSAVE_SIZE + (_AVX_SIZE if avx else 0)
+        if subleaf == 0:
+            return 7 if avx else 3, _XSAVE_SIZE, size, 0
+        if subleaf == 1:
+            features = self._word(Word.XSAVE, 0)
+            return features, _XSAVE_SIZE if features & _COMPACTED else 0, 0, 0
+        return (_AVX_SIZE, _XSAVE_SIZE, 0, 0) if subleaf == 2 and avx else (0, 0, 0, 0)
 
     def _extended_leaves(self, leaf: int) -> tuple[int, int, int, int]:
         if leaf == 0x8000_0000:
@@ -187,8 +199,9 @@ class _Options:
 
     def _switch(self, feature: str, *, on: bool) -> None:
         if not on:
-            self.features.discard(feature)
-            self.denied.add(feature)
+            gone = {feature, *DEPENDENT.get(feature, ())}
+            self.features -= gone
+            self.denied |= gone
         elif feature in IMPLEMENTED:
             self.features.add(feature)
         else:
@@ -250,6 +263,21 @@ def host_model() -> tuple[Identity, frozenset[str]]:
     identity = Identity(facts.get("vendor_id", ""), family, model, stepping,
                         facts.get("model name", "")[:48])  # fmt: skip
     return identity, frozenset(features) & (IMPLEMENTED | {"hypervisor"})
+
+
+_HOSTS_OWN = frozenset({"fma", "f16c"})
+"""Features that work by the host's same instructions."""
+
+
+@functools.cache
+def _host_lacks() -> frozenset[str]:
+    """Those of `_HOSTS_OWN` that the host has not; one without /proc/cpuinfo has them."""
+    try:
+        with open("/proc/cpuinfo", "rb") as file:
+            words = file.read(4096).decode().split()
+    except OSError:
+        return frozenset()
+    return _HOSTS_OWN - set(words)
 
 
 def _hypervisor(leaf: int) -> tuple[int, int, int, int]:

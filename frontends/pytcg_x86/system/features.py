@@ -67,9 +67,15 @@ IMPLEMENTED = frozenset({
     "3dnowprefetch", "invtsc", "arat", "sse3", "ssse3", "sse4.1", "sse4.2", "adx", "aes",
     "pclmulqdq", "sha-ni", "gfni", "xsaveopt", "monitor", "mce", "mca", "bmi1", "bmi2",
     "mmxext", "sse4a", "3dnow", "3dnowext", "rdrand", "rdseed", "clwb", "clzero", "wbnoinvd",
-    "serialize", "movdiri", "movdir64b", "rdpid", "cldemote", "umip", "cr8legacy",
+    "serialize", "movdiri", "movdir64b", "rdpid", "cldemote", "umip", "cr8legacy", "avx", "avx2",
+    "fma", "f16c", "vaes", "vpclmulqdq", "avx-vnni", "xsavec", "xsaves", "xgetbv1",
 })  # fmt: skip
 """What may be switched on: a feature bit promises that its instructions and registers work."""
+
+
+_OF_AVX = ("avx2", "fma", "f16c", "vaes", "vpclmulqdq", "avx-vnni")
+DEPENDENT = {"avx": _OF_AVX, "xsave": ("avx", *_OF_AVX, "xsaveopt", "xsavec", "xsaves", "xgetbv1")}
+"""What goes with a feature that is switched off."""
 
 
 def feature_name(text: str) -> str:

@@ -1,7 +1,7 @@
-"""LDMXCSR, STMXCSR, FXSAVE, FXRSTOR, XSAVE, XRSTOR: state images in memory (SDM vol. 1, 10.5, 13).
+"""LDMXCSR, STMXCSR, FXSAVE, FXRSTOR: state images in memory (SDM vol. 1, 10.5).
 
 The image, legacy region first: FCW FSW FTW FOP FIP FDP MXCSR MXCSR_MASK, eight x87 registers of 16
-bytes from 32, sixteen XMM registers from 160 (eight outside 64-bit code); XSAVE's header at 512.
+bytes from 32, sixteen XMM registers from 160 (eight outside 64-bit code). `xsave` builds on it.
 FXSAVE without REX.W keeps 32-bit pointers and selectors, with it 64-bit pointers.
 """
 
@@ -23,8 +23,8 @@ from pytcg.softmmu.access import (
     store_u128,
 )
 from pytcg_native import native, u8, u16, u32, u64
-from pytcg_x86.core.exceptions import raise_error, raise_exception
-from pytcg_x86.core.state import Cr0, Cr4, Env, Vector
+from pytcg_x86.core.exceptions import raise_error
+from pytcg_x86.core.state import Env, Vector
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.vector.mxcsr import VALID, mxcsr_load, mxcsr_value
@@ -37,15 +37,9 @@ np:0f.ae/0/m FXSAVE   M          fpu ?fxsr
 np:0f.ae/1/m FXRSTOR  M          fpu ?fxsr
 np:0f.ae/2/m LDMXCSR  Md         sse ?sse
 np:0f.ae/3/m STMXCSR  Md         sse ?sse
-np:0f.ae/4/m XSAVE    M ?xsave
-np:0f.ae/5/m XRSTOR   M ?xsave
-np:0f.ae/6/m XSAVEOPT M ?xsaveopt
 """)
 
-X87 = 1 << 0
-SSE = 1 << 1
-_LEGACY = 512
-_HEADER = 64
+_IMAGE = 512
 _REGISTERS = 32
 _XMM = 160
 _MXCSR = 24
@@ -97,36 +91,10 @@ def fxsave(env: Env, address: u64, wide: u32, count: u32) -> None:
     """FXSAVE: nothing is stored unless all can be."""
     if (address & 15) != 0:
         raise_error(env, Vector.GP, 0)
-    probe_write(ExecEnv(env), address, _LEGACY)
+    probe_write(ExecEnv(env), address, _IMAGE)
     save_x87(env, address, wide)
     save_mxcsr(env, address)
     save_xmm(env, address, count)
-
-
-@native
-def xsave(env: Env, address: u64, wide: u32, count: u32) -> None:
-    """XSAVE: the components in EDX:EAX that XCR0 enables, and their bits of XSTATE_BV."""
-    xsave_allowed(env, address)
-    wanted: u64 = ((env.gpr[2] << 32) | (env.gpr[0] & 0xFFFF_FFFF)) & env.xcr0
-    probe_write(ExecEnv(env), address, _LEGACY + _HEADER)
-    if (wanted & X87) != 0:
-        save_x87(env, address, wide)
-    if (wanted & SSE) != 0:
-        save_xmm(env, address, count)
-        save_mxcsr(env, address)
-    present: u64 = load_u64(ExecEnv(env), address + _LEGACY)
-    store_u64(ExecEnv(env), address + _LEGACY, present | wanted)
-
-
-@native
-def xsave_allowed(env: Env, address: u64) -> None:
-    """#UD without CR4.OSXSAVE, #NM by CR0.TS, #GP(0) unless 64-byte aligned."""
-    if (env.cr4 & Cr4.OSXSAVE) == 0:
-        raise_exception(env, Vector.UD)
-    if (env.cr0 & Cr0.TS) != 0:
-        raise_exception(env, Vector.NM)
-    if (address & 63) != 0:
-        raise_error(env, Vector.GP, 0)
 
 
 # Restoring -------------------------------------------------------------------------------------
@@ -179,37 +147,11 @@ def fxrstor(env: Env, address: u64, wide: u32, count: u32) -> None:
     """FXRSTOR: every fault comes before the first change."""
     if (address & 15) != 0:
         raise_error(env, Vector.GP, 0)
-    probe_read(ExecEnv(env), address, _LEGACY)
+    probe_read(ExecEnv(env), address, _IMAGE)
     mxcsr: u32 = checked_mxcsr(env, address)
     restore_x87(env, address, wide)
     restore_xmm(env, address, count)
     mxcsr_load(env, mxcsr)
-
-
-@native
-def xrstor(env: Env, address: u64, wide: u32, count: u32) -> None:
-    """XRSTOR, standard form: components not in XSTATE_BV take their initial state."""
-    xsave_allowed(env, address)
-    wanted: u64 = ((env.gpr[2] << 32) | (env.gpr[0] & 0xFFFF_FFFF)) & env.xcr0
-    probe_read(ExecEnv(env), address, _LEGACY + _HEADER)
-    present: u64 = load_u64(ExecEnv(env), address + _LEGACY)
-    reserved: u64 = present & ~env.xcr0
-    for i in range(u64(1), u64(8)):
-        reserved |= load_u64(ExecEnv(env), address + _LEGACY + 8 * i)
-    if reserved != 0:
-        raise_error(env, Vector.GP, 0)
-    if (wanted & SSE) != 0:
-        mxcsr: u32 = checked_mxcsr(env, address)
-        if (present & SSE) != 0:
-            restore_xmm(env, address, count)
-        else:
-            reset_xmm(env, count)
-        mxcsr_load(env, mxcsr)
-    if (wanted & X87) != 0:
-        if (present & X87) != 0:
-            restore_x87(env, address, wide)
-        else:
-            reset_x87(env)
 
 
 @native
@@ -238,7 +180,7 @@ def reset_x87(env: Env) -> None:
 # The instructions ------------------------------------------------------------------------------
 
 
-def _image(t: Translator, bits: int, *, write: bool) -> tuple[Value, Value, Value]:
+def image_operands(t: Translator, bits: int, *, write: bool) -> tuple[Value, Value, Value]:
     """Address, whether pointers are 64-bit, how many XMM registers there are."""
     wide = t.const(int(t.cx.operand_size == 64), 32)
     count = t.const(16 if t.cx.code_size == 64 else 8, 32)
@@ -248,25 +190,13 @@ def _image(t: Translator, bits: int, *, write: bool) -> tuple[Value, Value, Valu
 @lower("FXSAVE", dst="raw")
 def fxsave_lowering(t: Translator, image: Operand) -> None:
     """FXSAVE (SDM vol. 2A)."""
-    t.call(fxsave, t.env, *_image(t, _LEGACY * 8, write=True))
+    t.call(fxsave, t.env, *image_operands(t, _IMAGE * 8, write=True))
 
 
 @lower("FXRSTOR", dst="raw")
 def fxrstor_lowering(t: Translator, image: Operand) -> None:
     """FXRSTOR (SDM vol. 2A)."""
-    t.call(fxrstor, t.env, *_image(t, _LEGACY * 8, write=False))
-
-
-@lower("XSAVE", "XSAVEOPT", dst="raw")
-def xsave_lowering(t: Translator, image: Operand) -> None:
-    """XSAVE; XSAVEOPT, which may leave out unchanged state, saves it too (SDM vol. 2C)."""
-    t.call(xsave, t.env, *_image(t, (_LEGACY + _HEADER) * 8, write=True))
-
-
-@lower("XRSTOR", dst="raw")
-def xrstor_lowering(t: Translator, image: Operand) -> None:
-    """XRSTOR (SDM vol. 2C)."""
-    t.call(xrstor, t.env, *_image(t, (_LEGACY + _HEADER) * 8, write=False))
+    t.call(fxrstor, t.env, *image_operands(t, _IMAGE * 8, write=False))
 
 
 @lower("LDMXCSR", dst="r")

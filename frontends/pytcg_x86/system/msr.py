@@ -63,6 +63,7 @@ class Msr(IntEnum):
     PAT = 0x277
     MTRR_DEF_TYPE = 0x2FF
     TSC_DEADLINE = 0x6E0
+    XSS = 0xDA0
     X2APIC_FIRST = 0x800
     X2APIC_LAST = 0x8FF
     EFER = 0xC000_0080
@@ -83,6 +84,7 @@ _MTRR_FIXED, _MTRR_DEF_TYPE = 16, 27  # slots in env.mtrr after the variable ran
 _NO_SLOT = 0xFFFF
 _PAT_TYPES = 1 << 0 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7
 _MISC_ENABLE = 1  # fast strings
+_XSAVES = 1 << 3  # leaf DH, subleaf 1
 
 
 # Time ------------------------------------------------------------------------------------------
@@ -111,6 +113,11 @@ def is_nothing(index: u32) -> bool:
     if Msr.MCG_CAP <= index <= Msr.MCG_CTL or index >> 16 == 0xC001:
         return True
     return index == Msr.PLATFORM_ID or index == Msr.BIOS_SIGN_ID
+
+
+@native
+def has_xsaves(env: Env) -> bool:
+    return (env.cpuid_features[Word.XSAVE] & _XSAVES) != 0
 
 
 @native
@@ -175,6 +182,8 @@ def read_msr(env: Env, index: u32) -> u64:
     """An MSR's value."""
     if is_board(index):
         return read_board_msr(env, index)
+    if index == Msr.XSS and has_xsaves(env):
+        return 0  # there is no supervisor state
     if is_nothing(index):
         return 0
     slot: u32 = mtrr_slot(index)
@@ -296,6 +305,8 @@ def write_plain_msr(env: Env, index: u32, value: u64) -> None:
         env.fmask = value & 0xFFFF_FFFF
     elif index == Msr.TSC_AUX:
         env.tsc_aux = value & 0xFFFF_FFFF
+    elif index == Msr.XSS and value == 0 and has_xsaves(env):
+        return
     else:
         write_address_msr(env, index, value)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pytcg.ir.blocks import Value
+from pytcg.ir.blocks import Local, Value
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg_native import native
 from pytcg_x86.core.state import Env, Vector
@@ -118,6 +118,41 @@ def lane(t: Translator, vector: Value, index: int, bits: int) -> Value:
 def chosen_lane(t: Translator, vector: Value, index: Value, bits: int) -> Value:
     """The lane whose number is only known when the code runs (i64)."""
     return (vector >> (index * bits).zext(Type.I128)).trunc(INT_OF_BITS[bits])
+
+
+def shuffled(t: Translator, a: Value, b: Value, order: list[Value], bits: int) -> Value:
+    """Lanes of a and b joined, by numbers (i64): each known here or only when the code runs."""
+    known = tuple(index.const for index in order)
+    if None not in known:
+        return t.b.op("vshuffle", a, b, lane=bits, order=known)
+    count = 128 // bits
+    lanes = []
+    for index in order:
+        of_a = chosen_lane(t, a, index & (count - 1), bits)
+        of_b = of_a if a is b else chosen_lane(t, b, index & (count - 1), bits)
+        lanes.append(of_a if a is b else t.b.select((index & count).eq(0), of_a, of_b))
+    return join(t, lanes)
+
+
+def by_case(t: Translator, number: Value, count: int,
+            make: Callable[[int], list[Value]]) -> list[Value]:  # fmt: skip
+    """What ``make`` makes for a number below ``count`` that may only be known at run time."""
+    if number.const is not None:
+        return make(number.const)
+    b = t.b
+    results: list[Local] = []
+    blocks = [b.new_block(f"case{n}_") for n in range(count)]
+    after = b.new_block("chosen")
+    b.switch(number, list(enumerate(blocks[:-1])), blocks[-1])
+    for n, block in enumerate(blocks):
+        b.place(block)
+        values = make(n)
+        results = results or [b.local(value.type, "case") for value in values]
+        for local, value in zip(results, values, strict=True):
+            b.set(local, value)
+        b.br(after)
+    b.place(after)
+    return [b.get(local) for local in results]
 
 
 def splat(t: Translator, value: Value, bits: int) -> Value:

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pytcg.ir.blocks import Local, Value
-from pytcg.ir.ops import INT_OF_BITS, Type
+from pytcg.ir.blocks import Value
+from pytcg.ir.ops import Type
 from pytcg_x86.core.translate import Translator
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.vector.mxcsr import MASKS, Mxcsr
 from pytcg_x86.vector.operands import (
     bits_of,
-    chosen_lane,
+    by_case,
     floats,
     immediate,
     join,
     packed,
+    shuffled,
     xm_check,
 )
 
@@ -172,45 +173,33 @@ _approximation("RSQRT", _reciprocal_root)
 
 # Comparisons -----------------------------------------------------------------------------------
 
-_PREDICATES = ("feq", "flt", "fle", "funord")
+def compared_vector(t: Translator, pairs: list[tuple[Value, Value]], predicate: Value, bits: int,
+                    count: int) -> list[Value]:  # fmt: skip
+    """Masks of the pairs' lanes by a predicate below ``count`` (SDM vol. 2A, table 3-1).
 
-
-def _compare(t: Translator, pairs: list[tuple[Value, Value]], predicate: Value) -> list[Value]:
-    """Masks by an immediate predicate: bit 2 negates the four that bits 0-1 name (SDM, CMPPS).
-
-    Only the one that is asked for may run: LT and LE are invalid on quiet NaNs, the others not.
+    Only the one that is asked for may run: some are invalid on quiet NaNs, others not.
     """
-    b, bits = t.b, pairs[0][0].bits
-    results = [b.local(INT_OF_BITS[bits], "mask") for _ in pairs]
-    blocks = [b.new_block(name) for name in _PREDICATES]
-    after = b.new_block("compared")
-    b.switch(predicate & 3, list(enumerate(blocks[:3])), blocks[3])
-    for name, block in zip(_PREDICATES, blocks, strict=True):
-        b.place(block)
-        for local, pair in zip(results, pairs, strict=True):
-            b.set(local, b.op(name, *pair).sext(local.type))
-        b.br(after)
-    b.place(after)
-    return [_negated(t, local, predicate) for local in results]
+    return by_case(t, predicate, count, lambda mode: [
+        t.b.op("vfcmp", a, b, lane=bits, mode=mode) for a, b in pairs])  # fmt: skip
 
 
-def _negated(t: Translator, local: Local, predicate: Value) -> Value:
-    inverted = (predicate & 4).ne(0).sext(local.type)
-    return t.b.get(local) ^ inverted
+def compared_scalar(t: Translator, a: Value, b: Value, predicate: Value, count: int) -> Value:
+    """The same of two floats, as their bits."""
+    x, y = (value.bitcast(_float(value.bits)) for value in (a, b))
+    return by_case(t, predicate, count, lambda mode: [
+        t.b.op("fcmp", x, y, mode=mode).sext(a.type)])[0]  # fmt: skip
 
 
 def _comparison(suffix: str, bits: int) -> None:
     @packed(f"CMPP{suffix}")
     def vector(t: Translator, a: Value, b: Value, predicate: Value) -> Value:
-        pairs = list(zip(floats(t, a, bits), floats(t, b, bits), strict=True))
-        result = join(t, _compare(t, pairs, predicate))
+        result = compared_vector(t, [(a, b)], predicate & 7, bits, 8)[0]
         xm_check(t)
         return result
 
     @lower(f"CMPS{suffix}")
     def scalar(t: Translator, dst: Value, src: Value, predicate: Value) -> Value:
-        pair = (dst.bitcast(_float(bits)), src.bitcast(_float(bits)))
-        result = _compare(t, [pair], immediate(predicate))[0]
+        result = compared_scalar(t, dst, src, immediate(predicate) & 7, 8)
         xm_check(t)
         return result
 
@@ -248,14 +237,13 @@ _comparison("D", 64)
 @packed("SHUFPS")
 def shufps(t: Translator, a: Value, b: Value, order: Value) -> Value:
     """Two singles of DEST, then two of SRC, chosen by the immediate (SDM vol. 2B)."""
-    chosen = [chosen_lane(t, v, (order >> 2 * i) & 3, 32) for i, v in enumerate((a, a, b, b))]
-    return join(t, chosen)
+    return shuffled(t, a, b, [(order >> 2 * i) & 3 | (i & 2) << 1 for i in range(4)], 32)
 
 
 @packed("SHUFPD")
 def shufpd(t: Translator, a: Value, b: Value, order: Value) -> Value:
     """A double of DEST, then one of SRC (SDM vol. 2B)."""
-    return join(t, [chosen_lane(t, v, (order >> i) & 1, 64) for i, v in enumerate((a, b))])
+    return shuffled(t, a, b, [(order >> i) & 1 | i << 1 for i in range(2)], 64)
 
 
 def _interleave(mnemonic: str, op: str, bits: int) -> None:

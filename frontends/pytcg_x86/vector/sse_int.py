@@ -13,11 +13,10 @@ from pytcg_x86.vector.operands import (
     chosen_lane,
     converted,
     immediate,
-    join,
-    lane,
     mmx_state,
     packed,
     read_vector,
+    shuffled,
     write_vector,
 )
 
@@ -188,12 +187,21 @@ for _mnemonic, _name, _lane in (
     _shift(_mnemonic, _name, _lane)
 
 
+def _moved(t: Translator, value: Value, down: int) -> Value:
+    """The vector's bytes moved, zeros where none come."""
+    order = tuple(n if 0 <= n < 16 else 16 for n in range(down, down + 16))
+    return t.b.op("vshuffle", value, t.const(0, 128), lane=8, order=order)
+
+
 def _byte_shift(mnemonic: str, op: str) -> None:
     """The whole register by bytes; more than 15 empty it (SDM vol. 2B)."""
 
     @lower(mnemonic, dst="raw")
     def lowering(t: Translator, dst: Operand, src: Operand) -> None:
         count = immediate(t.read(src))
+        if count.const is not None:
+            t.write(dst, _moved(t, t.read(dst), min(count.const, 16) * (1 if op == "lshr" else -1)))
+            return
         shifted = t.b.op(op, t.read(dst), (count * 8).zext(Type.I128))
         t.write(dst, t.b.select(count.ugt(15), t.const(0, 128), shifted))
 
@@ -244,34 +252,37 @@ def psadbw(t: Translator, a: Value, b: Value) -> Value:
 # Shuffles --------------------------------------------------------------------------------------
 
 
-def _selected(t: Translator, source: Value, order: Value, bits: int, base: int = 0) -> list[Value]:
-    """Four lanes, each chosen among lanes base…base + 3 by two bits of ``order``."""
-    source = source >> base * bits
-    return [chosen_lane(t, source, (order >> 2 * i) & 3, bits) for i in range(4)]
+def _four(order: Value, base: int = 0) -> list[Value]:
+    """Numbers of lanes base…base + 3, each by two bits of ``order``."""
+    return [(order >> 2 * i) & 3 | base for i in range(4)]
+
+
+def _kept(t: Translator, first: int) -> list[Value]:
+    return [t.const(n, 64) for n in range(first, first + 4)]
 
 
 @converted("PSHUFW")
 def pshufw(t: Translator, source: Value, order: Value) -> Value:
     """Words of a quadword in any order (SDM vol. 2B)."""
-    return join(t, _selected(t, source, order, 16))
+    return shuffled(t, source, source, _four(order) + _kept(t, 4), 16)
 
 
 @converted("PSHUFD")
 def pshufd(t: Translator, source: Value, order: Value) -> Value:
     """Doublewords in any order (SDM vol. 2B)."""
-    return join(t, _selected(t, source, order, 32))
+    return shuffled(t, source, source, _four(order), 32)
 
 
 @converted("PSHUFLW")
 def pshuflw(t: Translator, source: Value, order: Value) -> Value:
     """The low words in any order (SDM vol. 2B)."""
-    return join(t, [*_selected(t, source, order, 16), lane(t, source, 1, 64)])
+    return shuffled(t, source, source, _four(order) + _kept(t, 4), 16)
 
 
 @converted("PSHUFHW")
 def pshufhw(t: Translator, source: Value, order: Value) -> Value:
     """The high words in any order (SDM vol. 2B)."""
-    return join(t, [lane(t, source, 0, 64), *_selected(t, source, order, 16, base=4)])
+    return shuffled(t, source, source, _kept(t, 0) + _four(order, 4), 16)
 
 
 @lower("PINSRW", dst="raw")

@@ -71,6 +71,11 @@ def align_right(t: Translator, high: Value, low: Value, count: Value) -> Value:
     An index that a source hasn't gets its sign by saturation: n + 70H is negative from 16 on.
     """
     op = t.b.op
+    if count.const is not None:
+        shift, zero = min(count.const, 32), t.const(0, 128)
+        if shift <= 16:
+            return op("vshuffle", low, high, lane=8, order=tuple(range(shift, shift + 16)))
+        return op("vshuffle", high, zero, lane=8, order=tuple(range(shift - 16, shift)))
     numbers = t.const(int.from_bytes(bytes(range(16)), "little"), 128)
     beyond, length = (t.const(int(f"{n:02x}" * 16, 16), 128) for n in (0x70, 16))
     index = op("vaddus", numbers, splat(t, count, 8), lane=8)

@@ -15,6 +15,10 @@ _FOLD: dict[str, Callable[[int, int], int]] = {
     "or": lambda a, b: a | b,
     "xor": lambda a, b: a ^ b,
 }
+_SHIFTS: dict[str, Callable[[int, int], int]] = {
+    "shl": lambda a, n: a << n,
+    "lshr": lambda a, n: a >> n,
+}
 _ZERO_IS_IDENTITY = {"add", "sub", "or", "xor", "shl", "lshr", "ashr", "ptradd"}
 
 
@@ -92,6 +96,9 @@ class Builder:
                     return left
                 if left.const is not None and name in _FOLD:
                     return self.const(_FOLD[name](left.const, right.const), left.type)
+                if left.const is not None and name in _SHIFTS:
+                    value = _SHIFTS[name](left.const, right.const % left.bits)
+                    return self.const(value, left.type)
         elif len(args) == 1 and args[0].const is not None:
             type_ = attrs.get("type")
             if name in ("zext", "trunc") and isinstance(type_, Type):

@@ -87,6 +87,9 @@ PURE: dict[str, str] = {
     "vshl": "join(L, [x << b if b < L else 0 for x in split(L, a)])",
     "vlshr": "join(L, [x >> b if b < L else 0 for x in split(L, a)])",
     "vashr": "join(L, [x >> min(b, L - 1) for x in split_signed(L, a)])",
+    "vshlv": "lanes(L, a, b, lambda x, n: x << n if n < L else 0)",
+    "vlshrv": "lanes(L, a, b, lambda x, n: x >> n if n < L else 0)",
+    "vashrv": "join(L, [x >> min(n, L - 1) for x, n in zip(split_signed(L, a), split(L, b))])",
     "vpackss": "join(L // 2, [saturate(L // 2, x)"
                " for x in split_signed(L, a) + split_signed(L, b)])",
     "vpackus": "join(L // 2, [saturate_unsigned(L // 2, x)"

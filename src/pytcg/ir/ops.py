@@ -101,6 +101,10 @@ _ROWS = [
     _row("fdiv", "F F -> F"), _row("fsqrt", "F -> F"),
     _row("feq", "F F -> B"), _row("flt", "F F -> B"), _row("fle", "F F -> B"),
     _row("funord", "F F -> B"),
+    # By one of x86's 32 predicates (SDM vol. 2A, table 3-1).
+    _row("fcmp", "F F -> B", "mode"),
+    # a * b + c, rounded once; ``mode`` is one of `FMA`.
+    _row("ffma", "F F F -> F", "mode"),
     _row("fext", "f32 -> f64"), _row("ftrunc", "f64 -> f32"),
     _row("sitof", "T -> *", "type"),
     # x86's conversions: the "integer indefinite" (only the sign bit) when out of range.
@@ -131,6 +135,9 @@ _ROWS = [
     # Shift every lane by one count; a count of ``lane`` or more empties (or sign-fills) it.
     _row("vshl", "V i64 -> V", "lane"), _row("vlshr", "V i64 -> V", "lane"),
     _row("vashr", "V i64 -> V", "lane"),
+    # The same, each lane by the count in b's.
+    _row("vshlv", "V V -> V", "lane"), _row("vlshrv", "V V -> V", "lane"),
+    _row("vashrv", "V V -> V", "lane"),
     _row("vpackss", "V V -> V", "lane"), _row("vpackus", "V V -> V", "lane"),
     _row("vunpackl", "V V -> V", "lane"), _row("vunpackh", "V V -> V", "lane"),
     # Lanes of a and b joined, in a fixed order; bytes of a as b says, none where b's sign is set.
@@ -142,6 +149,9 @@ _ROWS = [
     _row("vfadd", "V V -> V", "lane"), _row("vfsub", "V V -> V", "lane"),
     _row("vfmul", "V V -> V", "lane"), _row("vfdiv", "V V -> V", "lane"),
     _row("vfsqrt", "V -> V", "lane"),
+    _row("vfcmp", "V V -> V", "lane", "mode"), _row("vffma", "V V V -> V", "lane", "mode"),
+    # Four binary16 in the low half to binary32, and back (zeros above) by VCVTPS2PH's ``mode``.
+    _row("fexthalf", "V -> V"), _row("ftrunchalf", "V -> V", "mode"),
     # Ciphers, hashes, finite fields (`pytcg.ir.crypto`): what processors have instructions for.
     _row("aesenc", "V V -> V"), _row("aesenclast", "V V -> V"),
     _row("aesdec", "V V -> V"), _row("aesdeclast", "V V -> V"),
@@ -170,6 +180,10 @@ _ROWS = [
 
 OPS = {row.name: row for row in _ROWS}
 
+FMA = ("madd", "msub", "nmadd", "nmsub", "maddsub", "msubadd")
+"""Modes of ffma and vffma: product and addend each as they are or negated (n: the product); the
+last two, of vectors only, add in odd lanes and subtract in even ones, or the other way round."""
+
 TERMINALS = {"br", "brif", "switch", "ret", "unwind", "unreachable", "tail"}
 COMMUTATIVE = {
     "add", "mul", "mulhu", "mulhs", "and", "or", "xor", "addc", "addo", "eq", "ne", "feq",
@@ -183,7 +197,8 @@ SIDE_EFFECTS = {
 # Float ops raise sticky flags that a later getmxcsr can tell: passes leave even dead ones alone.
 STICKY = {
     "fadd", "fsub", "fmul", "fdiv", "fsqrt", "feq", "flt", "fle", "funord", "fext", "ftrunc",
-    "sitof", "ftosi", "ftosi_round", "vfadd", "vfsub", "vfmul", "vfdiv", "vfsqrt",
+    "sitof", "ftosi", "ftosi_round", "fcmp", "ffma", "fexthalf", "ftrunchalf", "vfcmp", "vffma",
+    "vfadd", "vfsub", "vfmul", "vfdiv", "vfsqrt",
     "fround", "vfround",
 }  # fmt: skip
 # x87 ops of which a later xstatus can tell.

@@ -467,6 +467,26 @@ def store_u128(env: ExecEnv, address: u64, value: u128) -> None:
         store_slow(env, address + 8, 8, u64(value >> 64))
 
 
+@native(inline=True)
+def place_to_load(env: ExecEnv, address: u64) -> u64:
+    """Where 32 bytes to load are in the RAM window; NOT_RAM if they must be loaded in parts."""
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.read == (address + 31) & PAGE_MASK):
+        return address + entry.addend
+    return NOT_RAM
+
+
+@native(inline=True)
+def place_to_store(env: ExecEnv, address: u64) -> u64:
+    """The same for a store; in parts it can't fault any more."""
+    entry: TlbEntry = tlb_entry(env, address)
+    if likely(entry.write == (address + 31) & PAGE_MASK):
+        return address + entry.addend
+    env.access_size = 8
+    probe_write(env, address, 32)
+    return NOT_RAM
+
+
 # Read-modify-write -----------------------------------------------------------------------------
 
 
