@@ -24,6 +24,7 @@ from pytcg.machine.board.bios import attach_bios
 from pytcg.machine.board.chipset import Chipset
 from pytcg.machine.board.dma import IsaDma
 from pytcg.machine.board.flash import FlashImage, attach_flashes
+from pytcg.machine.board.floppy import make_fdc, tell_cmos
 from pytcg.machine.board.fw_cfg import make_fw_cfg
 from pytcg.machine.board.ide import make_ide
 from pytcg.machine.board.interrupts import Interrupts
@@ -86,6 +87,7 @@ class Pc:
         attach_flashes(board, config.flashes)
         spaces = PciSpaces(board.ports, board.mmio, memory)
         self.dma = IsaDma(board, spaces)
+        self.fdc = make_fdc(board, self.dma)
         self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus)
         self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
         self.ide = make_ide(board, self.pci)
@@ -132,6 +134,7 @@ class Pc:
         if self.config.kernel is not None:
             self.config.kernel.tell(self.fw_cfg)
         self.boot_order.tell(self.timers.rtc, self.fw_cfg)
+        tell_cmos(self.fdc, self.timers.rtc)
         smbios = self._smbios()
         self.fw_cfg.add_file(ANCHOR_FILE, smbios.anchor())
         self.fw_cfg.add_file(TABLES_FILE, smbios.tables())

@@ -27,6 +27,8 @@ DEBUG_CONSOLE: Final = 0xE9
 DISPI: Final = (0x1CE, 0x1CF, 0x1D0)  # index, data, data
 VGA: Final = 0x3B0
 ELCR: Final = 0x4D0
+FLOPPY: Final = 0x3F0
+FLOPPY_DMA: Final = 2
 FW_CFG_SELECTOR: Final = 0x510
 FW_CFG_DATA: Final = 0x511
 FW_CFG_DMA: Final = 0x514
@@ -53,6 +55,7 @@ SMBIOS_TABLES: Final = 0xF8000
 
 IRQ_TIMER: Final = 0
 IRQ_KEYBOARD: Final = 1
+IRQ_FLOPPY: Final = 6
 IRQ_RTC: Final = 8
 IRQ_SCI: Final = 9
 IRQ_MOUSE: Final = 12

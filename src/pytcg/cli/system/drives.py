@@ -113,6 +113,14 @@ class Drives:
         for name, values in self._options.devices:
             rack.add(name, values)
         self._default_cdrom(rack)
+        self._default_floppy(rack)
+
+    def _default_floppy(self, rack: Rack) -> None:
+        """An empty floppy drive, unless there is one."""
+        named = any(name == "floppy" for name, _ in self._options.devices)
+        if self._options.defaults and not named and rack.board.fdc.drives == [None, None]:
+            self.by_id["floppy0"] = Drive("floppy0", "floppy")
+            rack.add("floppy", {"drive": "floppy0", "unit": "0"})
 
     def _default_cdrom(self, rack: Rack) -> None:
         """An empty CD-ROM drive, unless there is one or its place is taken."""

@@ -18,6 +18,7 @@ from pytcg.cli.system.drive_options import (
     set_device,
     set_disk,
     set_drive,
+    set_floppy,
     set_snapshot,
 )
 from pytcg.cli.system.firmware_options import (
@@ -101,12 +102,14 @@ OPTIONS: Final = (
         "m", "[size=]MEGS", set_memory, "guest memory, 128 MiB if not given; K, M, G and T work"
     ),
     Option("name", "STRING", set_name, "name of the guest"),
+    Option("fda", "FILE", set_floppy(0), "a floppy image in the first drive; -fdb: the second"),
+    Option("fdb", "FILE", set_floppy(1), "a floppy image in the second drive"),
     Option("hda", "FILE", set_disk(0), "a disk image as IDE disk 0; -hdb, -hdc, -hdd: 1, 2, 3"),
     Option("hdb", "FILE", set_disk(1), "IDE disk 1"),
     Option("hdc", "FILE", set_disk(2), "IDE disk 2"),
     Option("hdd", "FILE", set_disk(3), "IDE disk 3"),
     Option("cdrom", "FILE", set_cdrom, "an ISO image in the CD-ROM drive (IDE 2)"),
-    Option("drive", "[file=]FILE[,if=ide|virtio|pflash|none][,media=disk|cdrom]...",
+    Option("drive", "[file=]FILE[,if=ide|virtio|floppy|pflash|none][,media=disk|cdrom]...",
            set_drive, "a drive: index, format, id, cache, snapshot, readonly, discard..."),
     Option("blockdev", "[driver=]DRIVER,node-name=NAME[,option=value...]", set_blockdev,
            "a block node for a device's drive="),

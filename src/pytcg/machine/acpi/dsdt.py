@@ -147,6 +147,7 @@ def isa_devices(hardware: Hardware) -> list[bytes]:
     io, irq = resource.io_ports, resource.irq
     devices = [
         _device("RTC", "PNP0B00", 0, io(0x70, 2), irq(8)),
+        _device("FDC0", "PNP0700", 0, io(0x3F2, 4), io(0x3F7, 1), irq(6), resource.dma(2)),
         _device("KBD", "PNP0303", 0, io(0x60, 1), io(0x64, 1), irq(1)),
         # The fixed hardware's ports are in use: no driver may claim them.
         _device("MBRD", "PNP0C02", 0, io(hardware.pm1_event, 0x40),
