@@ -295,6 +295,10 @@ class BlockDevice(ABC):
         if self.backing is old:
             self.backing = new
 
+    def set_read_only(self, value: bool, /) -> None:
+        """Refuse writes, or take them, once what is below does."""
+        self.read_only = value
+
     def layers(self) -> Iterator[BlockDevice]:
         """This image, its backing file, and so on down the chain."""
         layer: BlockDevice | None = self

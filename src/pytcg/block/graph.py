@@ -28,6 +28,26 @@ class User(Protocol):
         ...
 
 
+class Worker(Protocol):
+    """A job."""
+
+    kind: str
+    nodes: list[BlockDevice]
+
+
+class Holder:
+    """A user that sends no requests: keeps a disk open, and known."""
+
+    def __init__(self, device: BlockDevice) -> None:
+        self.device = device
+
+    def hold(self) -> None:
+        """Nothing is ever under way."""
+
+    def let_go(self) -> None:
+        """Likewise."""
+
+
 class Graph:
     """All nodes. Changed by the main loop alone, which does not hold the device lock then."""
 
@@ -35,8 +55,8 @@ class Graph:
         self.nodes: dict[str, BlockDevice] = {}
         self.owned: dict[str, BlockDevice] = {}  # added by name, until they are deleted
         self.users: list[User] = []
-        self.busy: dict[str, list[BlockDevice]] = {}
-        """Nodes that a job works on, by the job's id."""
+        self.busy: list[Worker] = []
+        """Jobs, and the nodes that are theirs."""
         self._count = 0
 
     # --- names ---------------------------------------------------------------------------------
@@ -86,10 +106,10 @@ class Graph:
 
     def check_unused_by_jobs(self, node: BlockDevice) -> None:
         """BlockError if one works on it."""
-        for job, nodes in self.busy.items():
-            if node in nodes:
+        for worker in self.busy:
+            if node in worker.nodes:
                 raise BlockError(f"Node '{node.node_name}' is busy: block device is in use by"
-                                 f" block job: {job}")  # fmt: skip
+                                 f" block job: {worker.kind}")  # fmt: skip
 
     @contextmanager
     def drained(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
 from pytcg.monitor import migration, vnc, yank
-from pytcg.monitor.block import media, nodes, query
+from pytcg.monitor.block import chains, copies, joblist, media, nodes, query
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
 from pytcg.monitor.machine import Machine
@@ -276,6 +276,9 @@ NEGOTIATE: Final = Command("qmp_capabilities", lambda machine, **given: None,
 COMMANDS: Final = {command.name: command for command in (
     NEGOTIATE,
     *migration.COMMANDS,
+    *chains.COMMANDS,
+    *copies.COMMANDS,
+    *joblist.COMMANDS,
     *media.COMMANDS,
     *nodes.COMMANDS,
     *query.COMMANDS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pytcg.block.jobs.job import Job
 from pytcg.chardev.registry import Chardevs
 from pytcg.machine.drives import DriveBay
 from pytcg.machine.loop import MainLoop
@@ -30,6 +31,7 @@ class Machine:
     uuid: str = "00000000-0000-0000-0000-000000000000"
     migration: Migration = field(default_factory=Migration)
     vnc: list[VncServer] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
     usual_format: UsualFormat = field(default_factory=UsualFormat)
     serve_gdb: Callable[[str], str] | None = None
     """Serves GDB on a chardev, or nowhere ("none"): what `gdbserver` then prints."""

@@ -113,6 +113,18 @@ class PosixFile(BlockDevice):
             raise
         return made
 
+    def reopen(self, *, read_only: bool, perms: int, shared: int) -> None:
+        """The same file, for writing or not, under the same descriptor; with these locks."""
+        flags = os.O_CLOEXEC | (os.O_RDONLY if read_only else os.O_RDWR)
+        try:
+            again = os.open(f"/proc/self/fd/{self.fd}", flags)
+        except OSError as error:
+            raise BlockError.from_os(f"Could not open '{self.filename}'", error) from None
+        os.dup2(again, self.fd, inheritable=False)
+        os.close(again)
+        self.read_only = read_only
+        self.lock(perms, shared)
+
     def lock(self, perms: int, shared: int) -> None:
         """Take QEMU's image locks for these permissions."""
         locks.acquire(self.fd, self.filename, perms, shared)

@@ -8,6 +8,8 @@ from pytcg.monitor.schema.types import enum, members
 
 enum("ShutdownCause", "host-qmp-quit host-qmp-system-reset guest-shutdown guest-reset")
 
+_JOB: Final = "type: JobType, device: str, len: int, offset: int, speed: int"
+
 EVENTS: Final = {name: members(data) for name, data in {
     "STOP": "",
     "RESUME": "",
@@ -17,6 +19,11 @@ EVENTS: Final = {name: members(data) for name, data in {
     "VNC_CONNECTED": "server: VncServerInfo, client: VncBasicInfo",
     "VNC_INITIALIZED": "server: VncServerInfo, client: VncClientInfo",
     "VNC_DISCONNECTED": "server: VncServerInfo, client: VncClientInfo",
+    "JOB_STATUS_CHANGE": "id: str, status: JobStatus",
+    "BLOCK_JOB_READY": _JOB,
+    "BLOCK_JOB_CANCELLED": _JOB,
+    "BLOCK_JOB_COMPLETED": f"{_JOB}, *error: str",
+    "BLOCK_JOB_PENDING": "type: JobType, id: str",
     "DEVICE_TRAY_MOVED": "device: str, id: str, tray-open: bool",
     "MIGRATION": "status: MigrationStatus",
 }.items()}  # fmt: skip

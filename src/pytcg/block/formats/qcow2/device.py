@@ -110,6 +110,13 @@ class Qcow2Device(Qcow2Flushing):
             raise
         return device
 
+    def set_read_only(self, value: bool, /) -> None:
+        if value and self._writer is not None:
+            self._finish()
+        self.read_only = value
+        if not value:
+            self._prepare_writing(check=False)
+
     def _prepare_writing(self, *, check: bool) -> None:
         known = int(fmt.Autoclear.BITMAPS | fmt.Autoclear.DATA_FILE_RAW)
         if self.header.autoclear & ~known:
