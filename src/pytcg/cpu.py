@@ -270,6 +270,20 @@ class Cpu:
         if data is not None:
             self.memory.write(address, bytes(data))
 
+    def map_buffer(self, address: int, buffer: Any, perm: str | Perm = "rwx") -> None:
+        """Put a writable buffer itself, not a copy, at a physical address; MapError.
+
+        What the guest stores is in the buffer and what is stored to it is seen by the guest, but
+        for code that is translated already (use `write`). It begins at a page of the host and has
+        whole pages, as a `mmap.mmap` does and ``np.frombuffer(mmap.mmap(-1, size), np.uint8)``; it
+        may be shared with other processes. It is kept while it is mapped, and can't be resized.
+        """
+        self.memory.map_buffer(address, buffer, _perms(perm))
+        if self._snapshots.current is not None:
+            region = self.memory.find(address)
+            assert region is not None
+            self._cpu.engine.call("save_pages", self._cpu.address, region.offset, region.size)
+
     def map_mmio(self, address: int, size: int, read: Callable[[int, int], int] | None = None,
                  write: Callable[[int, int, int], object] | None = None, *,
                  handler: MmioHandler | None = None) -> None:  # fmt: skip
@@ -348,10 +362,11 @@ class Cpu:
         return array
 
     def live_views(self) -> list[tuple[int, int]]:
-        """(window offset, size) of the views that somebody still has."""
+        """(window offset, size) of what others can write to: views still there, mapped buffers."""
         if self._views:
             self._views = [view for view in self._views if view[0]() is not None]
-        return [(at, length) for _, at, length in self._views]
+        return [*((at, length) for _, at, length in self._views),
+                *((r.offset, r.size) for r in self.memory.regions if r.source is not None)]
 
     def _memory_changed(self) -> None:
         self._dirty = True
@@ -373,7 +388,8 @@ class Cpu:
         if self._snapshots.current is not None:
             raise RamError("so much memory can't be mapped while there are snapshots")
         if self.live_views():
-            raise RamError("so much memory can't be mapped while there are views of it")
+            raise RamError("so much memory can't be mapped while there are views of it, or "
+                           "buffers of others in it")
         window = RamWindow(1 << (size - 1).bit_length(), huge=False)
         old = self.memory.window
         for region in self.memory.regions:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pytcg import Cpu
 from pytcg.errors import CpuError, MapError, UnmappedError
+from x86.kvm_differences import opens
 
 CODE = 0x10000
 PAGE = 0x1000
@@ -153,6 +159,81 @@ def test_views_are_the_memory_itself() -> None:
     assert words[1] == 42
     with pytest.raises(MapError, match="views"):
         cpu.map(1 << 40, 1 << 40)
+
+
+def shared_pages(pages: int) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(mmap.mmap(-1, pages * PAGE), np.uint8)
+
+
+def private_pages(pages: int) -> npt.NDArray[np.uint8]:
+    """Memory of malloc's, from a page's beginning."""
+    room = np.zeros((pages + 1) * PAGE, np.uint8)
+    return room[-room.ctypes.data % PAGE :][: pages * PAGE]
+
+
+@pytest.mark.parametrize("make", [shared_pages, private_pages])
+@pytest.mark.parametrize("engine", ["threaded", "jit", "kvm"])
+def test_a_buffer_is_the_guests_memory(make: Callable[[int], npt.NDArray[np.uint8]],
+                                       engine: str) -> None:  # fmt: skip
+    if engine == "kvm" and not opens():
+        pytest.skip("no /dev/kvm opens")
+    code, data = make(1), make(2)
+    code[:3] = [0xFF, 0x03, 0xF4]  # inc dword [rbx]; hlt
+    data[:] = 7
+    cpu = Cpu(engine=engine)
+    cpu.map_buffer(CODE, code, "rx")
+    cpu.map_buffer(0x50000, data, "rw")
+    cpu.regs.rbx = 0x50000 + PAGE - 2
+    for expected in (0x07070708, 0x07070709):
+        assert cpu.run(CODE).kind == "hlt"
+        assert data[PAGE - 2 : PAGE + 2].view("<u4")[0] == expected
+    data[PAGE - 2 : PAGE + 2] = 0
+    cpu.run(CODE)
+    assert cpu.read_int(0x50000 + PAGE - 2, 4) == 1
+    cpu.write(0x50000, b"from Python")
+    assert data[:11].tobytes() == b"from Python"
+    cpu.unmap(0x50000, PAGE)
+    cpu.map(0x50000, PAGE)
+    assert cpu.read(0x50000, 4) == bytes(4) and data[:4].tobytes() == b"from"
+    assert cpu.regions[-1].size == PAGE
+
+
+def test_buffers_and_snapshots() -> None:
+    data = shared_pages(1)
+    cpu = cpu_with("ff03 f4")
+    before = cpu.snapshot()
+    cpu.map_buffer(0x50000, data)
+    cpu.regs.rbx = 0x50000
+    mapped = cpu.snapshot()
+    cpu.run(CODE)
+    data[9] = 9
+    cpu.restore(mapped)
+    assert not data.any()
+    cpu.run(CODE)
+    cpu.restore(before)
+    assert cpu.memory.find(0x50000) is None
+    cpu.restore(mapped)
+    cpu.run(CODE)
+    assert data[0] == cpu.read_int(0x50000, 1)
+
+
+def test_buffers_that_cannot_be() -> None:
+    cpu = Cpu()
+    pages = shared_pages(2)
+    for buffer, match in ((b"x" * PAGE, "read-only|not writable"),
+                          (pages[1 : PAGE + 1], "at a page"), (pages[:100], "whole pages"),
+                          (5, "bytes-like"),
+                          (pages[::2], "contiguous"), (bytearray(), "not positive")):  # fmt: skip
+        with pytest.raises(MapError, match=match):
+            cpu.map_buffer(0x10000, buffer)
+    cpu.map_buffer(0x10000, pages)
+    with pytest.raises(MapError, match="overlaps"):
+        cpu.map_buffer(0x11000, pages)
+    with pytest.raises(MapError, match="buffers of others"):
+        cpu.map(1 << 40, 1 << 40)
+    cpu.map_buffer(0x20000, pages)
+    cpu.write(0x10000, b"twice")
+    assert cpu.read(0x20000, 5) == b"twice"
 
 
 def test_numbers_and_strings() -> None:

@@ -5,6 +5,8 @@ Each scenario is a function of the module it uses; what it returns must be equal
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import pickle
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -217,6 +219,22 @@ def test_mapping_and_its_errors() -> None:
             lambda: u.Uc(u.UC_ARCH_X86, 3), lambda: mu.emu_start(0x100000, 0),
         ]  # fmt: skip
         return [attempt(u, act) for act in acts]
+
+    both(scenario)
+
+
+def test_host_memory() -> None:
+    def scenario(u: Any) -> Any:
+        pages = mmap.mmap(-1, 0x2000)
+        mu = u.Uc(u.UC_ARCH_X86, 4)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+        mu.mem_map_ptr(A, 0x2000, u.UC_PROT_ALL, address)
+        pages[:4] = bytes.fromhex("ff03ffc0")  # inc dword [rbx]; inc eax
+        mu.reg_write(u.UC_X86_REG_EBX, A + 0x1000)
+        mu.emu_start(A, A + 4)
+        wrong = [attempt(u, lambda a=a: mu.mem_map_ptr(*a)) for a in (
+            (A, 0x1000, 7, address), (A + 0x4000, 0, 7, address), (A + 0x4001, 0x1000, 7, address))]
+        return pages[0x1000:0x1004], mu.reg_read(u.UC_X86_REG_EAX), wrong
 
     both(scenario)
 

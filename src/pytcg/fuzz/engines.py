@@ -8,6 +8,7 @@ from typing import Any
 
 from capstone import x86
 
+from pytcg.accel.kvm.library import EmulationError
 from pytcg.cpu import Context, Cpu
 from pytcg.engines import EngineError
 from pytcg.errors import CpuError
@@ -63,21 +64,28 @@ def _processor(engine: str) -> Callable[[Sequence], Outcome]:
     cpu.map(CODE & -_PAGE, _PAGE)
     cpu.map(DATA, DATA_SIZE)
     context = cpu.save_context()
-    return lambda sequence: _ours(cpu, context, sequence)
+    return lambda sequence: _ours(cpu, context, sequence, pushes=engine == "kvm")
 
 
-def _ours(cpu: Cpu, context: Context, sequence: Sequence) -> Outcome:
+def _ours(cpu: Cpu, context: Context, sequence: Sequence, *, pushes: bool) -> Outcome:
+    """``pushes``: KVM has pushed a frame where ours stops at an exception."""
     cpu.restore_context(context)
     code = b"".join(sequence.code)
     cpu.write(CODE, code)
     cpu.write(DATA, sequence.data)
     cpu.regs.write(sequence.start)
-    stop = cpu.run(CODE, CODE + len(code), max_insns=_SINGLE)
+    try:
+        stop = cpu.run(CODE, CODE + len(code), max_insns=_SINGLE)
+    except EmulationError:  # KVM beneath a hypervisor lacks some instructions
+        return Outcome({}, b"", answered=False)
     registers = dict(zip(NAMES, cpu.regs.read(NAMES), strict=True))
     tags = registers["ftw"]
     registers["ftw"] = sum(EMPTY << 2 * n for n in range(8) if tags >> 2 * n & 3 == EMPTY)
     failure = "" if stop.kind in ("until", "exception") else f"an end by {stop.kind}"
-    return Outcome(registers, cpu.read(DATA, DATA_SIZE), stop.vector, failure)
+    data = cpu.read(DATA, DATA_SIZE)
+    if pushes and stop.vector is not None:
+        data = b""
+    return Outcome(registers, data, stop.vector, failure)
 
 
 def _host() -> Callable[[Sequence], Outcome]:

@@ -26,6 +26,8 @@ def disagreement(sequence: Sequence, engines: list[str]) -> str:
     first: Outcome | None = None
     for name in engines:
         outcome = runner(name)(sequence)
+        if not outcome.answered:
+            continue
         if first is None:
             first = outcome
         elif "unicorn" in (name, engines[0]) and (

@@ -35,12 +35,13 @@ class Outcome:
     data: bytes
     vector: int | None = None
     failure: str = ""
+    answered: bool = True  # False: this engine can't say
 
     def differences(self, other: Outcome, undefined: int, doubtful: int) -> list[tuple[str, str]]:
         """(what, how) of all that differs, but for flags that are undefined at the end.
 
-        After an exception those count that were so at any time: ``doubtful``. Registers that only
-        one of them knows are not compared.
+        After an exception those count that were so at any time: ``doubtful``. Registers and data
+        that only one of them knows are not compared.
         """
         if self.failure or other.failure:
             return [("end", f"{self.failure or 'an end'} and {other.failure or 'an end'}")]
@@ -58,7 +59,7 @@ class Outcome:
             elif mine != theirs:
                 found.append((name, f"{mine:#x} and {theirs:#x}"))
         found.sort(key=lambda each: NAMES.index(each[0]))
-        for at in range(0, DATA_SIZE, 8):
+        for at in range(0, min(len(self.data), len(other.data)), 8):
             mine_8, theirs_8 = self.data[at : at + 8], other.data[at : at + 8]
             if mine_8 != theirs_8:
                 how = f"{mine_8[::-1].hex()} and {theirs_8[::-1].hex()}"

@@ -6,10 +6,11 @@ in it, so nothing is copied when regions are split, joined or protected.
 
 from __future__ import annotations
 
+import ctypes
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from pytcg.errors import CpuError, MapError, UnmappedError
 from pytcg.exec.layout import PAGE_SIZE, STORES_TO_DEVICE
@@ -36,6 +37,8 @@ class Region:
     perms: Perm = RWX
     handler: MmioHandler | None = None
     offset: int = 0  # in the window; for MMIO in the handler's region
+    source: object = None
+    """What keeps the caller's buffer that is this memory; None for the window's own."""
 
     @property
     def end(self) -> int:
@@ -54,7 +57,8 @@ class Region:
     def continues(self, other: Region) -> bool:
         """Whether ``other`` is the memory that follows, with the same permissions."""
         return (self.handler is None and other.handler is None and self.perms == other.perms
-                and self.end == other.address and self.offset + self.size == other.offset)
+                and self.source is other.source and self.end == other.address
+                and self.offset + self.size == other.offset)  # fmt: skip
 
 
 class MemoryMap:
@@ -86,6 +90,27 @@ class MemoryMap:
         self._insert(region)
         return region
 
+    def map_buffer(self, address: int, buffer: Any, perms: Perm) -> None:
+        """The pages of a caller's buffer themselves; MapError."""
+        try:
+            view = memoryview(buffer).cast("B")
+            size = len(view)
+            anchor = (ctypes.c_char * size).from_buffer(view)
+        except (TypeError, ValueError) as error:
+            raise MapError(f"no buffer that can be mapped: {error}", address, 0) from None
+        self._check(address, size, new=True)
+        host = ctypes.addressof(anchor)
+        if host % PAGE_SIZE:
+            raise MapError(f"the buffer for {address:#x} does not begin at a page of the host: "
+                           "take np.frombuffer(mmap.mmap(-1, size), np.uint8)", address, size)
+        offset = self._allocate(address, size)
+        try:
+            self.window.share(offset, size, host)
+        except RamError as error:
+            self._free.append((offset, size))
+            raise MapError(f"{address:#x}+{size:#x}: {error}", address, size) from None
+        self._insert(Region(address, size, perms, None, offset, anchor))
+
     def map_handler(self, address: int, size: int, perms: Perm, handler: MmioHandler) -> None:
         """A device; MapError."""
         self._check(address, size, new=True)
@@ -97,7 +122,10 @@ class MemoryMap:
         gone = self._exchange(address, size, lambda part: None)
         for part in gone:
             if part.handler is None and not self.keep_freed:
-                self.window.discard(part.offset, part.size)
+                if part.source is not None:
+                    self.window.unshare(part.offset, part.size)
+                else:
+                    self.window.discard(part.offset, part.size)
                 self._free.append((part.offset, part.size))
         self._changed()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import mmap
 import os
 from typing import Any
@@ -13,6 +14,7 @@ _MAP_NORESERVE = 0x4000  # Linux; not a name in Python 3.11's mmap
 
 _MAP_FIXED = 0x10
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP (Linux 5.7)
+_DUPLICATE = 1 | 2
 _CHUNK = 1 << 20
 
 
@@ -64,14 +66,9 @@ class RamWindow(HostBuffer):
 
     def take(self, source: RamWindow, offset: int, size: int) -> None:
         """Move memory from another window, same offset; what was not touched costs nothing."""
-        libc: Any = ctypes.CDLL(None)
-        # mremap(2): both ranges lie within mappings that these two objects own and keep.
-        libc.mremap.restype = ctypes.c_void_p
-        libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int,
-                                ctypes.c_void_p]  # fmt: skip
         target = self.address + offset
-        moved = libc.mremap(source.address + offset, size, size, _MOVE, target)
-        if moved == target:
+        # Both ranges lie within mappings that these two objects own and keep.
+        if _mremap()(source.address + offset, size, size, _MOVE, target) == target:
             return
         for at in range(offset, offset + size, _CHUNK):  # a host without MREMAP_DONTUNMAP
             part = source.view[at : min(at + _CHUNK, offset + size)]
@@ -80,20 +77,65 @@ class RamWindow(HostBuffer):
 
     def map_file(self, offset: int, size: int, fd: int, *, share: bool) -> None:
         """Put a file's first bytes at ``offset``, in whole pages; RamError."""
-        libc: Any = ctypes.CDLL(None, use_errno=True)
-        # mmap(2), MAP_FIXED: the range lies in the mapping that this object owns and keeps.
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
-                              ctypes.c_int, ctypes.c_long]  # fmt: skip
         if offset % mmap.PAGESIZE or not 0 < size <= self.size - offset:
             raise RamError(f"{size:#x} bytes can't be mapped at {offset:#x} of the RAM window")
-        flags = (mmap.MAP_SHARED if share else mmap.MAP_PRIVATE) | _MAP_FIXED
+        # The range lies in the mapping that this object owns and keeps.
+        _map_over(self.address + offset, size, mmap.MAP_SHARED if share else mmap.MAP_PRIVATE, fd)
+
+    def share(self, offset: int, size: int, address: int) -> None:
+        """Make whole pages of this process's memory at ``address`` those at ``offset``, too.
+
+        Shared mappings are mapped a second time; pages of a private one are first exchanged for
+        shared ones with the same contents, while which nobody else may store to them. RamError.
+        """
         target = self.address + offset
-        if libc.mmap(target, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0) != target:
-            raise RamError(f"cannot map memory: {os.strerror(ctypes.get_errno())}")
+        # mremap(2) with an old size of 0 maps shared pages once more. The target lies in the
+        # mapping that this object owns; who gives ``address`` keeps that memory.
+        if _mremap()(address, 0, size, _DUPLICATE, target) == target:
+            return
+        if ctypes.get_errno() != errno.EINVAL:
+            raise RamError(f"cannot share memory: {os.strerror(ctypes.get_errno())}")
+        fd = os.memfd_create("pytcg")
+        try:
+            _write_all(fd, memoryview((ctypes.c_char * size).from_address(address)).cast("B"))
+            _map_over(address, size, mmap.MAP_SHARED, fd)
+            _map_over(target, size, mmap.MAP_SHARED, fd)
+        finally:
+            os.close(fd)
+
+    def unshare(self, offset: int, size: int) -> None:
+        """Make whole pages the window's own again; they read as zeroes."""
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        _map_over(self.address + offset, size, flags, -1)
 
     def discard(self, offset: int, length: int) -> None:
         """Give memory back to the host; it reads as zeroes from now on."""
         self._map.madvise(mmap.MADV_DONTNEED, offset, length)
 
 
+def _mremap() -> Any:
+    """mremap(2) of the C library."""
+    function: Any = ctypes.CDLL(None, use_errno=True).mremap
+    function.restype = ctypes.c_void_p
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int,
+                         ctypes.c_void_p]  # fmt: skip
+    return function
+
+
+def _map_over(address: int, size: int, flags: int, fd: int) -> None:
+    """mmap(2) with MAP_FIXED over pages that the caller answers for; RamError."""
+    libc: Any = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                          ctypes.c_int, ctypes.c_long]  # fmt: skip
+    allowed = mmap.PROT_READ | mmap.PROT_WRITE
+    if libc.mmap(address, size, allowed, flags | _MAP_FIXED, fd, 0) != address:
+        raise RamError(f"cannot map memory: {os.strerror(ctypes.get_errno())}")
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as error:
+        raise RamError(f"cannot share memory: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -160,9 +161,18 @@ class Uc:
         except MapError as error:
             raise self._fail(_map_error(error)) from None
 
-    def mem_map_ptr(self, address: int, size: int, perms: int, ptr: int) -> None:
-        """Not there: host memory of others can't be guest memory."""
-        raise self._fail(uc.UC_ERR_RESOURCE)
+    def mem_map_ptr(self, address: int, size: int, perms: int, ptr: Any) -> None:
+        """Host memory that is guest memory; ``ptr`` is a page's, which Unicorn doesn't ask for."""
+        self._check_range(address, size)
+        number = ptr if isinstance(ptr, int) else ctypes.cast(ptr, ctypes.c_void_p).value
+        if not number:
+            raise self._fail(uc.UC_ERR_ARG)
+        # The caller answers for the memory at ``ptr``, as it does in Unicorn.
+        memory = (ctypes.c_char * size).from_address(number)
+        try:
+            self._cpu.map_buffer(address, memory, Perm(perms))
+        except MapError as error:
+            raise self._fail(_map_error(error)) from None
 
     def mem_unmap(self, address: int, size: int) -> None:
         if size == 0:
