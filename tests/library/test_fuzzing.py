@@ -1,4 +1,4 @@
-"""Edge maps, and afl-fuzz itself at a harness."""
+"""Edge maps, and afl-fuzz and libFuzzer themselves at a harness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from pytcg import Cpu
 from pytcg.errors import CpuError
-from pytcg.fuzzing import EdgeMap, fuzz
+from pytcg.fuzzing import EdgeMap, fuzz, libfuzzer
 
 CODE, DATA, PAGE = 0x10000, 0x50000, 0x1000
 # cmp byte [rbx],'T'; jne end; cmp byte [rbx+1],'C'; jne end; cmp byte [rbx+2],'G'; jne end; ud2
@@ -33,6 +33,7 @@ def run(data):
 
 raise SystemExit(fuzz(cpu, run))
 """
+LIBFUZZER = HARNESS.replace("fuzz(", "libfuzzer(").replace("import fuzz", "import libfuzzer")
 
 
 def target() -> Cpu:
@@ -75,8 +76,46 @@ def test_files_without_afl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert fuzz(cpu, run, arguments=[str(tmp_path / "none")]) == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("options", [
+    ("-runs=400000",),
+    pytest.param(("-fork=2", "-max_total_time=60"), marks=pytest.mark.slow),
+])
+def test_libfuzzer_finds_the_crash(options: tuple[str, ...], tmp_path: Path) -> None:
+    harness, corpus = tmp_path / "harness.py", tmp_path / "corpus"
+    harness.write_text(LIBFUZZER)
+    corpus.mkdir()
+    (corpus / "seed").write_bytes(b"TCaa")
+    command = [sys.executable, str(harness), "-seed=7", "-max_len=8", *options, str(corpus)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+                          check=False)  # fmt: skip
+    found = list(tmp_path.glob("crash-*"))
+    assert found, done.stderr[-2000:]
+    assert found[0].read_bytes()[:3] == b"TCG"
+    assert done.returncode != 0
+    again = subprocess.run([sys.executable, str(harness), str(found[0])], cwd=tmp_path,
+                           capture_output=True, text=True, timeout=100, check=False)  # fmt: skip
+    assert "#UD invalid opcode" in again.stderr
+    assert again.returncode == 77
+
+
+def test_what_a_libfuzzer_harness_raises_is_kept(tmp_path: Path) -> None:
+    harness = tmp_path / "harness.py"
+    harness.write_text(LIBFUZZER.replace("(data):", "(data):\n    1 / (len(data) - 3)"))
+    done = subprocess.run([sys.executable, str(harness), "-seed=7", "-runs=100000"], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=100, check=False)  # fmt: skip
+    assert "ZeroDivisionError" in done.stderr
+    assert [len(path.read_bytes()) for path in tmp_path.glob("crash-*")] == [3]
+
+
+def test_without_libfuzzer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(CpuError, match="there is no libFuzzer"):
+        libfuzzer(target(), lambda data: None)  # type: ignore[arg-type, return-value]
+
+
 @pytest.mark.slow
-def test_afl_fuzz_finds_the_crash(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_afl_fuzz_finds_the_crash(processes: int, tmp_path: Path) -> None:
     """Three bytes that are compared one by one: only coverage finds them in time."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "seed").write_bytes(b"aaaa")
@@ -85,10 +124,15 @@ def test_afl_fuzz_finds_the_crash(tmp_path: Path) -> None:
     environment = {**os.environ, "AFL_SKIP_BIN_CHECK": "1", "AFL_SKIP_CPUFREQ": "1",
                    "AFL_NO_AFFINITY": "1", "AFL_NO_UI": "1", "AFL_BENCH_UNTIL_CRASH": "1",
                    "AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES": "1"}  # fmt: skip
-    command = ["afl-fuzz", "-V", "90", "-t", "5000", "-i", str(tmp_path / "in"), "-o",
-               str(tmp_path / "out"), "--", sys.executable, str(harness), "@@"]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=150,
-                          check=False)  # fmt: skip
-    found = list((tmp_path / "out" / "default" / "crashes").glob("id*"))
-    assert found, done.stdout[-2000:]
+    roles = [["-M", "default"], ["-S", "second"]][:processes] if processes > 1 else [[]]
+    fuzzers = [subprocess.Popen(
+        ["afl-fuzz", "-V", "90", "-t", "5000", "-i", str(tmp_path / "in"), "-o",
+         str(tmp_path / "out"), *role, "--", sys.executable, str(harness), "@@"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for role in roles]  # fmt: skip
+    said = [fuzzer.communicate(timeout=150)[0] for fuzzer in fuzzers]
+    found = [*(tmp_path / "out").glob("*/crashes/id*")]
+    assert found, said[0][-2000:]
     assert found[0].read_bytes()[:3] == b"TCG"
+    for name in ("default", "second")[:processes]:
+        assert (tmp_path / "out" / name / "fuzzer_stats").exists()

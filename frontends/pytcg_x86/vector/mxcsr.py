@@ -34,6 +34,7 @@ FLAGS = 0x3F
 BEFORE = 0x7
 """IE, DE, ZE: exceptions that operands alone raise."""
 MASKS = 0x1F80
+UM = 1 << 11
 VALID = 0xFFFF
 """MXCSR_MASK: DAZ is there, bits 16-31 are reserved."""
 
@@ -45,18 +46,29 @@ def mxcsr_value(env: Env) -> u32:
     return value
 
 
+@native(inline=True)
+def host_value(value: u32) -> u32:
+    """The host's MXCSR for a guest's: everything masked, and FTZ if underflow is not masked.
+
+    An unmasked underflow is an exception even if the result is exact (SDM vol. 1, 4.9.1.5), which
+    one that is masked doesn't tell; flushing to zero does, and the result is not used then.
+    """
+    host: u32 = (value & (VALID ^ FLAGS)) | MASKS
+    return host if (value & UM) != 0 else host | u32(Mxcsr.FTZ)
+
+
 @native
 def mxcsr_load(env: Env, value: u32) -> None:
     """Make ``value``, already checked, the guest's MXCSR."""
     env.mxcsr = value
-    set_mxcsr((value & (VALID ^ FLAGS)) | MASKS)
+    set_mxcsr(host_value(value))
 
 
 @native
 def guest_run(env: Env) -> u32:
     """`cpu_exec` with the guest's MXCSR in the host's place."""
     saved: u32 = get_mxcsr()
-    set_mxcsr((env.mxcsr & (VALID ^ FLAGS)) | MASKS)
+    set_mxcsr(host_value(env.mxcsr))
     reason: u32 = cpu_exec(ExecEnv(env))
     env.mxcsr = mxcsr_value(env)
     set_mxcsr(saved)

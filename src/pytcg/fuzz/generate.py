@@ -228,8 +228,8 @@ _SYSTEM = frozenset(("cs", "ds", "es", "fs", "gs", "ss", *(f"{kind}{n}" for kind
 def _left_open(insn: Any, name: str, lost: set[str], like: Sequence) -> bool:
     """Whether the manual, or what processors do, leaves open what comes of it."""
     memory = [op.mem for op in insn.operands if op.type == x86.X86_OP_MEM]
-    if name in ("shld", "shrd"):
-        return bool(insn.operands[0].size == 2)  # counts above 16
+    if name in ("shld", "shrd", "bswap"):
+        return bool(insn.operands[0].size == 2 or 0x66 in insn.prefix)  # counts above 16; all
     if name.startswith("sha"):
         return any(mem.disp % 16 for mem in memory)  # AMD's check no alignment
     if name.startswith("cvt") and name.endswith("2pi"):  # AMD's fault in MMX state already

@@ -19,6 +19,7 @@ NAMES = (*REGISTERS, "rflags", "rip", *XMM, "mxcsr", *X87)
 FLAGS = {"cf": 0x1, "pf": 0x4, "af": 0x10, "zf": 0x40, "sf": 0x80, "of": 0x800}
 _COMPARED = sum(FLAGS.values()) | 0x400
 _FX_X87, _FX_XMM = 32, 160  # offsets in FXSAVE's image
+_XM, _PE = 19, 0x20
 EMPTY = 3  # a tag of `ftw`
 QUIET = {"rflags": 0x202, "mxcsr": 0x1F80, "fcw": 0x37F, "fsw": 0, "ftw": 0xFFFF}
 """Registers that begin as something: what the library's processors and cases begin with."""
@@ -56,6 +57,8 @@ class Outcome:
                 if wrong:
                     names = " ".join(n for n, bit in FLAGS.items() if wrong & bit) or "df"
                     found.append((name, f"{names} in {mine:#x} and {theirs:#x}"))
+            elif name == "mxcsr" and self.vector == _XM and not (mine ^ theirs) & ~_PE:
+                continue  # docs/GAPS.md: PE beside an unmasked overflow or underflow
             elif mine != theirs:
                 found.append((name, f"{mine:#x} and {theirs:#x}"))
         found.sort(key=lambda each: NAMES.index(each[0]))
