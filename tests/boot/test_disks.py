@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,45 @@ def test_snapshot_leaves_the_image_alone(machine: Machine, tmp_path: Path) -> No
     assert path.read_bytes() == before
 
 
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A host file system of 4 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("making a small file system needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_host_disk_stops_the_machine_until_there_is_room(
+        machine: Machine, small_disk: Path) -> None:  # fmt: skip
+    path = small_disk / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True)
+    terminal = machine("-drive", f"file={path},if=virtio")
+    terminal.type("dd if=/dev/urandom of=/dev/vda bs=64k count=128 conv=fsync && echo sy''nced\n")
+    for _ in range(600):
+        terminal.type("\x01c")
+        terminal.wait_for(rb"\(qemu\) ", ANSWER_SECONDS)
+        terminal.type("info status\n")
+        stopped = b"io-error" in terminal.wait_for(rb"VM status.*\n.*\(qemu\) ", ANSWER_SECONDS)
+        if stopped:
+            break
+        terminal.type("\x01c")
+        terminal.read(0.5)
+    assert stopped
+    subprocess.run(["mount", "-o", "remount,size=32m", small_disk], check=True)
+    terminal.type("cont\n")
+    terminal.wait_for(rb"\(qemu\) ", ANSWER_SECONDS)
+    terminal.type("\x01c")
+    terminal.wait_for(b"synced", ANSWER_SECONDS)
+    terminal.process.kill()
+    terminal.process.wait()
+    subprocess.run(["qemu-img", "check", path], check=True)
 
 
 GRUB = """\

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from pytcg.hw.storage.nvme.controller import Nvme
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.disk_io import DiskIo
 from pytcg.machine.drives import DeviceError
+from pytcg.machine.io_errors import Failure
 from pytcg.machine.pc import Pc, PcConfig
 
 
@@ -104,6 +107,8 @@ def test_bootindex_is_told_to_firmware(shop: Shop) -> None:
         ("-drive file={disk},format=qcow2", "not in qcow2 format"),
         ("-drive file={disk},colour=red", "does not support the option 'colour'"),
         ("-device isa-debug-exit,iosize=5", "no such ports"),
+        ("-drive file={disk},if=none,id=x -device virtio-blk-pci,drive=x,werror=red",
+         "Property 'virtio-blk-pci.werror' doesn't take value 'red'"),
         ("-drive file={disk},if=none,id=x -device nvme,drive=x", "serial property not set"),
         ("-drive file={disk},if=none,id=x -device nvme-ns,drive=x", "No 'nvme-bus' bus found"),
         ("-drive file={disk},if=none,id=x -device nvme,serial=1 -device nvme-ns,drive=x,nsid=300",
@@ -124,6 +129,50 @@ def test_namespaces_take_the_numbers_that_are_free(shop: Shop) -> None:
     card = next(card for card in board.pci.devices.values() if isinstance(card, Nvme))
     assert sorted(card.engine.namespaces) == [1, 2]
     assert list(board.boot_order.devices.values()) == ["/pci@i0cf8/pci1b36,10@2/namespace@2,0"]
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "action"),
+    [
+        ("", errno.ENOSPC, "stop"),
+        ("", errno.EIO, "report"),
+        (",werror=report", errno.ENOSPC, "report"),
+        (",werror=stop", errno.EIO, "stop"),
+        (",werror=ignore", errno.EIO, "ignore"),
+    ],
+)
+def test_what_becomes_of_writes_that_fail(shop: Shop, monkeypatch: pytest.MonkeyPatch, line: str,
+                                          error: int, action: str) -> None:  # fmt: skip
+    shop.build("-drive file={disk},id=x,format=raw" + line)
+    io = shop.drives.by_id["x"].io
+    assert io is not None
+    heard: list[Failure] = []
+    shop.drives.by_id.on_failure = lambda drive, failure: heard.append(failure)
+    ended: list[int] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockError("full", error)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io.device, "pwrite", refuse)
+        io.write(512, b"x" * 512, lambda _, errno: ended.append(errno))
+        wait_until(lambda: heard)
+        io.drain()
+    assert heard == [Failure("write", action, error)] and io.stopped == (action == "stop")
+    assert ended == {"stop": [], "report": [error], "ignore": [0]}[action]
+    if action == "stop":
+        assert io.status == ("nospace" if error == errno.ENOSPC else "failed")
+        shop.drives.by_id.retry()
+        wait_until(lambda: ended)
+        assert ended == [0] and io.status == "ok"
+        assert io.device.pread(512, 512) == b"x" * 512
 
 
 def test_requests_run_beside_the_lock(shop: Shop) -> None:

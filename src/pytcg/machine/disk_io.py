@@ -17,6 +17,7 @@ from typing import Final
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.hw.storage.medium import Done
+from pytcg.machine.io_errors import Failure, OnFailure, Policy
 
 PARALLEL: Final = 8
 READ, WRITE, FLUSH, UNMAP = "rd", "wr", "flush", "unmap"
@@ -51,6 +52,11 @@ class DiskIo:
                  fail: Callable[[BaseException], None]) -> None:  # fmt: skip
         self.device = device
         self.accounts = Accounts()
+        self.policy = Policy()
+        self.on_failure: OnFailure = lambda failure: None
+        """Hears of each failed request; one whose action is "stop" waits for `retry`."""
+        self._stopped: list[tuple[str, int, Work, Done]] = []
+        self._why: Failure | None = None
         self._lock = lock
         self._fail = fail
         self._pending = 0
@@ -118,6 +124,24 @@ class DiskIo:
             self._idle.notify_all()
 
     @property
+    def stopped(self) -> bool:
+        """Whether requests that failed wait to be tried again."""
+        return bool(self._stopped)
+
+    @property
+    def status(self) -> str:
+        """QMP's io-status."""
+        if not self._stopped or self._why is None:
+            return "ok"
+        return "nospace" if self._why.no_space else "failed"
+
+    def retry(self) -> None:
+        """Try the requests again that failed and wait."""
+        waiting, self._stopped = self._stopped, []
+        for request in waiting:
+            self._submit(*request)
+
+    @property
     def busy(self) -> bool:
         """Whether something is under way."""
         return bool(self._pending)
@@ -130,6 +154,16 @@ class DiskIo:
     def _run(self, kind: str, length: int, work: Work, done: Done) -> None:
         data, error = self._perform(kind, length, work)
         try:
+            if error:
+                failure = self.policy.judge(error, is_read=kind == READ)
+                if failure.action == "stop":
+                    self._stopped.append((kind, length, work, done))
+                    self._why = failure
+                self.on_failure(failure)
+                if failure.action == "stop":
+                    return
+                if failure.action == "ignore":
+                    data, error = bytes(length if kind == READ else 0), 0
             with self._lock:
                 done(data, error)
         except BaseException as failure:

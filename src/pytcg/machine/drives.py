@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from pytcg.block.device import BlockDevice
 from pytcg.block.graph import Graph
 from pytcg.hw.storage.medium import Medium
 from pytcg.machine.disk_io import DiskIo
+from pytcg.machine.io_errors import Failure
 
 
 class DeviceError(Exception):
@@ -78,12 +80,26 @@ class DriveBay(dict[str, Drive]):
         self._lock = lock
         self._fail = fail
         self._anonymous = 0
+        self.on_failure: Callable[[Drive, Failure], None] = lambda drive, failure: None
+        """Called from any thread, without the lock, when a request of a drive has failed."""
 
     def serve(self, image: BlockDevice) -> DiskIo:
         """I/O for a drive with this image."""
         io = DiskIo(image, self._lock, self._fail)
+        io.on_failure = partial(self._failed, io)
         self.graph.use(io)
         return io
+
+    def _failed(self, io: DiskIo, failure: Failure) -> None:
+        for drive in list(self.values()):
+            if drive.io is io:
+                self.on_failure(drive, failure)
+
+    def retry(self) -> None:
+        """The machine goes on: try requests again that failed and wait."""
+        for drive in list(self.values()):
+            if drive.io is not None:
+                drive.io.retry()
 
     def unserve(self, drive: Drive) -> None:
         """Take the image out of a drive; closes it unless others need it. Without the lock."""

@@ -140,12 +140,13 @@ class RunState(Enum):
     POSTMIGRATE = "postmigrate"
     RUNNING = "running"
     PAUSED = "paused"
+    IO_ERROR = "io-error"
     DEBUG = "debug"
     SHUTDOWN = "shutdown"
 
 
 _STANDING: Final = (RunState.PRELAUNCH, RunState.INMIGRATE, RunState.POSTMIGRATE, RunState.PAUSED,
-                    RunState.DEBUG)  # fmt: skip
+                    RunState.IO_ERROR, RunState.DEBUG)  # fmt: skip
 
 
 class MachineError(Exception):
@@ -197,6 +198,8 @@ class Runner:
         self._autostart = not paused
         self.before_first_run: Callable[[], None] = lambda: None
         """Called once the board has been powered on, before the processor runs; lock held."""
+        self.before_resume: Callable[[], None] = lambda: None
+        """Called before a processor that stood goes on."""
         self.status = 0
         self.on_event: list[Callable[[str, dict[str, Any]], None]] = []
         """Called in the main loop with an event of QMP's and its data."""
@@ -229,10 +232,10 @@ class Runner:
 
     # --- from the main loop --------------------------------------------------------------------
 
-    def pause(self) -> None:
-        """Stop the processor, soon; `resume` lets it go on."""
+    def pause(self, state: RunState = RunState.PAUSED) -> None:
+        """Stop the processor, soon; `resume` lets it go on. From any thread."""
         if self.state is RunState.RUNNING:
-            self.state = RunState.PAUSED
+            self.state = state
             self._board.vcpu.request_exit()
             self.tell("STOP")
 
@@ -241,6 +244,7 @@ class Runner:
         if self.state is RunState.INMIGRATE:
             self._autostart = True
         elif self.state in _STANDING:
+            self.before_resume()
             with self._wake:
                 self.state = RunState.RUNNING
                 self._wake.notify_all()

@@ -32,6 +32,8 @@ def at_rest(machine: Machine) -> Iterator[None]:
             for disk in disks:
                 disk.drain()
             with machine.loop.lock:
+                if any(disk.stopped for disk in disks):
+                    raise CommandError("a disk request that failed waits to be tried again")
                 if not any(disk.busy for disk in disks):
                     yield
                     return

@@ -34,6 +34,7 @@ from pytcg.machine.bus import Claimed
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
 from pytcg.machine.fsdev import FsdevError
+from pytcg.machine.io_stop import stop_for_errors
 from pytcg.machine.linux import LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.memory_backend import BackendError
@@ -99,6 +100,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     console = _make_console(board, loop)
     runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused,
                     incoming=options.incoming is not None)  # fmt: skip
+    stop_for_errors(drives.by_id, runner)
     uuid = str(smbios.uuid)
     machine = Machine(board, runner, chardevs, loop, drives.by_id, console, options.name, uuid)
     if options.vnc:

@@ -8,6 +8,7 @@ from typing import Final
 from pytcg.block.device import BlockError
 from pytcg.block.options import parse_json_name, parse_keyval, unflatten
 from pytcg.cli.system.option_values import Information, OptionError, Options
+from pytcg.machine.io_errors import READ_ACTIONS, WRITE_ACTIONS
 
 INTERFACES: Final = ("ide", "virtio", "floppy", "pflash", "none", "scsi", "sd")
 MEDIA: Final = ("disk", "cdrom")
@@ -21,8 +22,8 @@ CHOICES: Final = {
     "snapshot": ("on", "off"),
     "readonly": ("on", "off"),
     "copy-on-read": ("on", "off"),
-    "rerror": ("report",),
-    "werror": ("report",),
+    "rerror": (*READ_ACTIONS, "auto"),
+    "werror": (*WRITE_ACTIONS, "auto"),
 }
 NUMBERS: Final = ("index", "bus", "unit")
 FLASH: Final = ("if", "file", "format", "unit", "readonly", "index", "id")

@@ -13,12 +13,14 @@ from pytcg.block.options import merge, parse_name, unflatten
 from pytcg.cli.system.option_values import Options
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError, Drive, DriveBay
+from pytcg.machine.io_errors import Policy
 
 OWN: Final = ("if", "file", "index", "bus", "unit", "media", "format", "cache", "aio", "snapshot",
               "readonly", "id", "discard", "detect-zeroes", "copy-on-read", "rerror", "werror",
               "bootindex")  # fmt: skip
 UNITS: Final = {"ide": 2}  # of a bus; elsewhere the number is the bus itself
 MOST: Final = {"ide": 4, "floppy": 2}
+ACTIONS: Final = (("rerror", "report"), ("werror", "enospc"))
 DEFAULT_CDROM: Final = (1, 0)
 NO_CACHE: Final = ("writethrough", "directsync")
 
@@ -49,6 +51,7 @@ class Drives:
                       write_cache=values.get("cache", "writeback") not in NO_CACHE)  # fmt: skip
         if values.get("file") or any(key not in OWN for key in values):
             drive.io = self.by_id.serve(self._open(values, media))
+            drive.io.policy = Policy(*(_action(values.get(key), usual) for key, usual in ACTIONS))
         elif media == "disk" and interface not in ("none", "floppy"):
             raise DeviceError(f"drive '{name}': Device needs media, but drive is empty")
         self.by_id[name] = self._places[interface, bus, unit] = drive
@@ -132,6 +135,10 @@ class Drives:
         if options.defaults and not named and not given and not taken:
             self.by_id["ide1-cd0"] = Drive("ide1-cd0", "ide", "cdrom", bus=channel, unit=unit)
             rack.add("ide-cd", {"drive": "ide1-cd0", "bus": f"ide.{channel}", "unit": str(unit)})
+
+
+def _action(given: str | None, usual: str) -> str:
+    return usual if given in (None, "auto") else given
 
 
 def _name(interface: str, media: str, bus: int, unit: int) -> str:

@@ -28,7 +28,7 @@ def build(rack: Rack, values: Values) -> object:
                           f" {UNITS} units")  # fmt: skip
     if drives[unit] is not None:
         raise DeviceError(f"-device floppy: Floppy unit {unit} is in use")
-    drive = rack.take_drive("floppy", values) if values["drive"] is not None else None
-    drives[unit] = floppy = FloppyDrive(drive.io if drive is not None else None, KINDS[kind])
+    drive = rack.take_tray("floppy", values)
+    drives[unit] = drive.tray = floppy = FloppyDrive(drive.io, KINDS[kind])
     rack.add_boot(values, f"/pci@i0cf8/isa@1/fdc@03f0/floppy@{unit:x}")
     return floppy

@@ -16,6 +16,7 @@ from pytcg.machine.devices.ide_bus import IdeBus
 from pytcg.machine.devices.model import Values, values_of
 from pytcg.machine.devices.table import BY_NAME
 from pytcg.machine.drives import DeviceError, Drive, DriveBay
+from pytcg.machine.io_errors import READ_ACTIONS, WRITE_ACTIONS, Policy
 from pytcg.machine.memory_backend import MemoryBackend
 from pytcg.machine.pc import Pc
 
@@ -76,7 +77,18 @@ class Rack:
             raise DeviceError(f"-device {name}: can't find value '{wanted}' of property 'drive'")
         drive.take(name)
         self._name(drive, name, values)
+        if drive.io is not None:
+            self._set_policy(drive.io.policy, name, values)
         return drive
+
+    def _set_policy(self, policy: Policy, name: str, values: Values) -> None:
+        for key, known in (("rerror", READ_ACTIONS), ("werror", WRITE_ACTIONS)):
+            action = values.get(key, "auto")
+            if action not in (*known, "auto"):
+                raise DeviceError(f"-device {name}: Property '{name}.{key}' doesn't take value"
+                                  f" '{action}'")  # fmt: skip
+            if action != "auto":
+                setattr(policy, {"rerror": "read", "werror": "write"}[key], action)
 
     def ide_buses(self) -> dict[str, IdeBus]:
         """Those for IDE drives, by name."""

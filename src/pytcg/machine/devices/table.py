@@ -10,6 +10,8 @@ BLOCK: Final = (
     Property("drive", "str", help="the drive or block node behind it"),
     Property("bootindex", "int32", help="its place in the boot order"),
     Property("serial", "str", help="serial number"),
+    Property("rerror", "str", "auto", "when reads fail: ignore, report, stop"),
+    Property("werror", "str", "auto", "when writes fail: ignore, report, stop, enospc"),
     Property("write-cache", "OnOffAuto", help="whether it says that it has a write cache"),
 )
 IDE: Final = (*BLOCK, Property("unit", "uint32", help="0 for the master, 1 for the slave"),

@@ -31,7 +31,8 @@ def _drive(drive: Drive) -> dict[str, Any]:
     tray = drive.tray
     told: dict[str, Any] = {
         "device": drive.id, "type": "unknown", "removable": tray is not None,
-        "locked": tray is not None and tray.locked, "io-status": "ok",
+        "locked": tray is not None and tray.locked,
+        "io-status": "ok" if drive.io is None else drive.io.status,
     }  # fmt: skip
     if drive.qdev:
         told["qdev"] = drive.qdev

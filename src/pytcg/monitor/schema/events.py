@@ -8,6 +8,9 @@ from pytcg.monitor.schema.types import enum, members
 
 enum("ShutdownCause", "host-qmp-quit host-qmp-system-reset guest-shutdown guest-reset")
 
+enum("IoOperationType", "read write")
+enum("BlockErrorAction", "ignore report stop")
+
 _JOB: Final = "type: JobType, device: str, len: int, offset: int, speed: int"
 
 EVENTS: Final = {name: members(data) for name, data in {
@@ -25,5 +28,7 @@ EVENTS: Final = {name: members(data) for name, data in {
     "BLOCK_JOB_COMPLETED": f"{_JOB}, *error: str",
     "BLOCK_JOB_PENDING": "type: JobType, id: str",
     "DEVICE_TRAY_MOVED": "device: str, id: str, tray-open: bool",
+    "BLOCK_IO_ERROR": "device: str, node-name: str, operation: IoOperationType,"
+                      " action: BlockErrorAction, nospace: bool, reason: str",
     "MIGRATION": "status: MigrationStatus",
 }.items()}  # fmt: skip

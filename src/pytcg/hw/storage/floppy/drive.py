@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -82,10 +83,21 @@ class FloppyDrive:
         first = Kind.EXTENDED if medium is None else format_of(medium.size).kind
         self.kind = first if kind is None else kind
         self.track = 0
+        self.locked = False
+        self.on_eject: Callable[[bool], None] | None = None  # nothing but a hand takes disks out
         self.change(medium)
+
+    def open_tray(self) -> None:
+        """Take hold of the disk: it can't be read any more."""
+        self.change(None)
+        self.tray_open = True
+
+    def ask_to_eject(self) -> None:
+        """Nobody keeps a disk in."""
 
     def change(self, medium: Medium | None) -> None:
         """Put a disk in; None takes it out."""
+        self.tray_open = False
         self.medium = medium
         self.format = None if medium is None else format_of(medium.size, self.kind)
         self.changed = True
