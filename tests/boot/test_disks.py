@@ -8,6 +8,7 @@ import random
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from boot.terminal import ANSWER_SECONDS, BOOT_SECONDS, PROMPT, Terminal
 from pytcg.cli import guest
 
 MIB = 1 << 20
+LEAKS = 3  # qemu-img check's status
 pytestmark = pytest.mark.boot
 Machine = Callable[..., Terminal]
 
@@ -112,6 +114,34 @@ def test_flushed_data_survives_a_kill(machine: Machine, tmp_path: Path, kind: st
     assert raw.read_bytes()[77 * 512 : 77 * 512 + len(expected)] == expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.parametrize("kind", ["ide", "virtio", "nvme"])
+def test_what_was_synced_survives_a_kill_at_any_moment(machine: Machine, tmp_path: Path, kind: str,
+                                                       turn: int) -> None:  # fmt: skip
+    path, raw = tmp_path / "disk", tmp_path / "raw"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+    *options, node = DISKS[kind]
+    terminal = machine(*(option.format(path, "qcow2") for option in options))
+    write = f"dd of={node} bs=4k seek=$((n * 37 % 16000)) conv=sync,fsync 2> /dev/null"
+    terminal.type(f"n=0; while echo block $n | {write}; do echo wrote $n.; n=$((n + 1)); done\n")
+    terminal.wait_for(rb"wrote 20\.", ANSWER_SECONDS)
+    end = time.monotonic() + random.Random(f"{kind}{turn}").uniform(0, 5)
+    while time.monotonic() < end:
+        terminal.read(0.01)
+    terminal.process.send_signal(signal.SIGKILL)
+    terminal.process.wait()
+    while terminal.read(0):
+        pass
+    last = int(re.findall(rb"wrote (\d+)\.", b"wrote 20." + terminal.screen)[-1])
+    assert subprocess.run(["qemu-img", "check", path]).returncode in (0, LEAKS)
+    subprocess.run(["qemu-img", "convert", "-O", "raw", path, raw], check=True)
+    data = raw.read_bytes()
+    for number in range(last + 1):
+        at = number * 37 % 16000 * 4096
+        assert data[at : at + 4096].rstrip(b"\0") == b"block %d\n" % number
+
+
 @pytest.mark.parametrize("options", ["-cdrom {0}",
     pytest.param("-device ahci,id=a -drive file={0},if=none,id=c,media=cdrom"
                  " -device ide-cd,drive=c,bus=a.3", marks=pytest.mark.slow)],
@@ -176,9 +206,13 @@ def test_a_full_host_disk_stops_the_machine_until_there_is_room(
     terminal.wait_for(rb"\(qemu\) ", ANSWER_SECONDS)
     terminal.type("\x01c")
     terminal.wait_for(b"synced", ANSWER_SECONDS)
+    digest = digest_in(ask(terminal, "sha256sum /dev/vda"))
     terminal.process.kill()
     terminal.process.wait()
-    subprocess.run(["qemu-img", "check", path], check=True)
+    assert subprocess.run(["qemu-img", "check", path]).returncode in (0, LEAKS)
+    raw = path.with_name("raw")
+    subprocess.run(["qemu-img", "convert", "-O", "raw", path, raw], check=True)
+    assert sha(raw.read_bytes()) == digest
 
 
 GRUB = """\
