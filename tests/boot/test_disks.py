@@ -62,6 +62,7 @@ DISKS = {
 MORE_DISKS = {
     "ahci": ("-drive", "file={0},format={1},if=none,id=d", "-device", "ahci,id=a",
              "-device", "ide-hd,drive=d,bus=a.0", "/dev/sda"),
+    "q35": ("-machine", "q35", "-drive", "file={0},format={1}", "/dev/sda"),
 }
 
 
@@ -186,7 +187,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_full_host_disk_stops_the_machine_until_there_is_room(
-        machine: Machine, small_disk: Path) -> None:  # fmt: skip
+        small_disk: Path, machine: Machine) -> None:  # fmt: skip
     path = small_disk / "disk"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True)
     terminal = machine("-drive", f"file={path},if=virtio")
@@ -206,7 +207,8 @@ def test_a_full_host_disk_stops_the_machine_until_there_is_room(
     terminal.wait_for(rb"\(qemu\) ", ANSWER_SECONDS)
     terminal.type("\x01c")
     terminal.wait_for(b"synced", ANSWER_SECONDS)
-    digest = digest_in(ask(terminal, "sha256sum /dev/vda"))
+    terminal.type("sha256sum /dev/vda\n")
+    digest = digest_in(terminal.wait_for(rb"[0-9a-f]{64}", BOOT_SECONDS).decode())
     terminal.process.kill()
     terminal.process.wait()
     assert subprocess.run(["qemu-img", "check", path]).returncode in (0, LEAKS)
@@ -253,8 +255,10 @@ def rescue(initramfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                               " -device ide-hd,drive=d,bus=a.0", marks=pytest.mark.slow),
         pytest.param("raw", "-device ahci,id=a -drive file={0},if=none,id=d,media=cdrom"
                             " -device ide-cd,drive=d,bus=a.0", marks=pytest.mark.slow),
+        pytest.param("qcow2", "-machine q35 -hda {0}", marks=pytest.mark.slow),
+        pytest.param("raw", "-machine q35 -cdrom {0}", marks=pytest.mark.slow),
     ],
-    ids=["cd", "ide", "virtio", "nvme", "ahci", "ahci-cd"],
+    ids=["cd", "ide", "virtio", "nvme", "ahci", "ahci-cd", "q35", "q35-cd"],
 )
 def test_firmware_and_grub_boot_linux(rescue: Path, tmp_path: Path, format: str, options: str
                                       ) -> None:  # fmt: skip

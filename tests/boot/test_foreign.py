@@ -24,6 +24,7 @@ BUSES = {
             " -device scsi-hd,drive=d,bus=s.0",
     "ahci": "-drive file={0},format={1},if=none,id=d -device ahci,id=a"
             " -device ide-hd,drive=d,bus=a.0",
+    "q35": "-machine q35 -drive file={0},format={1}",
     "nvme": "-drive file={0},format={1},if=none,id=d -device nvme,drive=d,serial=n1",
 }  # fmt: skip
 

@@ -71,7 +71,7 @@ def test_option(line: str, name: str, value: Any) -> None:
         ("-m 1G,slots=2", "-m: invalid parameter 'slots'"),
         ("-smp 2", "-smp 2: Invalid SMP CPUs. The max CPUs supported by machine 'pc' is 1"),
         ("-smp x", "-smp x: Invalid SMP CPUs. The max CPUs supported by machine 'pc' is 1"),
-        ("-M q35", "unsupported machine type 'q35'"),
+        ("-M isapc", "unsupported machine type 'isapc'"),
         ("-M pc,foo=on", "-machine: invalid parameter 'foo'"),
         ("-M pc,usb=on", "-machine usb=on: 'usb' is not there on this board"),
         ("-M pc,hpet=x", "-machine hpet=x: expected 'on' or 'off'"),

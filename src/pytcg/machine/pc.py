@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pytcg.chardev.base import Chardev
 from pytcg.exec.bus import CpuBus
 from pytcg.hw.clock import Clock
+from pytcg.hw.storage.ahci.hba import Ahci
+from pytcg.hw.storage.piix3_ide import Piix3Ide
 from pytcg.machine import firmware
 from pytcg.machine import pc_map as at
 from pytcg.machine.acpi import link
@@ -30,6 +32,7 @@ from pytcg.machine.board.ide import make_ide
 from pytcg.machine.board.interrupts import Interrupts
 from pytcg.machine.board.pci import make_pci_bus
 from pytcg.machine.board.power import PowerControl
+from pytcg.machine.board.q35 import Q35Chipset, make_sata
 from pytcg.machine.board.serial import make_serial_ports
 from pytcg.machine.board.timers import Timers
 from pytcg.machine.board.vga import Display
@@ -52,6 +55,7 @@ class PcConfig:
     bios: bytes | None = None  # a multiple of 64 KiB
     flashes: Sequence[FlashImage] = ()  # in place of the ROM
     kernel: FirmwareKernel | None = None  # for the firmware to start
+    q35: bool = False  # the chipset of `q35`, with AHCI, in place of `pc`'s, with IDE
     hpet: bool = True
     vga: bool = False
     vga_rom: bytes | None = None
@@ -88,9 +92,17 @@ class Pc:
         spaces = PciSpaces(board.ports, board.mmio, memory)
         self.dma = IsaDma(board, spaces)
         self.fdc = make_fdc(board, self.dma)
-        self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus)
-        self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
-        self.ide = make_ide(board, self.pci)
+        self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus, q35=config.q35)
+        self.chipset: Chipset | Q35Chipset
+        self.ide: Piix3Ide | None = None
+        self.sata: Ahci | None = None
+        if config.q35:
+            self.chipset = Q35Chipset(board, self.pci, config.ram_size, self.power.sleep,
+                                      self.interrupts.ioapic.set_irq)  # fmt: skip
+            self.sata = make_sata(self.pci)
+        else:
+            self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
+            self.ide = make_ide(board, self.pci)
         self.display = Display(board, self.pci, config.vga_rom) if config.vga else None
         self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)
         self.serial_links = make_serial_ports(board, config.serials)
@@ -112,7 +124,8 @@ class Pc:
     def _play_firmware(self) -> None:
         """Leave the machine as a BIOS does."""
         self.chipset.set_up()
-        self.ide.set_up()
+        if self.ide is not None:
+            self.ide.set_up()
         firmware.program_interrupts(self.interrupts.pic, self.interrupts.lapic)
         uarts = [link.port for link in self.serial_links]
         data_area = firmware.bios_data_area([uart.base for uart in uarts])
@@ -126,7 +139,7 @@ class Pc:
     def _acpi_tables(self) -> link.Image:
         uarts = [serial.port for serial in self.serial_links]
         hardware = at.acpi_hardware(self.config.ram_size, uarts, hpet=self.config.hpet,
-                                    vga=self.config.vga)  # fmt: skip
+                                    vga=self.config.vga, q35=self.config.q35)  # fmt: skip
         return link.build(hardware)
 
     def _tell_firmware(self) -> None:

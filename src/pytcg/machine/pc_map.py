@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from pytcg.hw.chipset import piix4_pm
+from pytcg.hw.chipset import ich9, piix4_pm
 from pytcg.hw.core import acpi_pm
 from pytcg.machine.acpi.hardware import Hardware, ParallelPort, SerialPort
 from pytcg.machine.layout import low_memory_end
@@ -65,6 +65,12 @@ TIMER_PIN: Final = 2  # of the I/O APIC; the MADT's override says so
 HOST_BRIDGE: Final = 0  # slots
 PIIX: Final = 1
 VGA_SLOT: Final = 2
+Q35_MEMORY_END: Final = 0xB0000000  # of RAM below 4 GiB: there is configuration space
+Q35_ECAM: Final = 0xB0000000
+Q35_ECAM_SIZE: Final = 0x10000000
+ICH9: Final = 31
+ICH9_SATA, ICH9_SMBUS = 2, 3  # functions
+PIRQ_PIN: Final = 16  # of the I/O APIC: PIRQA
 ACPI_ENABLE: Final = 0xF1  # commands for APM_CONTROL
 ACPI_DISABLE: Final = 0xF0
 SLEEP_SOFT_OFF: Final = 0  # SLP_TYP that \_S5 names
@@ -76,8 +82,10 @@ RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
 def acpi_hardware(
     ram_size: int, serial_ports: Sequence[SerialPort],
     parallel_ports: Sequence[ParallelPort] = (), *, hpet: bool = True, vga: bool = False,
+    q35: bool = False,
 ) -> Hardware:  # fmt: skip
     """What the ACPI tables tell the operating system of all this."""
+    first = Q35_ECAM + Q35_ECAM_SIZE if q35 else low_memory_end(ram_size)
     return Hardware(
         lapic=LOCAL_APIC,
         ioapic=IO_APIC,
@@ -88,15 +96,17 @@ def acpi_hardware(
         pm1_event=PM_BASE + acpi_pm.Block.PM1_STS,
         pm1_control=PM_BASE + acpi_pm.Block.PM1_CNT,
         pm_timer=PM_BASE + acpi_pm.Block.PM_TMR,
-        gpe0=GPE0,
-        gpe0_length=piix4_pm.GPE_LENGTH,
+        gpe0=PM_BASE + acpi_pm.Block.GPE0_STS if q35 else GPE0,
+        gpe0_length=acpi_pm.ICH9_GPE0_LENGTH if q35 else piix4_pm.GPE_LENGTH,
         reset_port=RESET_CONTROL,
         reset_value=RESET_SYSTEM,
         sleep_types={4: SLEEP_TO_DISK, 5: SLEEP_SOFT_OFF},
         serial_ports=serial_ports,
         parallel_ports=parallel_ports,
-        isa_slot=PIIX,
+        isa_slot=ICH9 if q35 else PIIX,
+        ecam=Q35_ECAM if q35 else None,
+        pirq=ich9.swizzle if q35 else None,
         hpet=HPET if hpet else None,
         vga=vga,
-        memory_window=(low_memory_end(ram_size), PCI_MEMORY_END - 1),
+        memory_window=(first, PCI_MEMORY_END - 1),
     )

@@ -29,6 +29,7 @@ from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
 from pytcg.machine import layout
+from pytcg.machine import pc_map as at
 from pytcg.machine.boot import boot_kernel
 from pytcg.machine.bus import Claimed
 from pytcg.machine.devices.rack import Rack
@@ -68,7 +69,7 @@ def build_and_run(options: Options) -> int:
 
 
 def _run(options: Options, stack: ExitStack) -> int:
-    _check_memory(options.memory)
+    _check_memory(options)
     code = open_guest_code(options)
     log = stack.enter_context(_open_log(options))
     loop = MainLoop()
@@ -81,7 +82,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     config = PcConfig(
         options.memory, serials, debugcon or None, options.debugcon_port, code.bios,
         flashes=open_flashes(options, stack), kernel=code.firmware_kernel,
-        hpet=options.hpet, nographic=options.nographic or options.firmware_on_serial,
+        q35=options.q35, hpet=options.hpet,
+        nographic=options.nographic or options.firmware_on_serial,
         vga=has_card(options), vga_rom=_open_vga_bios(options),
         boot=boot_options(options.boot), smbios=smbios,
     )  # fmt: skip
@@ -144,7 +146,10 @@ def _smbios(options: Options) -> Smbios:
     return tables
 
 
-def _check_memory(size: int) -> None:
+def _check_memory(options: Options) -> None:
+    size = options.memory
+    if options.q35 and size > at.Q35_MEMORY_END:
+        raise StartError(f"-m: q35 takes at most {at.Q35_MEMORY_END >> 20} MiB of memory")
     if size < layout.MINIMUM:
         raise StartError(f"-m: {size >> 10} KiB is too little memory for a guest")
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

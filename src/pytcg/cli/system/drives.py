@@ -18,10 +18,11 @@ from pytcg.machine.io_errors import Policy
 OWN: Final = ("if", "file", "index", "bus", "unit", "media", "format", "cache", "aio", "snapshot",
               "readonly", "id", "discard", "detect-zeroes", "copy-on-read", "rerror", "werror",
               "bootindex")  # fmt: skip
-UNITS: Final = {"ide": 2}  # of a bus; elsewhere the number is the bus itself
+UNITS: Final = {"ide": 2}  # of a bus; elsewhere, and on q35, the number is the bus itself
 MOST: Final = {"ide": 4, "floppy": 2}
+MOST_SATA: Final = 6
+CDROM_INDEX: Final = 2  # of the CD-ROM drive that is there by itself
 ACTIONS: Final = (("rerror", "report"), ("werror", "enospc"))
-DEFAULT_CDROM: Final = (1, 0)
 NO_CACHE: Final = ("writethrough", "directsync")
 
 
@@ -31,6 +32,8 @@ class Drives:
     def __init__(self, options: Options, lock: threading.RLock,
                  fail: Callable[[BaseException], None], stack: ExitStack) -> None:  # fmt: skip
         self._options = options
+        self._units = {} if options.q35 else UNITS
+        self._most = MOST | {"ide": MOST_SATA} if options.q35 else MOST
         self.by_id = DriveBay(lock, fail)
         stack.callback(self.by_id.close)
         self._places: dict[tuple[str, int, int], Drive] = {}
@@ -58,7 +61,7 @@ class Drives:
 
     def _place(self, interface: str, values: dict[str, str]) -> tuple[int, int]:
         """Bus and unit; the first free ones where nothing is said."""
-        units = UNITS.get(interface, 1)
+        units = self._units.get(interface, 1)
         bus, unit = int(values.get("bus", 0)), int(values.get("unit", 0))
         if "index" in values:
             if "bus" in values or "unit" in values:
@@ -67,7 +70,7 @@ class Drives:
         elif "unit" not in values:
             while (interface, bus, unit) in self._places:
                 bus, unit = divmod(bus * units + unit + 1, units)
-        if bus * units + unit >= MOST.get(interface, 1 << 16) or unit >= units:
+        if bus * units + unit >= self._most.get(interface, 1 << 16) or unit >= units:
             raise DeviceError(f"machine type does not support if={interface},bus={bus},unit={unit}")
         if (interface, bus, unit) in self._places:
             raise DeviceError(f"drive with bus={bus}, unit={unit} (if={interface}) exists")
@@ -130,11 +133,12 @@ class Drives:
         options = self._options
         named = any(name in ("ide-cd", "scsi-cd") for name, _ in options.devices)
         given = any(drive.media == "cdrom" for drive in self.by_id.values())
-        channel, unit = DEFAULT_CDROM
-        taken = rack.board.ide.channels[channel].drives[unit] is not None
+        bus, unit = divmod(CDROM_INDEX, self._units.get("ide", 1))
+        taken = unit in rack.ide_buses()[f"ide.{bus}"].drives
         if options.defaults and not named and not given and not taken:
-            self.by_id["ide1-cd0"] = Drive("ide1-cd0", "ide", "cdrom", bus=channel, unit=unit)
-            rack.add("ide-cd", {"drive": "ide1-cd0", "bus": f"ide.{channel}", "unit": str(unit)})
+            name = _name("ide", "cdrom", bus, unit)
+            self.by_id[name] = Drive(name, "ide", "cdrom", bus=bus, unit=unit)
+            rack.add("ide-cd", {"drive": name, "bus": f"ide.{bus}", "unit": str(unit)})
 
 
 def _action(given: str | None, usual: str) -> str:

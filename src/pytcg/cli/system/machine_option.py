@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MACHINES: Final = {
     "pc": "Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2) (default)",
     "pc-i440fx-7.2": "Standard PC (i440FX + PIIX, 1996)",
+    "q35": "Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-7.2)",
+    "pc-q35-7.2": "Standard PC (Q35 + ICH9, 2009)",
 }
 ON: Final = ("on", "yes", "true", "y")
 OFF: Final = ("off", "no", "false", "n")
@@ -53,6 +55,7 @@ def set_machine(options: Options, text: str) -> None:
         raise listing("Supported machines are:", MACHINES)
     if kind not in MACHINES:
         raise OptionError(f"unsupported machine type '{kind}'")
+    options.q35 = "q35" in kind
     only("-machine", values, [*FIXED, *HARMLESS, *SETTERS])
     for name, value in values.items():
         if name in SETTERS:

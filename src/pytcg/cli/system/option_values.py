@@ -80,6 +80,7 @@ class Options:
     debugcon: str | None = None
     debugcon_port: int = 0xE9
     nographic: bool = False
+    q35: bool = False
     vga: str | None = None
     vnc: list[VncOption] = field(default_factory=list)
     chardevs: list[ChardevOption] = field(default_factory=list)

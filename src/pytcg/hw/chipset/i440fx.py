@@ -59,41 +59,38 @@ SEGMENTS_BASE: Final = 0xC0000
 OPENED: Final = bytes([0x30, *[0x33] * 6])  # PAM0 to PAM6 with DRAM everywhere
 
 
-class I440fx(PciDevice):
-    """Function 0 of slot 0. ``on_map`` is called when PAM or SMRAM changed."""
+class HostBridge(PciDevice):
+    """A bridge with PAM registers at ``pam0`` and the SMRAM register at ``smram``."""
 
-    identity = Identity(0x8086, 0x1237, class_code=0x060000, revision=2)
-
-    def __init__(self, on_map: Callable[[], None]) -> None:
+    def __init__(self, on_map: Callable[[], None], pam0: int, smram: int) -> None:
         super().__init__()
         self._on_map = on_map
-        define = self.config.define
-        define(HEADER, SIZE - HEADER, writable=(1 << 8 * (SIZE - HEADER)) - 1)
-        define(Reg.DRAMT, 1, 0x20, writable=0xFF)
-        define(Reg.SMRAM, 1, Smram.BASE, writable=0xFF & ~0x87)
+        self._pam0, self._smram = pam0, smram
+        self.config.define(HEADER, SIZE - HEADER, writable=(1 << 8 * (SIZE - HEADER)) - 1)
+        self.config.define(smram, 1, Smram.BASE, writable=0xFF & ~0x87)
 
     def segments(self) -> list[Segment]:
         """The area from C0000h to FFFFFh, by address."""
         nibbles = [
-            self.config.bytes[Reg.PAM0 + 1 + index // 2] >> index % 2 * 4
+            self.config.bytes[self._pam0 + 1 + index // 2] >> index % 2 * 4
             for index in range(SEGMENTS)
         ]
         small = [
             Segment(SEGMENTS_BASE + index * SEGMENT_SIZE, SEGMENT_SIZE, Pam(nibble & 3))
             for index, nibble in enumerate(nibbles)
         ]
-        return [*small, Segment(*BIOS_SEGMENT, Pam(self.config.bytes[Reg.PAM0] >> 4 & 3))]
+        return [*small, Segment(*BIOS_SEGMENT, Pam(self.config.bytes[self._pam0] >> 4 & 3))]
 
     @property
     def smram_open(self) -> bool:
         """Whether programs see the DRAM from A0000h to BFFFFh instead of the display."""
-        smram = self.config.bytes[Reg.SMRAM]
+        smram = self.config.bytes[self._smram]
         return bool(smram & Smram.G_SMRAME and smram & Smram.D_OPEN)
 
     def open_dram(self) -> None:
         """DRAM in the whole area, as firmware leaves it."""
         for offset, value in enumerate(OPENED):
-            self.config.put(Reg.PAM0 + offset, 1, value)
+            self.config.put(self._pam0 + offset, 1, value)
         self._on_map()
 
     def reset(self) -> None:
@@ -102,15 +99,25 @@ class I440fx(PciDevice):
 
     def write_config(self, reg: int, size: int, value: int) -> None:
         """As every function's, but for the lock that SMRAM has in itself."""
-        locked = self.config.bytes[Reg.SMRAM]
+        locked = self.config.bytes[self._smram]
         super().write_config(reg, size, value)
         if locked & Smram.D_LCK:  # only D_CLS can still change (datasheet 3.2.21)
-            kept = locked & ~Smram.D_CLS | self.config.bytes[Reg.SMRAM] & Smram.D_CLS
-            self.config.put(Reg.SMRAM, 1, kept)
-        elif self.config.bytes[Reg.SMRAM] & Smram.D_LCK:
-            self.config.put(Reg.SMRAM, 1, self.config.bytes[Reg.SMRAM] & ~Smram.D_OPEN)
+            kept = locked & ~Smram.D_CLS | self.config.bytes[self._smram] & Smram.D_CLS
+            self.config.put(self._smram, 1, kept)
+        elif self.config.bytes[self._smram] & Smram.D_LCK:
+            self.config.put(self._smram, 1, self.config.bytes[self._smram] & ~Smram.D_OPEN)
         self._on_map()
 
     def restore(self, state: State) -> None:
         super().restore(state)
         self._on_map()
+
+
+class I440fx(HostBridge):
+    """Function 0 of slot 0. ``on_map`` is called when PAM or SMRAM changed."""
+
+    identity = Identity(0x8086, 0x1237, class_code=0x060000, revision=2)
+
+    def __init__(self, on_map: Callable[[], None]) -> None:
+        super().__init__(on_map, Reg.PAM0, Reg.SMRAM)
+        self.config.define(Reg.DRAMT, 1, 0x20, writable=0xFF)

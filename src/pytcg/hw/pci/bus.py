@@ -36,16 +36,16 @@ class PciBus:
     """Bus 0: `plug` devices, `pirq[0..3]` are the interrupt lines, each the OR of its pins."""
 
     def __init__(self, space: BarSpace, memory: DmaMemory, deliver: Deliver,
-                 route: Callable[[int, int], int] = swizzle) -> None:
+                 route: Callable[[int, int], int] = swizzle, pirqs: int = PIRQS) -> None:
         self.map_bar = space.map_bar
         self.unmap_bar = space.unmap_bar
         self.dma_read = memory.dma_read
         self.dma_write = memory.dma_write
         self.deliver = deliver
-        self.pirq = [Line() for _ in range(PIRQS)]
+        self.pirq = [Line() for _ in range(pirqs)]
         self.devices: dict[int, PciDevice] = {}
         self._route = route
-        self._high: list[set[int]] = [set() for _ in range(PIRQS)]
+        self._high: list[set[int]] = [set() for _ in range(pirqs)]
 
     def plug(self, device: PciDevice, slot: int | None = None, function: int = 0) -> None:
         """Put a device into a slot, the first free one if none is given; ValueError if taken."""
@@ -96,6 +96,33 @@ class PciBus:
             device.restore(devices[place])
 
 
+class Ecam:
+    """Configuration space as memory: 4 KiB a function, of which bus 0's have the first 256 bytes.
+
+    PCI Express base specification, 7.2.2.
+    """
+
+    def __init__(self, bus: PciBus) -> None:
+        self._bus = bus
+
+    def _function(self, offset: int) -> PciDevice | None:
+        """Whose registers an address shows; the numbers of bus and function, then 12 bits."""
+        return self._bus.devices.get(offset >> 12) if offset & 0xFFF < SIZE else None
+
+    def read(self, offset: int, size: int) -> int:
+        """All ones where nobody is."""
+        device = self._function(offset)
+        if device is None or size > 4:
+            return (1 << size * 8) - 1
+        return device.read_config(offset & SIZE - 1, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """A configuration write."""
+        device = self._function(offset)
+        if device is not None and size <= 4:
+            device.write_config(offset & SIZE - 1, size, value)
+
+
 class ConfigMechanism1:
     """CONFIG_ADDRESS (a double word) and the four bytes of CONFIG_DATA behind it."""
 
@@ -140,4 +167,4 @@ class ConfigMechanism1:
         load(self, state, 1, ("address",))
 
 
-__all__ = ["BarSpace", "ConfigMechanism1", "DmaError", "DmaMemory", "PciBus", "swizzle"]
+__all__ = ["BarSpace", "ConfigMechanism1", "DmaError", "DmaMemory", "Ecam", "PciBus", "swizzle"]

@@ -12,6 +12,8 @@ from pytcg.machine.acpi.tables import table
 BRIDGE: Final = "\\_SB.PCI0.ISA"
 SLOTS: Final = 32
 PINS: Final = 4
+APIC_PIRQ: Final = 16  # the I/O APIC's pin of PIRQA
+ECAM_SIZE: Final = 0x10000000
 PIRQRC: Final = 0x60  # PIIX3's route registers
 ROUTE_DISABLED: Final = 0x80
 PRESENT, PRESENT_DISABLED = 0x0B, 0x09
@@ -44,7 +46,8 @@ def pci_root(hardware: Hardware) -> bytes:
     first, last = hardware.memory_window
     return aml.device(
         "PCI0",
-        aml.name("_HID", aml.eisa_id("PNP0A03")),
+        aml.name("_HID", aml.eisa_id("PNP0A08" if hardware.ecam else "PNP0A03")),
+        aml.name("_CID", aml.eisa_id("PNP0A03")),
         aml.name("_UID", aml.ZERO),
         resource.current(
             resource.words(Space.BUS_NUMBER, 0, 0xFF),
@@ -61,6 +64,11 @@ def pci_root(hardware: Hardware) -> bytes:
 
 def routing(hardware: Hardware) -> bytes:
     """_PRT: each slot's pins by the board's swizzle; the PM function's pin is the SCI's."""
+    if hardware.pirq is not None:
+        return aml.package(*(
+            aml.package(aml.integer(slot << 16 | 0xFFFF), aml.integer(pin), aml.ZERO,
+                        aml.integer(APIC_PIRQ + hardware.pirq(slot, pin + 1)))
+            for slot in range(SLOTS) for pin in range(PINS)))  # fmt: skip
     rows = []
     for slot in range(SLOTS):
         for pin in range(PINS):
@@ -75,6 +83,9 @@ def routing(hardware: Hardware) -> bytes:
 
 def isa_bridge(hardware: Hardware) -> bytes:
     """PIIX3: its router's registers, the links they make, and the devices behind it."""
+    if hardware.pirq is not None:
+        address = aml.name("_ADR", aml.integer(hardware.isa_slot << 16))
+        return aml.device("ISA", address, *isa_devices(hardware))
     registers = [f"PRQ{number}" for number in range(PINS)]
     return aml.device(
         "ISA",
@@ -151,7 +162,8 @@ def isa_devices(hardware: Hardware) -> list[bytes]:
         _device("KBD", "PNP0303", 0, io(0x60, 1), io(0x64, 1), irq(1)),
         # The fixed hardware's ports are in use: no driver may claim them.
         _device("MBRD", "PNP0C02", 0, io(hardware.pm1_event, 0x40),
-                io(hardware.gpe0, hardware.gpe0_length), io(hardware.smi_command, 2)),
+                io(hardware.gpe0, hardware.gpe0_length), io(hardware.smi_command, 2),
+                *([resource.memory(hardware.ecam, ECAM_SIZE)] if hardware.ecam else [])),
     ]  # fmt: skip
     if hardware.mouse:
         devices.append(_device("MOU", "PNP0F13", 0, irq(12)))

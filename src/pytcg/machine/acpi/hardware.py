@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,3 +47,5 @@ class Hardware:
     hpet: int | None = None
     mouse: bool = False
     vga: bool = False
+    ecam: int | None = None  # where configuration space is memory
+    pirq: Callable[[int, int], int] | None = None  # pins that go to the I/O APIC from 16 on

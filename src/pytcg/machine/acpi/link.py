@@ -124,6 +124,8 @@ def build(hardware: Hardware) -> Image:
     listed = [fadt, image.add(tables.madt(hardware))]
     if hardware.hpet is not None:
         listed.append(image.add(tables.hpet(hardware.hpet)))
+    if hardware.ecam is not None:
+        listed.append(image.add(tables.mcfg(hardware.ecam)))
     roots = [_root(image, b"RSDT", 4, listed), _root(image, b"XSDT", 8, listed)]
     image.point(RSDP_FILE, 16, 4, roots[0])
     image.point(RSDP_FILE, 24, 8, roots[1])

@@ -110,6 +110,11 @@ def hpet(address: int) -> bytes:
     return table(b"HPET", 1, body + struct.pack("<BHB", 0, 0, 0))
 
 
+def mcfg(address: int) -> bytes:
+    """Where configuration space is memory (PCI firmware specification 3.0, 4.1.2): 256 buses."""
+    return table(b"MCFG", 1, bytes(8) + struct.pack("<QHBB4x", address, 0, 0, 0xFF))
+
+
 RSDP_SIZE: Final = 36
 RSDP_V1_SIZE: Final = 20
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pytcg.hw.chipset import piix4_pm
-from pytcg.hw.chipset.i440fx import I440fx, Pam
+from pytcg.hw.chipset.i440fx import HostBridge, I440fx, Pam
 from pytcg.hw.chipset.piix3 import Piix3
 from pytcg.hw.chipset.piix4_pm import Piix4Pm
 from pytcg.hw.chipset.smbus import SmbusEeprom, SmbusHost
@@ -61,7 +61,7 @@ class ShadowMemory:
     def __init__(self, memory: AddressMap) -> None:
         self._memory = memory
 
-    def map(self, host: I440fx) -> None:
+    def map(self, host: HostBridge) -> None:
         """Lay out the memory as the registers say."""
         regions = [region for base, length, pam in host.segments()
                    for region in self._segment(base, length, pam)]  # fmt: skip

@@ -23,7 +23,7 @@ from pytcg.machine.pc import Pc
 if TYPE_CHECKING:
     from pytcg.ninep.service import Service
 
-ROOT_BUSES = (None, "pci.0", "pci")
+ROOT_BUSES = (None, "pci.0", "pci", "pcie.0")
 
 
 class Rack:
@@ -40,9 +40,15 @@ class Rack:
         self.chardevs = chardevs
         self.devices: dict[str, object] = {}  # by id
         self.buses: dict[str, object] = {}  # by name: of drives, and those that devices bring
-        path = f"/pci@i0cf8/ide@{at.PIIX:x},1"
-        for number, bus in enumerate(ide_bus.channels(board.ide, path)):
+        for number, bus in enumerate(self._on_board()):
             self.buses[f"ide.{number}"] = bus
+
+    def _on_board(self) -> list[IdeBus]:
+        if self.board.sata is not None:
+            path = f"/pci@i0cf8/pci8086,2922@{at.ICH9:x},{at.ICH9_SATA}"
+            return ide_bus.ports(self.board.sata, path)
+        assert self.board.ide is not None
+        return ide_bus.channels(self.board.ide, f"/pci@i0cf8/ide@{at.PIIX:x},1")
 
     def add(self, name: str, given: Mapping[str, str]) -> object:
         """Build a model with properties as text; DeviceError says what is wrong."""

@@ -114,7 +114,7 @@ def qtree(shell: Shell, words: list[str]) -> str:
         text += f"        addr = {devfn >> 3:02x}.{devfn & 7}\n"
         text += f"        class {class_name(device)}, addr 00:{devfn >> 3:02x}.{devfn & 7}"
         text += f", pci id {identifier(device, Reg.VENDOR_ID)}\n"
-    for number, channel in enumerate(board.ide.channels):
+    for number, channel in enumerate(board.ide.channels if board.ide is not None else ()):
         text += f"        bus: ide.{number}\n          type IDE\n"
         for unit, drive in enumerate(channel.drives):
             if drive is not None:
