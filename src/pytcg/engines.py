@@ -122,3 +122,19 @@ def cpu_models() -> dict[str, str]:
     from pytcg_x86.system import cpumodel
 
     return cpumodel.cpu_models()
+
+
+def cpu_features(name: str) -> dict[str, bool]:
+    """Every feature there is, and whether a model has it; ValueError for no such model."""
+    from pytcg_x86.system.cpumodel import CpuModel
+    from pytcg_x86.system.features import IMPLEMENTED
+
+    features = CpuModel.parse(name).features
+    return {each: each in features for each in sorted(IMPLEMENTED | features)}
+
+
+def cpu_missing(name: str) -> list[str]:
+    """Features that a model has and this emulator has not."""
+    from pytcg_x86.system.cpumodel import CpuModel
+
+    return sorted(CpuModel.parse(name).missing)

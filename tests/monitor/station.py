@@ -30,7 +30,7 @@ from pytcg.monitor.qmp import QmpSession
 from pytcg.monitor.schema.check import check
 from pytcg.monitor.schema.events import EVENTS
 
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 class Client(Chardev):

@@ -13,8 +13,8 @@ from pytcg.chardev.base import ChardevError
 from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import migration, vnc, yank
-from pytcg.monitor.block import chains, copies, joblist, media, nodes, query
+from pytcg.monitor import migration, probing, vnc, yank
+from pytcg.monitor.block import chains, copies, exports, joblist, media, nodes, query, snapshots
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
 from pytcg.monitor.machine import Machine
@@ -278,10 +278,13 @@ COMMANDS: Final = {command.name: command for command in (
     *migration.COMMANDS,
     *chains.COMMANDS,
     *copies.COMMANDS,
+    *exports.COMMANDS,
     *joblist.COMMANDS,
     *media.COMMANDS,
     *nodes.COMMANDS,
+    *probing.COMMANDS,
     *query.COMMANDS,
+    *snapshots.COMMANDS,
     *vnc.COMMANDS,
     *yank.COMMANDS,
     Command("query-version", query_version, returns="VersionInfo"),

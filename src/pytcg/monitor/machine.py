@@ -11,6 +11,7 @@ from pytcg.machine.drives import DriveBay
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc
 from pytcg.machine.runner import Runner
+from pytcg.monitor.block.exports import BlockExports
 from pytcg.monitor.human.table import UsualFormat
 from pytcg.monitor.migration import Migration
 from pytcg.ui.console import Console
@@ -31,6 +32,8 @@ class Machine:
     uuid: str = "00000000-0000-0000-0000-000000000000"
     migration: Migration = field(default_factory=Migration)
     vnc: list[VncServer] = field(default_factory=list)
+    exports: BlockExports = field(default_factory=BlockExports)
+    cpu_model: str = "max"
     jobs: dict[str, Job] = field(default_factory=dict)
     usual_format: UsualFormat = field(default_factory=UsualFormat)
     serve_gdb: Callable[[str], str] | None = None

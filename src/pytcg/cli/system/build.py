@@ -43,6 +43,7 @@ from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.roms import RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
 from pytcg.machine.smbios import Smbios, SmbiosError
+from pytcg.monitor.block.exports import end_exports
 from pytcg.monitor.block.joblist import end_jobs
 from pytcg.monitor.machine import Machine
 from pytcg.softmmu.address_map import AddressMap
@@ -109,7 +110,9 @@ def _run(options: Options, stack: ExitStack) -> int:
         from pytcg.cli.system.vnc_servers import serve_vnc
 
         machine.vnc += serve_vnc(options, console, loop, runner, stack)
+    machine.cpu_model = options.cpu
     stack.callback(end_jobs, machine)
+    stack.callback(end_exports, machine)
     start_monitors(options, machine)
     serve_debugger(options, machine, stack)
     prepare(options, machine)

@@ -27,6 +27,7 @@ EVENTS: Final = {name: members(data) for name, data in {
     "BLOCK_JOB_CANCELLED": _JOB,
     "BLOCK_JOB_COMPLETED": f"{_JOB}, *error: str",
     "BLOCK_JOB_PENDING": "type: JobType, id: str",
+    "BLOCK_EXPORT_DELETED": "id: str",
     "DEVICE_TRAY_MOVED": "device: str, id: str, tray-open: bool",
     "BLOCK_IO_ERROR": "device: str, node-name: str, operation: IoOperationType,"
                       " action: BlockErrorAction, nospace: bool, reason: str",
