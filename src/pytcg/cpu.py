@@ -7,10 +7,11 @@ from collections.abc import Callable
 from threading import Lock, Timer, get_ident
 from typing import TYPE_CHECKING, Any
 
-from pytcg.errors import BusyError, CpuError, MapError
+from pytcg.errors import AssemblyError, BusyError, CpuError, MapError
 from pytcg.exec.exits import Exit
 from pytcg.exec.hooks import NO_PC, WRITES
 from pytcg.library.bus import Callbacks, LibraryBus, NoBus
+from pytcg.library.checks import seconds, whole
 from pytcg.library.hooks import SKIP, Hook, Hooks, RawCallback
 from pytcg.library.memory import MemoryMap, MmioHandler, Region
 from pytcg.library.registers import Registers
@@ -85,7 +86,7 @@ class Cpu:
         try:
             made = make_engine(engine)
             parsed = CpuModel.parse(model)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise CpuError(str(error)) from None
         if mode == "long" and "lm" not in parsed.features:
             raise CpuError(f"CPU model {model!r} has no long mode")
@@ -223,7 +224,7 @@ class Cpu:
         try:
             self._settle()
             state, pc = self._cpu.state, self._words[self._pc]
-            self._words[self._pc] = address
+            self._words[self._pc] = whole(address, "an address") & (1 << 64) - 1
             found = self._cpu.engine.call("tb_find", self._cpu.address)
             self._words[self._pc] = pc
             failed = state.get("exception_pending") or state.get("exit_reason") == Exit.NOT_RAM
@@ -263,12 +264,13 @@ class Cpu:
         It holds zeroes, or ``data`` at its beginning. ``perm`` is for the guest: "rwx", "rw".
         """
         perms = _perms(perm)
-        if data is not None and len(data) > size:
-            raise MapError(f"{len(data)} bytes of data are more than the region's {size}",
+        raw = b"" if data is None else _bytes(data)
+        if len(raw) > whole(size, "a size"):
+            raise MapError(f"{len(raw)} bytes of data are more than the region's {size}",
                            address, size)  # fmt: skip
         self.memory.map(address, size, perms)
-        if data is not None:
-            self.memory.write(address, bytes(data))
+        if raw:
+            self.memory.write(address, raw)
 
     def map_buffer(self, address: int, buffer: Any, perm: str | Perm = "rwx") -> None:
         """Put a writable buffer itself, not a copy, at a physical address; MapError.
@@ -309,17 +311,13 @@ class Cpu:
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a physical address, whatever the permissions; UnmappedError."""
-        if size < 0:
+        if whole(size, "a size") < 0:
             raise CpuError(f"a size of {size} bytes")
         return self.memory.read(address, size)
 
     def write(self, address: int, data: bytes) -> None:
         """Put bytes at a physical address; what was translated from there is forgotten."""
-        try:
-            raw = bytes(data)
-        except (TypeError, ValueError) as error:
-            raise CpuError(f"no bytes to write: {error}") from None
-        self.memory.write(address, raw)
+        self.memory.write(address, _bytes(data))
         if self.regs["cr0"] >> 31:
             self._registers_changed()  # they may be page tables
 
@@ -329,11 +327,14 @@ class Cpu:
 
     def write_int(self, address: int, value: int, size: int = 8) -> None:
         """A little-endian number, cut to ``size`` bytes."""
-        self.write(address, (value & (1 << 8 * size) - 1).to_bytes(size, "little"))
+        if not 0 <= whole(size, "a size") < 1 << 20:
+            raise CpuError(f"a size of {size} bytes")
+        cut = whole(value, "a value") & (1 << 8 * size) - 1
+        self.write(address, cut.to_bytes(size, "little"))
 
     def read_string(self, address: int, limit: int = 4096) -> bytes:
         """Bytes up to a zero, without it, at most ``limit``."""
-        found = bytearray()
+        address, limit, found = whole(address, "an address"), whole(limit, "a limit"), bytearray()
         while len(found) < limit:
             step = min(4096 - (address + len(found)) % 4096, limit - len(found))
             part = self.read(address + len(found), step)
@@ -483,7 +484,7 @@ class Cpu:
         another Python callback raised; BusyError if another thread runs this processor. A hook may
         call it: rip is then again what it was.
         """
-        if max_insns is not None and max_insns < 0:
+        if max_insns is not None and whole(max_insns, "max_insns") < 0:
             raise CpuError(f"max_insns is {max_insns}")
         if self._owner_thread == get_ident():
             return self._nested(start, until, max_insns, timeout)
@@ -554,7 +555,7 @@ class Cpu:
         self._cpu.begin_run()
         timer = None
         if timeout is not None:
-            timer = Timer(timeout, self._time_out)
+            timer = Timer(seconds(timeout, "timeout"), self._time_out)
             timer.daemon = True
             timer.start()
         try:
@@ -568,7 +569,7 @@ class Cpu:
         self._cpu.poke(stop=True)
 
     def _set_until(self, until: int | None) -> None:
-        if until is not None and not 0 <= until < 1 << 64:
+        if until is not None and not 0 <= whole(until, "an address to stop at") < 1 << 64:
             raise CpuError(f"no address to stop at: {until!r}")
         self._settle()
         self._cpu.engine.call("set_until", self._cpu.address, int(until is not None), until or 0)
@@ -663,7 +664,7 @@ class Cpu:
 
     def has(self, feature: str) -> bool:
         """Whether the CPU model has a feature, by its name for `-cpu`: "avx", "lm"."""
-        return self._cpu.has(feature)
+        return isinstance(feature, str) and self._cpu.has(feature)
 
     @property
     def code_bits(self) -> int:
@@ -676,7 +677,7 @@ class Cpu:
         from pytcg.machine.virtual import physical_address
 
         try:
-            return physical_address(self.memory, self.regs, linear)
+            return physical_address(self.memory, self.regs, whole(linear, "an address"))
         except CpuError:
             return None  # tables that are no memory
 
@@ -707,6 +708,8 @@ class Cpu:
         """
         from pytcg.library.assembler import assemble
 
+        if not isinstance(text, str):
+            raise AssemblyError(f"assembly is a string, not {text!r}")
         bits = {"real": 16, "protected": 32, "long": 64}[self.mode]
         return assemble(text, bits, address, tuple(sorted((symbols or {}).items())))
 
@@ -783,6 +786,16 @@ class Cpu:
         if at >= len(code) or code[at] not in _SOFTWARE:
             return 0
         return at + 1 + (code[at] == 0xCD)
+
+
+def _bytes(data: object) -> bytes:
+    """Data to store; CpuError. A number is no data: Python would make so many zeroes of it."""
+    try:
+        if isinstance(data, int):
+            raise TypeError(f"{data!r} is a number")
+        return bytes(data)  # type: ignore[call-overload, no-any-return]
+    except (TypeError, ValueError) as error:
+        raise CpuError(f"no bytes to write: {error}") from None
 
 
 def _perms(perm: str | Perm) -> Perm:

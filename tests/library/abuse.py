@@ -6,11 +6,13 @@ Whatever comes, the process must live and only `pytcg.errors` come out. Prints "
 from __future__ import annotations
 
 import contextlib
+import mmap
 import random
 import sys
 from collections.abc import Callable
 from typing import Any
 
+from library.test_wrong_arguments import ACTS, THINGS
 from pytcg import SKIP, Cpu
 from pytcg.errors import PytcgError
 from pytcg.tracing import Coverage, MemoryTrace
@@ -51,6 +53,16 @@ class Abuser:
     def mmio(self) -> None:
         self.cpu.map_mmio(self.address() & -4096, 4096, lambda offset, size: self.inside() or 5,
                           lambda offset, size, value: self.inside())  # fmt: skip
+
+    def buffer(self) -> None:
+        """A buffer of ours as guest memory, stored to and dropped as it comes."""
+        memory = mmap.mmap(-1, self.rng.choice((4096, 8192, 100)))
+        self.cpu.map_buffer(self.address() & -4096, memory, self.rng.choice(("rwx", "r")))
+        memory[:50] = self.rng.randbytes(50)
+
+    def wrong_things(self) -> None:
+        """What no parameter can be."""
+        self.rng.choice([*ACTS.values()])(self.cpu, self.rng.choice(THINGS))
 
     def unmap(self) -> None:
         self.cpu.unmap(self.address() & -4096, self.rng.choice((4096, 8192)))
@@ -123,6 +135,7 @@ class Abuser:
             self.map, self.map, self.map_wrongly, self.mmio, self.unmap, self.protect, self.write,
             self.write, self.read, self.register, self.register, self.msr, self.run, self.run,
             self.run, self.hook, self.unhook, self.snapshot, self.restore, self.stop,
+            self.buffer, self.wrong_things,
         ]  # fmt: skip
         with contextlib.suppress(PytcgError):
             self.rng.choice(acts)()

@@ -62,7 +62,7 @@ def _system() -> dict[str, Slot]:
 
 SLOTS = {**_general(), **_system()}
 _YMM = {f"ymm{n}": n for n in range(16)}
-_COMPUTED = ("rflags", "eflags", "flags", "cpl", "fsw", "ftw", *_YMM,
+COMPUTED = ("rflags", "eflags", "flags", "cpl", "fsw", "ftw", *_YMM,
              *(f"st{n}" for n in range(8)), *(f"mm{n}" for n in range(8)))  # fmt: skip
 _XMM_BITS = 128
 _LOW = (1 << _XMM_BITS) - 1
@@ -119,7 +119,7 @@ class Registers(MutableMapping[str, int]):
             number = _YMM[name]
             high = self._state.get("ymm_high", number)
             return high << _XMM_BITS | self._state.get("xmm", number)
-        if name in _COMPUTED:
+        if name in COMPUTED:
             return self._float(name)
         raise KeyError(f"no register {name!r}")
 
@@ -147,7 +147,7 @@ class Registers(MutableMapping[str, int]):
                 raise ValueError(f"{value:#x} does not fit {name}")
             self._state.set("xmm", value & _LOW, _YMM[name])
             self._state.set("ymm_high", value >> _XMM_BITS & _LOW, _YMM[name])
-        elif name in _COMPUTED:
+        elif name in COMPUTED:
             self._set_float(name, value)
         else:
             raise KeyError(f"no register {name!r}")
@@ -157,10 +157,10 @@ class Registers(MutableMapping[str, int]):
 
     def __iter__(self) -> Iterator[str]:
         yield from SLOTS
-        yield from _COMPUTED
+        yield from COMPUTED
 
     def __len__(self) -> int:
-        return len(SLOTS) + len(_COMPUTED)
+        return len(SLOTS) + len(COMPUTED)
 
     # The flags' slots (pytcg_x86.state) ----------------------------------------------------------
 

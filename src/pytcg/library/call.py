@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from pytcg.errors import CpuError, GuestFault, MapError
+from pytcg.library.checks import whole
 
 if TYPE_CHECKING:
     from pytcg.cpu import Cpu
@@ -36,7 +37,8 @@ def call(cpu: Cpu, address: int, arguments: tuple[Argument, ...], abi: str, *, f
     pointer = "rsp" if size == 8 else "esp"
     before = cpu.regs[pointer], cpu.regs.rip
     frame = _Frame(cpu, stack, size)
-    values = [frame.pointer_to(a) if isinstance(a, (bytes, str)) else a for a in arguments]
+    values = [frame.pointer_to(a) if isinstance(a, (bytes, str)) else
+              a if isinstance(a, float) else whole(a, "an argument") for a in arguments]
     frame.place(values, abi)
     trap = stack - STACK_SIZE  # the stack's first page: not code, and never reached by a push
     frame.push_return(trap)

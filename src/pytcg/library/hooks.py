@@ -15,6 +15,7 @@ from pytcg.errors import HookError
 from pytcg.exec.hooks import HookFlag
 from pytcg.exec.hooks import Hooks as Lists
 from pytcg.exec.hooktable import LAST, HookRow, hook_table
+from pytcg.library.checks import whole
 from pytcg.softmmu.ram import HostBuffer
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class Hooks:
     def address(self, address: int, function: CodeFunction | NativeFunction[Any, Any], *,
                 data: int = 0) -> Hook:  # fmt: skip
         """Before the instruction at one address."""
-        return self._add(Lists.CODE, function, address, address + 1, data=data)
+        at = whole(address, "a hook's address")
+        return self._add(Lists.CODE, function, at, at + 1, data=data)
 
     def block(self, function: CodeFunction | RawCallback | NativeFunction[Any, Any], start: int = 0,
               end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
@@ -123,6 +125,8 @@ class Hooks:
                     function: CodeFunction | NativeFunction[Any, Any], start: int = 0,
                     end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
         """Before instructions by the manual's name: "cpuid", or several: ("in", "out")."""
+        if not isinstance(mnemonics, Iterable):
+            raise HookError(f"no instruction {mnemonics!r}")
         names = [mnemonics] if isinstance(mnemonics, str) else list(mnemonics)
         return self._add(Lists.CODE, function, start, end, data=data, rows=_rows_of(names))
 
@@ -138,7 +142,7 @@ class Hooks:
         gets (env, data, address, size | 0x100 for writes, value); to change the value it sets
         ``env.hook_value`` and returns 1.
         """
-        if not access or set(access) - set("rw"):
+        if not isinstance(access, str) or not access or set(access) - set("rw"):
             raise HookError(f"no access {access!r}: r, w and rw are there")
         flags = HookFlag.READ * ("r" in access) | HookFlag.WRITE * ("w" in access)
         return self._add(Lists.MEMORY, function, start, end, data=data, flags=flags)
@@ -176,6 +180,8 @@ class Hooks:
         return self._rare(self._ports["out"], function)
 
     def _rare(self, where: list[Hook], function: Callable[..., Any]) -> Hook:
+        if not callable(function):
+            raise HookError(f"a hook is a function, not {function!r}")
         hook = Hook(self, None, function)
         where.append(hook)
         self._cpu._hooks_changed(code=False)
@@ -212,7 +218,8 @@ class Hooks:
 
     def _add(self, where: Lists, function: Any, start: int, end: int | None, *,
              data: int = 0, flags: int = 0, rows: bytes | None = None) -> Hook:  # fmt: skip
-        last = LAST if end is None else end - 1
+        start = whole(start, "a hook's start")
+        last = LAST if end is None else whole(end, "a hook's end") - 1
         if not 0 <= start <= last <= LAST:
             raise HookError(f"a hook's range {start:#x} to {last + 1:#x} is empty or too large")
         hook = Hook(self, where, function, start, last, int(flags))
@@ -262,7 +269,8 @@ def _rows_of(names: list[str]) -> bytes:
 
     bitmap = bytearray(512)
     for name in names:
-        found = [n for n, row in enumerate(opcodes().rows) if row.mnemonic == name.upper()]
+        wanted = name.upper() if isinstance(name, str) else name
+        found = [n for n, row in enumerate(opcodes().rows) if row.mnemonic == wanted]
         if not found:
             raise HookError(f"no instruction {name!r}")
         for number in found:

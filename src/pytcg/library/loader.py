@@ -87,6 +87,8 @@ def _read(source: str | Path | bytes) -> tuple[str, bytes]:
         return str(source), Path(source).read_bytes()
     except OSError as error:
         raise LoadError(f"{source}: {error.strerror}") from None
+    except (TypeError, ValueError):
+        raise LoadError(f"a program is a path or bytes, not {source!r}") from None
 
 
 class _Layout:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from pytcg.errors import CpuError, MapError, UnmappedError
+from pytcg.errors import MapError, UnmappedError
 from pytcg.exec.layout import PAGE_SIZE, STORES_TO_DEVICE
+from pytcg.library.checks import whole
 from pytcg.softmmu.perm import RWX, Perm
 from pytcg.softmmu.ram import RamError, RamWindow
 
@@ -202,9 +203,7 @@ class MemoryMap:
         return old_parts
 
     def _check(self, address: int, size: int, *, new: bool) -> None:
-        what = f"{address:#x}+{size:#x}"
-        if not isinstance(address, int) or not isinstance(size, int):
-            raise CpuError("an address and a size are whole numbers")
+        what = f"{whole(address, 'an address'):#x}+{whole(size, 'a size'):#x}"
         if size <= 0:
             raise MapError(f"{what}: the size is not positive", address, size)
         if (address | size) % PAGE_SIZE:
@@ -247,6 +246,7 @@ class MemoryMap:
 
     def pieces(self, address: int, size: int) -> list[tuple[int, int]]:
         """(window offset, length) of each part of a range; UnmappedError where no RAM is."""
+        address, size = whole(address, "an address"), whole(size, "a size")
         found, start = [], address
         end = address + size
         while address < end:

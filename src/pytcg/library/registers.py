@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING
 
 from pytcg.errors import RegisterError
-from pytcg_x86.core.registers import SLOTS, StateView
+from pytcg.library.checks import whole
+from pytcg.library.register_names import RegisterNames
+from pytcg_x86.core.registers import COMPUTED, SLOTS, StateView
 from pytcg_x86.core.registers import Registers as StateRegisters
 
 if TYPE_CHECKING:
@@ -27,7 +29,15 @@ _PC = ("rip", "eip", "ip")
 _SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
 
 
-class Registers(StateRegisters):
+ALL_NAMES = (*SLOTS, *COMPUTED, *FLAG_BITS, "iopl", "cr8")
+
+
+def attribute_names() -> list[str]:
+    """The names of all registers as attributes, in the table's order."""
+    return [name.replace(".", "_") for name in ALL_NAMES]
+
+
+class Registers(RegisterNames, StateRegisters):
     """All registers as ints, by item or attribute; RegisterError for what there is not.
 
     ``rax``…``r15``, their parts (``eax``, ``ax``, ``al``, ``ah``, ``r8d``, …), ``rip``,
@@ -36,24 +46,6 @@ class Registers(StateRegisters):
     ``cr0``…``cr4``, ``cr8``, ``dr0``…``dr7``, MSRs by their names and by number in `msr`,
     ``xmm0``, ``ymm0``, ``mm0``, ``st0`` (80 bits), ``fcw``, ``fsw``, ``ftw``, ``mxcsr``.
     """
-
-    rax: int; rbx: int; rcx: int; rdx: int; rsi: int; rdi: int; rbp: int; rsp: int  # noqa: E702
-    r8: int; r9: int; r10: int; r11: int; r12: int; r13: int; r14: int; r15: int  # noqa: E702
-    eax: int; ebx: int; ecx: int; edx: int; esi: int; edi: int; ebp: int; esp: int  # noqa: E702
-    ax: int; bx: int; cx: int; dx: int; si: int; di: int; bp: int; sp: int  # noqa: E702
-    al: int; bl: int; cl: int; dl: int; ah: int; bh: int; ch: int; dh: int  # noqa: E702
-    rip: int; eip: int; ip: int; rflags: int; eflags: int; flags: int; cpl: int  # noqa: E702
-    cf: int; pf: int; af: int; zf: int; sf: int; tf: int; if_: int; df: int; of: int  # noqa: E702
-    es: int; cs: int; ss: int; ds: int; fs: int; gs: int; ldtr: int; tr: int  # noqa: E702
-    cs_base: int; ss_base: int; ds_base: int; es_base: int; fs_base: int; gs_base: int  # noqa: E702
-    gdtr_base: int; gdtr_limit: int; idtr_base: int; idtr_limit: int  # noqa: E702
-    cr0: int; cr2: int; cr3: int; cr4: int; cr8: int; xcr0: int; efer: int  # noqa: E702
-    dr0: int; dr1: int; dr2: int; dr3: int; dr6: int; dr7: int  # noqa: E702
-    xmm0: int; xmm1: int; xmm2: int; xmm3: int; xmm4: int; xmm5: int; xmm6: int; xmm7: int  # noqa: E702
-    ymm0: int; ymm1: int; ymm2: int; ymm3: int; ymm4: int; ymm5: int; ymm6: int; ymm7: int  # noqa: E702
-    st0: int; st1: int; st2: int; st3: int; st4: int; st5: int; st6: int; st7: int  # noqa: E702
-    mm0: int; mm1: int; mm2: int; mm3: int; mm4: int; mm5: int; mm6: int; mm7: int  # noqa: E702
-    fcw: int; fsw: int; ftw: int; mxcsr: int; iopl: int  # noqa: E702
 
     _settle: Callable[[], None]
     _jumped: Callable[[int], None]
@@ -69,10 +61,12 @@ class Registers(StateRegisters):
     # Items -------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> int:
-        slot = SLOTS.get(name)
+        slot = SLOTS.get(name) if isinstance(name, str) else None
         if slot is not None:
             at = slot.offset
             return int.from_bytes(self._state.view[at : at + slot.size], "little")
+        if not isinstance(name, str):
+            raise RegisterError(f"no register {name!r}")
         return self._other(_dotted(name))
 
     def _other(self, name: str) -> int:
@@ -104,7 +98,7 @@ class Registers(StateRegisters):
             self._settle()
         if name in FLAG_BITS or name == "iopl":
             at, mask = (12, 3) if name == "iopl" else (FLAG_BITS[name], 1)
-            self._set_flags(self._flags() & ~(mask << at) | (int(value) & mask) << at)
+            self._set_flags(self._flags() & ~(mask << at) | (whole(value, name) & mask) << at)
         elif name == "cr8":
             self._fits(name, value, 4)
         else:
@@ -139,12 +133,10 @@ class Registers(StateRegisters):
         self[name] = value
 
     def __dir__(self) -> list[str]:
-        return sorted({*(name.replace(".", "_") for name in self), "msr", "read", "write"})
+        return sorted({*attribute_names(), "msr", "read", "write"})
 
     def __iter__(self) -> Iterator[str]:
-        yield from super().__iter__()
-        yield from FLAG_BITS
-        yield from ("iopl", "cr8")
+        yield from ALL_NAMES
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -158,11 +150,17 @@ class Registers(StateRegisters):
 
     def read(self, names: Iterable[str]) -> tuple[int, ...]:
         """Several registers at once."""
+        if not isinstance(names, Iterable):
+            raise RegisterError(f"registers' names are strings, not {names!r}")
         return tuple(self[name] for name in names)
 
     def write(self, values: MutableMapping[str, int] | Iterable[tuple[str, int]]) -> None:
         """Several registers at once; all names are looked up before any is changed."""
-        pairs = list(values.items() if isinstance(values, MutableMapping) else values)
+        try:
+            pairs = [(name, value) for name, value in (
+                values.items() if isinstance(values, MutableMapping) else values)]  # fmt: skip
+        except (TypeError, ValueError):
+            raise RegisterError(f"registers are pairs of name and value, not {values!r}") from None
         for name, _ in pairs:
             self[name]
         for name, value in pairs:
@@ -178,11 +176,13 @@ class Msrs:
 
     def __getitem__(self, index: int) -> int:
         """RegisterError where RDMSR would fault."""
+        index = whole(index, "an MSR's number")
         value = self._attempt(index, "read_msr", index)
         return value & (1 << 64) - 1
 
     def __setitem__(self, index: int, value: int) -> None:
         """RegisterError where WRMSR would fault."""
+        index, value = whole(index, "an MSR's number"), whole(value, "an MSR's value")
         self._settle()
         self._attempt(index, "write_msr", index, value & (1 << 64) - 1)
 
