@@ -1,8 +1,10 @@
 """Compare every row of the instruction table with an oracle; write what was found to docs/ISA.md.
 
     python -m tests.isa [--states 10000] [--only MNEMONIC,…] [--output docs/ISA.md]
+    python -m tests.isa --new [--states 10000]
 
-Exit status 1 if anything differs. With --only nothing is written, unless --output says where.
+Exit status 1 if anything differs. With --only nothing is written, unless --output says where. With
+--new the rows that docs/ISA.md has not are compared and put in; the others stay as they are.
 """
 
 from __future__ import annotations
@@ -40,17 +42,29 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.isa")
     parser.add_argument("--states", type=int, default=10_000)
     parser.add_argument("--only", default="")
+    parser.add_argument("--new", action="store_true")
     parser.add_argument("--output", type=Path)
     return parser.parse_args()
 
 
-def line(row: Row, verdict: Verdict) -> str:
+def place(row: Row) -> str:
+    """The head of a row's line, unique in the table."""
     name = " ".join([row.mnemonic, ",".join(row.operands)]).strip()
+    opcode = row_text(row).split(",")[0]
+    return f"| `{opcode}` | {name} | {' or '.join(row.features)} |"
+
+
+def line(row: Row, verdict: Verdict) -> str:
     state = f"{verdict.text} ({verdict.states:,} states)" if verdict.states else verdict.text
     if verdict.difference:
         state = f"**differs** after {verdict.states} states: {verdict.difference}"
-    opcode = ("v" if row.vex else "") + row_text(row).split(",")[0]
-    return f"| `{opcode}` | {name} | {' or '.join(row.features)} | {state.replace('|', '/')} |\n"
+    return f"{place(row)} {state.replace('|', '/')} |\n"
+
+
+def known(path: Path) -> dict[str, str]:
+    """The lines of a table written before, by their heads."""
+    lines = path.read_text().splitlines(keepends=True)
+    return {text.rpartition(" | ")[0] + " |": text for text in lines if text.startswith("| `")}
 
 
 def main() -> int:
@@ -58,6 +72,10 @@ def main() -> int:
     only = set(filter(None, options.only.split(",")))
     chosen = [row for row in opcodes().rows[2:] if not only or row.mnemonic in only]
     lines, bad = [], 0
+    if options.new:
+        before = known(ROOT / "docs/ISA.md")
+        lines = [before[place(row)] for row in chosen if place(row) in before]
+        chosen = [row for row in chosen if place(row) not in before]
     for number, row in enumerate(chosen):
         verdict = check_for(row)(row, options.states)
         lines.append(line(row, verdict))
