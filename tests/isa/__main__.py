@@ -27,7 +27,7 @@ from pytcg_x86.decode.table import Row  # noqa: E402
 HEAD = """\
 # Instructions, and how each is known to be right
 
-Written by `python -m tests.isa --states {states}`; not to be edited. A row is one encoding of the
+Written by `python -m tests.isa`; not to be edited. A row is one encoding of the
 decoder's table: its opcode (with a mandatory prefix, ModRM fields), operands in the manual's
 letters (`frontends/pytcg_x86/decode/table.py`), the CPUID feature it needs, and what its results
 were compared with: random and edge operands; registers, flags and memory after one instruction of
@@ -87,7 +87,7 @@ def main() -> int:
     absent = "".join(f"| {name} | not there ({why}) |\n" for name, why in ABSENT.items())
     output = options.output or (None if only else ROOT / "docs/ISA.md")
     if output is not None:
-        text = HEAD.format(states=options.states) + "".join(sorted(lines))
+        text = HEAD + "".join(sorted(lines))
         output.write_text(text + f"\n| set | state |\n|---|---|\n{absent}")
     print(f"{len(chosen)} rows, {bad} differ")
     return 1 if bad else 0

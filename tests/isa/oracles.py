@@ -158,6 +158,7 @@ _BY_THE_MANUAL = {
     "pytcg_x86.vector.threednow": "test_threednow.py",
     "pytcg_x86.system.lines": "test_later_sets.py", "pytcg_x86.integer.control": "test_exec.py",
     "pytcg_x86.system.fxsave": "test_sse_faults.py",
+    "pytcg_x86.system.xsave": "test_avx_faults.py",
 }  # fmt: skip
 
 
