@@ -9,10 +9,25 @@ from typing import NoReturn
 
 from pytcg_native import likely, native, u32, u64
 from pytcg_x86.core.exceptions import raise_error
-from pytcg_x86.core.state import Attr, Env, Mode, Seg, Vector
+from pytcg_x86.core.state import Attr, Cr4, Env, Mode, Seg, Vector
 
 _READ_TYPE = Attr.P | Attr.CODE | Attr.EXPAND_DOWN
 _WRITE_TYPE = _READ_TYPE | Attr.WRITABLE
+
+
+@native
+def is_canonical(env: Env, address: u64) -> bool:
+    """Whether all bits from 47 up are alike; from 56 up with 5-level paging."""
+    if likely(((address + (1 << 47)) >> 48) == 0):
+        return True
+    return (env.cr4 & Cr4.LA57) != 0 and ((address + (1 << 56)) >> 57) == 0
+
+
+@native
+def check_wild(env: Env, pc: u64) -> None:
+    """#GP(0) unless a transfer's target is canonical."""
+    if not is_canonical(env, pc):
+        raise_error(env, Vector.GP, 0)
 
 
 @native
@@ -29,7 +44,7 @@ def check_long(env: Env, segment: u64, offset: u64) -> u64:
     linear: u64 = offset
     if segment >= Seg.FS:
         linear = offset + env.seg_base[segment]
-    if ((linear + (1 << 47)) >> 48) != 0:
+    if not is_canonical(env, linear):
         segment_fault(env, segment)
     return linear
 

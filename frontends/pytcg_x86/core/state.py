@@ -46,6 +46,7 @@ ENV = Struct("Env", [
     ("efer", "u64"), ("star", "u64"), ("lstar", "u64"), ("cstar", "u64"), ("fmask", "u64"),
     ("kernel_gs_base", "u64"), ("sysenter_cs", "u64"), ("sysenter_esp", "u64"),
     ("sysenter_eip", "u64"), ("pat", "u64"), ("misc_enable", "u64"), ("tsc_aux", "u64"),
+    ("pkru", "u32"),
     ("mtrr", "u64", 28),               # by `msr.mtrr_slot`
     ("dr", "u64", 8), ("debugctl", "u64"),
     ("xcr0", "u64"), ("tsc_offset", "u64"),
@@ -174,11 +175,13 @@ class Cr4(IntFlag):
     OSFXSR = 1 << 9
     OSXMMEXCPT = 1 << 10
     UMIP = 1 << 11
+    LA57 = 1 << 12
     FSGSBASE = 1 << 16
     PCIDE = 1 << 17
     OSXSAVE = 1 << 18
     SMEP = 1 << 20
     SMAP = 1 << 21
+    PKE = 1 << 22
 
 
 class Efer(IntFlag):

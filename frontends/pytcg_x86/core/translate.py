@@ -428,6 +428,13 @@ class Translator:
                 self.call(exceptions.raise_error, self.env, self.const(vector, 32),
                           self.const(error, 32))  # fmt: skip
 
+    def check_target(self, wild: Value, pc: Value) -> None:
+        """#GP(0) if ``pc``, not canonical by 48 bits if ``wild``, is no address at all."""
+        from pytcg_x86.core import segment
+
+        with self.when(wild, likely=False):
+            self.call(segment.check_wild, self.env, pc)
+
     def rarely(self, condition: Value, native: NativeFunction[Any, Any]) -> None:
         """Call a native on the state if ``condition``; a region leaves it to threaded code."""
         with self.when(condition, likely=False):

@@ -38,7 +38,7 @@ def check_target(t: Translator, pc: Value) -> None:
     """#GP(0) for a target outside the code segment or not canonical (SDM vol. 2, JMP)."""
     if t.cx.code_size == 64:
         high = pc.ashr(47)
-        t.raise_if(high.ne(0) & high.ne(-1), Vector.GP, 0)
+        t.check_target(high.ne(0) & high.ne(-1), pc)
     else:
         t.raise_if(pc.ugt(t.ld_env("seg_limit", 1).zext(Type.I64)), Vector.GP, 0)
 

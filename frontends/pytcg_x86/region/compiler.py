@@ -300,6 +300,9 @@ class RegionTranslator(Translator):
     def shortcut(self, fast: Callable[[Block], None], slow: Callable[[], None]) -> None:
         fast(self.unwind)
 
+    def check_target(self, wild: Value, pc: Value) -> None:
+        self.raise_if(wild, Vector.GP, 0)
+
     def rarely(self, condition: Value, native: NativeFunction[Any, Any]) -> None:
         self.raise_if(condition, Vector.MF)
 

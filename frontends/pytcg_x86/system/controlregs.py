@@ -33,7 +33,8 @@ _CR0_WRITABLE = (Cr0.PE | Cr0.MP | Cr0.EM | Cr0.TS | Cr0.NE | Cr0.WP | Cr0.AM | 
                  | Cr0.PG)  # fmt: skip
 _CR0_FLUSHING = Cr0.PG | Cr0.PE | Cr0.WP
 _CR4_ALWAYS = Cr4.MCE | Cr4.PCE
-_CR4_FLUSHING = Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP
+_CR4_FLUSHING = (Cr4.PSE | Cr4.PAE | Cr4.PGE | Cr4.PCIDE | Cr4.SMEP | Cr4.SMAP | Cr4.PKE
+                 | Cr4.LA57)  # fmt: skip
 _CR3_NO_FLUSH = 1 << 63
 _CR3_RESERVED = ((1 << 64) - 1) & ~((1 << PHYSICAL_BITS) - 1)
 _X87, _SSE_STATE, _AVX_STATE = (int(bit) for bit in (Xcr0.X87, Xcr0.SSE, Xcr0.AVX))
@@ -42,7 +43,7 @@ _X87, _SSE_STATE, _AVX_STATE = (int(bit) for bit in (Xcr0.X87, Xcr0.SSE, Xcr0.AV
 _PCID, _XSAVE, _AVX = 1 << (32 + 17), 1 << (32 + 26), 1 << (32 + 28)
 _XGETBV1 = 1 << 2
 _VME, _DE, _PSE, _TSC, _PAE, _PGE, _FXSR, _SSE = (1 << n for n in (1, 2, 3, 4, 6, 13, 24, 25))
-_FSGSBASE, _SMEP, _SMAP, _UMIP = 1 << 0, 1 << 7, 1 << 20, 1 << (32 + 2)
+_FSGSBASE, _SMEP, _SMAP, _UMIP, _PKU, _LA57 = (1 << n for n in (0, 7, 20, 34, 35, 48))
 
 
 # CR0 -------------------------------------------------------------------------------------------
@@ -146,6 +147,10 @@ def cr4_supported(env: Env) -> u64:
         allowed |= Cr4.SMAP
     if (extended & _UMIP) != 0:
         allowed |= Cr4.UMIP
+    if (extended & _PKU) != 0:
+        allowed |= Cr4.PKE
+    if (extended & _LA57) != 0:
+        allowed |= Cr4.LA57
     return allowed
 
 
@@ -155,6 +160,7 @@ def write_cr4(env: Env, value: u64) -> None:
     changed: u64 = env.cr4 ^ value
     long: bool = (env.efer & Efer.LMA) != 0
     bad: bool = (value & ~cr4_supported(env)) != 0 or (long and (value & Cr4.PAE) == 0)
+    bad = bad or (long and (changed & Cr4.LA57) != 0)
     if (changed & value & Cr4.PCIDE) != 0:
         bad = bad or not long or (env.cr3 & 0xFFF) != 0
     if bad:

@@ -19,6 +19,7 @@ rows("""
 """)
 
 _OSXSAVE = 1 << 27  # leaf 1, ECX
+_OSPKE = 1 << 4  # leaf 7, ECX
 
 
 @native
@@ -30,6 +31,8 @@ def cpuid(env: Env) -> None:
         env.scratch[2] = env.scratch[2] | _OSXSAVE
     if leaf == 0xD and u32(env.gpr[1]) < 2 and env.scratch[1] != 0:
         env.scratch[1] = area_end(env.xcr0)
+    if leaf == 7 and (env.cr4 & Cr4.PKE) != 0 and u32(env.gpr[1]) == 0:
+        env.scratch[2] = env.scratch[2] | _OSPKE
     env.gpr[0] = env.scratch[0] & 0xFFFF_FFFF
     env.gpr[3] = env.scratch[1] & 0xFFFF_FFFF
     env.gpr[1] = env.scratch[2] & 0xFFFF_FFFF

@@ -21,6 +21,7 @@ _XSAVE_SIZE = 576  # legacy area and header: x87 and SSE
 _AVX_SIZE = 256  # the upper halves of YMM registers
 _COMPACTED = 0b1010  # XSAVEC, XSAVES
 _ADDRESS_BITS = 40 | 48 << 8
+_LA57_BITS = 40 | 57 << 8
 _CRYSTAL_HZ = 1_000_000_000
 """What leaf 15H says the TSC is derived from: the local APIC timer's clock, as on hardware."""
 _LAST_NUMERATOR = 4_000  # Linux multiplies it by the crystal's kHz in 32 bits
@@ -166,7 +167,8 @@ class CpuModel:
         if leaf == 0x8000_0007:
             return 0, 0, 0, self._word(Word.POWER, 0)
         if leaf == 0x8000_0008:
-            return _ADDRESS_BITS, self._word(Word.XSAVE, 1), 0, 0
+            bits = _LA57_BITS if "la57" in self.features else _ADDRESS_BITS
+            return bits, self._word(Word.XSAVE, 1), 0, 0
         return 0, 0, 0, 0
 
 

@@ -102,8 +102,8 @@ def _parse_table() -> dict[str, Model]:
     return models
 
 
-_UNADVERTISED = {"monitor"}
-"""Works, but helps no guest: it would be a slower HLT."""
+_UNADVERTISED = {"monitor", "la57", "pku"}
+"""Works, but helps no guest: a slower HLT, longer page walks, keys that XSAVE doesn't save."""
 
 MODELS: dict[str, Model] = {
     **_parse_table(),

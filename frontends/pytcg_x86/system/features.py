@@ -68,7 +68,8 @@ IMPLEMENTED = frozenset({
     "pclmulqdq", "sha-ni", "gfni", "xsaveopt", "monitor", "mce", "mca", "bmi1", "bmi2",
     "mmxext", "sse4a", "3dnow", "3dnowext", "rdrand", "rdseed", "clwb", "clzero", "wbnoinvd",
     "serialize", "movdiri", "movdir64b", "rdpid", "cldemote", "umip", "cr8legacy", "avx", "avx2",
-    "fma", "f16c", "vaes", "vpclmulqdq", "avx-vnni", "xsavec", "xsaves", "xgetbv1",
+    "fma", "f16c", "vaes", "vpclmulqdq", "avx-vnni", "xsavec", "xsaves", "xgetbv1", "pku",
+    "la57",
 })  # fmt: skip
 """What may be switched on: a feature bit promises that its instructions and registers work."""
 

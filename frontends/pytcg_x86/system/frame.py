@@ -12,7 +12,7 @@ from pytcg.softmmu.access import load_sized, store_sized
 from pytcg_native import native, u32, u64
 from pytcg_x86.core.exceptions import raise_selector
 from pytcg_x86.core.modes import select_tlb
-from pytcg_x86.core.segment import check_read, within
+from pytcg_x86.core.segment import check_read, is_canonical, within
 from pytcg_x86.core.state import Attr, Efer, Env, Mode, Seg, Vector
 from pytcg_x86.system.descriptor import (
     check_stack,
@@ -26,7 +26,6 @@ from pytcg_x86.system.descriptor import (
     set_null,
     set_segment,
 )
-from pytcg_x86.system.paging import is_canonical
 
 _WIDE = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -167,7 +166,7 @@ def frame_push(env: Env, size: u32, value: u64) -> None:
     linear: u64 = pointer
     selector: u32 = u32(env.scratch[Frame.SELECTOR])
     if mask == _WIDE:
-        if not is_canonical(pointer):
+        if not is_canonical(env, pointer):
             raise_selector(env, Vector.SS, 0)
     else:
         limit: u64 = env.scratch[Frame.LIMIT]

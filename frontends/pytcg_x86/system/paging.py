@@ -2,7 +2,7 @@
 
 Deviations from the manual: PCIDs are not kept apart, so MOV CR3 flushes all but global pages
 (allowed: a processor may drop any entry); PAE's page-directory-pointer entries are checked
-when CR3 is loaded but read again by each walk; no PKU, no 5-level paging.
+when CR3 is loaded but read again by each walk.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from pytcg.softmmu.access import (
     physical_load,
     physical_store,
 )
-from pytcg_native import fill, native, pointer_difference, ptr, store8, u32, u64
+from pytcg_native import fill, native, pointer_difference, ptr, store8, u32, u64, unlikely
 from pytcg_x86.core.exceptions import raise_error, raise_page_fault, raise_wild
 from pytcg_x86.core.modes import TLB_BYTES
+from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, MmuIndex, Vector
 
 PHYSICAL_BITS = 40
 """MAXPHYADDR, as CPUID leaf 80000008H tells the guest."""
-LINEAR_BITS = 48
 
 _P, _RW, _US, _A, _D, _PS, _G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 _NX = 1 << 63
@@ -51,7 +51,7 @@ _PSE36_RESERVED = 1 << 21
 _READ, _WRITE, _EXECUTE = 1 << Access.READ, 1 << Access.WRITE, 1 << Access.EXECUTE
 
 # Error code bits of #PF.
-_ERROR_P, _ERROR_W, _ERROR_U, _ERROR_RSVD, _ERROR_I = 1, 2, 4, 8, 16
+_ERROR_P, _ERROR_W, _ERROR_U, _ERROR_RSVD, _ERROR_I, _ERROR_PK = 1, 2, 4, 8, 16, 32
 
 _NO_LARGE = 0xFFFF_FFFF_FFFF_FFFF
 _ROW_SLOTS = 1 << (JUMP_CACHE_BITS // 2)
@@ -103,12 +103,30 @@ def permissions(env: Env, rights: u64, forbidden: u64) -> u64:
 
 
 @native
+def key_permissions(env: Env, key: u32) -> u64:
+    """What PKRU lets data accesses do to user pages with a protection key (SDM vol. 3A, 4.6.2)."""
+    bits: u32 = env.pkru >> (key * 2)
+    if (bits & 1) != 0:
+        return _EXECUTE
+    kernel: bool = mmu_index(env) != MmuIndex.USER
+    if (bits & 2) == 0 or (kernel and (env.cr0 & Cr0.WP) == 0):
+        return _READ | _WRITE | _EXECUTE
+    return _READ | _EXECUTE
+
+
+@native
 def leaf(env: Env, address: u64, access: u32, entry: u64, where: u64, size: u32,
          rights: u64, forbidden: u64) -> u64:  # fmt: skip
     """The end of a walk: check the access, set A and D; the permissions the TLB may keep."""
     allowed: u64 = permissions(env, rights, forbidden)
+    error: u32 = _ERROR_P
+    if unlikely((env.cr4 & Cr4.PKE) != 0 and (rights & _US) != 0 and (env.efer & Efer.LMA) != 0):
+        keyed: u64 = key_permissions(env, u32(entry >> 59) & 15)
+        if (keyed & (u64(1) << access)) == 0:
+            error |= _ERROR_PK
+        allowed = allowed & keyed
     if (allowed & (u64(1) << access)) == 0:
-        page_fault(env, address, access, _ERROR_P)
+        page_fault(env, address, access, error)
     marked: u64 = entry | _A
     if access == Access.WRITE:
         marked |= _D
@@ -164,7 +182,7 @@ def reserved_bits(env: Env, level: u32, large: bool) -> u64:
         reserved |= 0x7FF << 52
         if level == 3:
             return _PDPTE_RESERVED
-    if level == 4:
+    if level >= 4:
         reserved |= _PS
     if large:
         page: u64 = u64(1) << (12 + 9 * (level - 1))
@@ -174,9 +192,11 @@ def reserved_bits(env: Env, level: u32, large: bool) -> u64:
 
 @native
 def walk_wide(env: Env, address: u64, access: u32) -> u64:
-    """PAE and 4-level paging: eight-byte entries, 2 MiB and 1 GiB pages."""
+    """PAE, 4-level and 5-level paging: eight-byte entries, 2 MiB and 1 GiB pages."""
     long: bool = (env.efer & Efer.LMA) != 0
     level: u32 = u32(3) + u32(long)
+    if long and (env.cr4 & Cr4.LA57) != 0:
+        level = 5
     table: u64 = env.cr3 & _ADDRESS if long else env.cr3 & 0xFFFF_FFE0
     rights: u64 = _RW | _US
     forbidden: u64 = 0
@@ -207,18 +227,12 @@ def walk_wide(env: Env, address: u64, access: u32) -> u64:
 
 
 @native
-def is_canonical(address: u64) -> bool:
-    """Whether bits 63 to 47 are all alike."""
-    return ((address + (1 << (LINEAR_BITS - 1))) >> LINEAR_BITS) == 0
-
-
-@native
 def guest_translate(env: Env, address: u64, access: u32) -> u64:
     """Physical page of a linear address | the permissions to keep (see `softmmu.access`)."""
     found: u64 = (address & PAGE_MASK) | (_READ | _WRITE | _EXECUTE)
     if (env.efer & Efer.LMA) != 0:
         # To the library's "stop at everything" an address is an address, as it is to Unicorn.
-        if not is_canonical(address) and env.stop_exceptions != 2:
+        if not is_canonical(env, address) and env.stop_exceptions != 2:
             env.exception_address = address
             raise_wild(env)
         # Long mode without paging is the library's, for code without page tables.

@@ -10,6 +10,7 @@ from pytcg.softmmu.access import probe_write
 from pytcg_native import native, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_selector
 from pytcg_x86.core.modes import select_tlb, update_mode
+from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import ENV, Attr, Cr4, Env, Flag, Mode, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.controlregs import check_umip
@@ -24,7 +25,7 @@ from pytcg_x86.system.descriptor import (
     set_segment,
 )
 from pytcg_x86.system.frame import is_long
-from pytcg_x86.system.paging import is_canonical, tlb_flush, tlb_flush_local, tlb_flush_page
+from pytcg_x86.system.paging import tlb_flush, tlb_flush_local, tlb_flush_page
 from pytcg_x86.system.vm86 import has_virtual_if
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ fb             STI               end nosize
 0f.01/1/r2     CLAC              nosize ?smap
 0f.01/1/r3     STAC              nosize ?smap
 0f.aa          RSM               nosize
+np:0f.01/5/r6  RDPKRU            nosize ?pku
+np:0f.01/5/r7  WRPKRU            end nosize ?pku
 """)
 
 _LDT = 2
@@ -174,7 +177,7 @@ def _load_table(t: Translator, name: str) -> None:
     if t.cx.operand_size == 16:
         base = base & 0xFF_FFFF
     if bits == 64:
-        canonical = t.call(is_canonical, base)
+        canonical = t.call(is_canonical, t.env, base)
         assert canonical is not None
         t.raise_if(canonical ^ 1, Vector.GP, 0)
     t.st_env(f"{name}_base", base)
@@ -219,7 +222,7 @@ def invalidate_pcid(env: Env, kind: u64, pcid: u64, address: u64) -> None:
     if kind < 2 and pcid != 0 and (env.cr4 & Cr4.PCIDE) == 0:
         raise_error(env, Vector.GP, 0)
     if kind == 0:
-        if not is_canonical(address):
+        if not is_canonical(env, address):
             raise_error(env, Vector.GP, 0)
         tlb_flush_page(env, address)
     elif kind == 2:
@@ -365,3 +368,38 @@ def stac(t: Translator) -> None:
 def rsm(t: Translator) -> None:
     """RSM: #UD outside SMM, which there is none of."""
     t.call(raise_exception, t.env, t.const(Vector.UD, 32))
+
+
+# Protection keys -------------------------------------------------------------------------------
+
+
+@native
+def check_pkru(env: Env, ecx: u32, edx: u32) -> None:
+    """#UD unless CR4.PKE; #GP(0) unless the registers that must be are 0."""
+    if (env.cr4 & Cr4.PKE) == 0:
+        raise_exception(env, Vector.UD)
+    if (ecx | edx) != 0:
+        raise_error(env, Vector.GP, 0)
+
+
+@native
+def write_pkru(env: Env, value: u32) -> None:
+    """What the TLBs let through may be forbidden now."""
+    if value != env.pkru:
+        env.pkru = value
+        tlb_flush(env)
+
+
+@lower("RDPKRU", dst="raw")
+def rdpkru(t: Translator) -> None:
+    """RDPKRU: EAX := PKRU, EDX := 0."""
+    t.call(check_pkru, t.env, t.read(t.reg(1, 32)), t.const(0, 32))
+    t.write(t.reg(0, 32), t.ld_env("pkru"))
+    t.write(t.reg(2, 32), t.const(0, 32))
+
+
+@lower("WRPKRU", dst="raw")
+def wrpkru(t: Translator) -> None:
+    """WRPKRU: PKRU := EAX."""
+    t.call(check_pkru, t.env, t.read(t.reg(1, 32)), t.read(t.reg(2, 32)))
+    t.call(write_pkru, t.env, t.read(t.reg(0, 32)))

@@ -12,10 +12,10 @@ from pytcg_native import native, u8, u16, u32, u64
 from pytcg_x86.core.eflags import get_eflags, set_eflags
 from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.modes import update_mode
+from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Attr, Cr0, Efer, Env, Flag, Mode, Seg, Vector, Vendor
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.frame import is_long, is_protected
-from pytcg_x86.system.paging import is_canonical
 
 if TYPE_CHECKING:
     from pytcg_x86.core.translate import Translator
@@ -102,7 +102,7 @@ def sysret(env: Env, size: u32) -> None:
         env.rip = env.gpr[1] & _LOW
         env.eflags |= Flag.IF
     else:
-        if size == 8 and not amd and not is_canonical(env.gpr[1]):
+        if size == 8 and not amd and not is_canonical(env, env.gpr[1]):
             raise_error(env, Vector.GP, 0)
         if size == 8:
             env.rip = env.gpr[1]
@@ -145,7 +145,7 @@ def sysexit(env: Env, size: u32) -> None:
     pc: u64 = env.gpr[2]
     pointer: u64 = env.gpr[1]
     if size == 8:
-        if not is_canonical(pc) or not is_canonical(pointer):
+        if not is_canonical(env, pc) or not is_canonical(env, pointer):
             raise_error(env, Vector.GP, 0)
         set_flat(env, selector + 32, selector + 40, 3, True)
         env.rip = pc

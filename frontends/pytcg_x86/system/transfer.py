@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytcg_native import native, u8, u32, u64
 from pytcg_x86.core.exceptions import external_event, raise_error, raise_selector
+from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Attr, Env, Seg, Vector
 from pytcg_x86.system.descriptor import (
     check_stack,
@@ -17,7 +18,6 @@ from pytcg_x86.system.descriptor import (
     set_segment,
 )
 from pytcg_x86.system.frame import is_long, set_pointer, stack_mask
-from pytcg_x86.system.paging import is_canonical
 
 _CODE_TYPE = Attr.S | Attr.CODE
 _CONFORMING = Attr.S | Attr.CODE | Attr.EXPAND_DOWN
@@ -59,7 +59,7 @@ def check_target(env: Env, descriptor: u64, pc: u64) -> None:
     """#GP unless ``pc`` lies within the code segment, or is canonical in a 64-bit one."""
     fits: bool = pc <= descriptor_limit(descriptor)
     if is_wide(env, descriptor_attr(descriptor)):
-        fits = is_canonical(pc)
+        fits = is_canonical(env, pc)
     if not fits:
         raise_error(env, Vector.GP, external_event(env))
 
