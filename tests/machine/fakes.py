@@ -55,6 +55,9 @@ class FakeVcpu:
     def set_a20(self, level: bool) -> None:
         self.a20 = level
 
+    def raise_smi(self) -> None:
+        pass
+
     def raise_nmi(self) -> None:
         self.nmis += 1
 

@@ -275,9 +275,9 @@ def test_4_6_2_supervisor_pages_have_no_key(keyed: Machine) -> None:
 
 
 def test_rdpkru_and_wrpkru(keyed: Machine) -> None:
-    keyed.run(WRITE_PKRU.format(0x1234) + "dec rdx; dec rax; rdpkru; mov ebx, eax;"
+    keyed.run(WRITE_PKRU.format(0x1234) + "dec rdx; dec rax; rdpkru; mov esi, eax;"
               " mov eax, 7; cpuid; hlt")  # fmt: skip
-    assert (keyed.regs["rbx"], keyed.regs["rcx"] >> 3 & 3) == (0x1234, 3)  # PKU, OSPKE
+    assert (keyed.regs["rsi"], keyed.regs["rcx"] >> 3 & 3) == (0x1234, 3)  # PKU, OSPKE
     assert keyed.run("mov ecx, 1; rdpkru").vector == GP
     assert keyed.run("xor ecx, ecx; mov edx, 1; wrpkru").vector == GP
     keyed.regs["cr4"] &= ~CR4_PKE

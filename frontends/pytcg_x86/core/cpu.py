@@ -15,7 +15,7 @@ from threading import get_ident
 from typing import Any, Protocol
 
 from pytcg.exec import layout, stitch
-from pytcg.exec.bus import CpuBus, PortRuns
+from pytcg.exec.bus import CpuBus, PortRuns, SystemManagement
 from pytcg.exec.exits import Exit
 from pytcg.ir.blocks import Function
 from pytcg.log import Log
@@ -180,6 +180,8 @@ class X86Cpu:
             run = ["u32", "u32", "u64", "u64"]
             hosts.append((Host.READ_PORTS, "u64", run, partial(self._read_ports, bus)))
             hosts.append((Host.WRITE_PORTS, "u64", run, partial(self._write_ports, bus)))
+        manages = bus.set_smm if isinstance(bus, SystemManagement) else lambda _active: None
+        hosts.append((Host.SMM, "void", ["u32"], manages))
         for host, result, parameters, function in hosts:
             self._bind("host", result, parameters, function, host)
         for index, word in enumerate(self.model.feature_words()):
@@ -436,6 +438,8 @@ class X86Cpu:
 
     def wakes(self) -> bool:
         """Whether a pin is at a level that ends HLT: INTR counts only if IF is set."""
+        if self.state.get("smi_pending") and not self.state.get("smm"):
+            return True
         if self.state.get("nmi_pending") and not self.state.get("nmi_blocked"):
             return True
         return bool(self.state.get("intr_line") and self.state.get("eflags") & Flag.IF)

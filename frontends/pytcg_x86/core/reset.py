@@ -43,10 +43,12 @@ def reset_state(state: StateView, regs: Registers, signature: int) -> None:
         regs[f"{name}.base"], regs[f"{name}.limit"] = 0, 0xFFFF
     for name in ("cpl", "halted", "inhibit", "exception_pending", "delivering", "exit_reason",
                  "nmi_pending", "nmi_blocked", "step_pending", "fp_status", "fp_top",
-                 "kernel_gs_base", "task_switch", "debugctl", "pkru", "star", "lstar", "cstar",
+                 "kernel_gs_base", "task_switch", "debugctl", "pkru", "smi_pending", "smm",
+                 "star", "lstar", "cstar",
                  "fmask", "sysenter_cs", "sysenter_esp", "sysenter_eip", "misc_enable", "tsc_aux",
                  "intr_line"):  # fmt: skip
         put(name, 0)
+    put("smbase", 0x30000)
     put("fp_control", 0x40)
     for number in range(8):
         put("fp_tag", 0, number)

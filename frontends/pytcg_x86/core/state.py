@@ -52,6 +52,7 @@ ENV = Struct("Env", [
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
     ("nmi_blocked", "u32"),            # since one was delivered: until the next IRET
+    ("smi_pending", "u32"), ("smm", "u32"), ("smbase", "u32"),  # `system.smm`
     ("task_switch", "u32"), ("task_error", "u32"),  # a task switch is under way (`system.task`)
     ("delivering", "u32"),             # an exception's delivery is under way: 1 + its vector
     ("stop_exceptions", "u32"),        # no usable handler: stop instead of escalating
@@ -110,6 +111,7 @@ class Host(IntEnum):
     READ_PORTS = 10
     WRITE_PORTS = 11
     FPU_ERROR = 12
+    SMM = 13
 
 
 class Flag(IntFlag):

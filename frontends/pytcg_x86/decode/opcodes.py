@@ -26,6 +26,7 @@ FAMILIES = (
     "vector.sse42", "vector.crypto", "vector.sse4a", "integer.random", "system.lines",
     "vector.threednow", "vector.avx", "vector.avx_move", "vector.avx_permute",
     "vector.avx_masked", "vector.fma", "x87.instructions", "system.debugregs",
+    "system.smm",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Env, Flag, Host, Mode, Vector
 from pytcg_x86.system.debugregs import BRANCH_STEP, DEBUGCTL_BTF, DR6_BS, raise_debug
 from pytcg_x86.system.interrupt import deliver_interrupt
+from pytcg_x86.system.smm import enter_smm
 from pytcg_x86.system.task import finish_task
 
 
@@ -50,6 +51,10 @@ def guest_poll(env: Env) -> None:
             raise_debug(env, traps)
     if (env.debug_flags & DebugFlag.NO_INTERRUPTS) != 0:
         pass  # whoever set it asks for another look
+    elif env.smi_pending != 0 and env.smm == 0:
+        env.smi_pending = 0
+        wake(env)
+        enter_smm(env)
     elif env.nmi_pending != 0 and env.nmi_blocked == 0:
         env.nmi_pending = 0
         env.nmi_blocked = 1

@@ -59,7 +59,6 @@ fa             CLI               nosize
 fb             STI               end nosize
 0f.01/1/r2     CLAC              nosize ?smap
 0f.01/1/r3     STAC              nosize ?smap
-0f.aa          RSM               nosize
 np:0f.01/5/r6  RDPKRU            nosize ?pku
 np:0f.01/5/r7  WRPKRU            end nosize ?pku
 """)
@@ -340,7 +339,7 @@ def mwait(t: Translator) -> None:
     t.lookup(t.next_pc())
 
 
-# SMAP's AC, SMM --------------------------------------------------------------------------------
+# SMAP's AC -------------------------------------------------------------------------------------
 
 
 @native
@@ -362,12 +361,6 @@ def clac(t: Translator) -> None:
 def stac(t: Translator) -> None:
     """STAC: EFLAGS.AC := 1."""
     t.call(set_ac, t.env, t.const(Flag.AC, 32))
-
-
-@lower("RSM", dst="raw")
-def rsm(t: Translator) -> None:
-    """RSM: #UD outside SMM, which there is none of."""
-    t.call(raise_exception, t.env, t.const(Vector.UD, 32))
 
 
 # Protection keys -------------------------------------------------------------------------------

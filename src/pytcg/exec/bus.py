@@ -72,3 +72,12 @@ class PortRuns(Protocol):
     def write_port_run(self, port: int, size: int, data: bytes) -> None:
         """OUTs of ``size`` bytes."""
         ...
+
+
+@runtime_checkable
+class SystemManagement(Protocol):
+    """What a bus may offer besides: memory that is seen in system management mode only."""
+
+    def set_smm(self, active: int) -> None:
+        """The SMIACT# pin: the processor enters or leaves the mode."""
+        ...

@@ -251,7 +251,14 @@ class Vcpu:
 
     def raise_nmi(self) -> None:
         """An edge on the NMI pin."""
+        self._signal("nmi_pending")
+
+    def raise_smi(self) -> None:
+        """An edge on the SMI# pin."""
+        self._signal("smi_pending")
+
+    def _signal(self, pin: str) -> None:
         with self._wake:
-            self._cpu.state.set("nmi_pending", 1)
+            self._cpu.state.set(pin, 1)
             self._cpu.poke()
             self._wake.notify_all()

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from pytcg.hw.core.apic import LocalApic
 from pytcg.machine.bus import MmioBus, PortBus
+
+
+class OnSmm(Protocol):
+    """What is told that the processor enters or leaves system management mode."""
+
+    def __call__(self, *, active: bool) -> None: ...
 
 
 class PcCpuBus:
@@ -18,6 +25,7 @@ class PcCpuBus:
         self._lock = lock
         self._lapic: LocalApic | None = None
         self.on_fpu_error: Callable[[], None] = lambda: None
+        self.on_smm: OnSmm = lambda *, active: None
 
     def attach_lapic(self, lapic: LocalApic) -> None:
         """Complete the bus: interrupts, CR8 and the APIC's MSRs."""
@@ -68,6 +76,10 @@ class PcCpuBus:
     def fpu_error(self) -> None:
         with self._lock:
             self.on_fpu_error()
+
+    def set_smm(self, active: int) -> None:
+        with self._lock:
+            self.on_smm(active=bool(active))
 
     def read_cr8(self) -> int:
         with self._lock:

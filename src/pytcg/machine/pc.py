@@ -57,6 +57,7 @@ class PcConfig:
     kernel: FirmwareKernel | None = None  # for the firmware to start
     q35: bool = False  # the chipset of `q35`, with AHCI, in place of `pc`'s, with IDE
     hpet: bool = True
+    smm: bool = False
     vga: bool = False
     vga_rom: bytes | None = None
     nographic: bool = False  # firmware talks to the first serial port
@@ -101,7 +102,8 @@ class Pc:
                                       self.interrupts.ioapic.set_irq)  # fmt: skip
             self.sata = make_sata(self.pci)
         else:
-            self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep)
+            self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep,
+                                   smm=config.smm)  # fmt: skip
             self.ide = make_ide(board, self.pci)
         self.display = Display(board, self.pci, config.vga_rom) if config.vga else None
         self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)

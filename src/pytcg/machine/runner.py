@@ -91,6 +91,10 @@ class Vcpu(Protocol):
         """An edge on the NMI pin; thread-safe."""
         ...
 
+    def raise_smi(self) -> None:
+        """An edge on the SMI# pin; thread-safe."""
+        ...
+
     def reset(self) -> None:
         """The state after RESET; only while not running."""
         ...

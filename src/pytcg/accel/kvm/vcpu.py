@@ -151,6 +151,9 @@ class KvmVcpu:
             self._nmi = True
             self._attention()
 
+    def raise_smi(self) -> None:
+        """Nothing: boards on KVM have no SMM."""
+
     def request_exit(self) -> None:
         """Make `run` return soon."""
         with self._wake:

@@ -71,6 +71,8 @@ def build_and_run(options: Options) -> int:
 
 def _run(options: Options, stack: ExitStack) -> int:
     _check_memory(options)
+    if options.smm and (options.q35 or "kvm" in options.accelerators):
+        raise StartError("-machine smm=on: there is no system management mode on q35 or with KVM")
     code = open_guest_code(options)
     log = stack.enter_context(_open_log(options))
     loop = MainLoop()
@@ -83,7 +85,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     config = PcConfig(
         options.memory, serials, debugcon or None, options.debugcon_port, code.bios,
         flashes=open_flashes(options, stack), kernel=code.firmware_kernel,
-        q35=options.q35, hpet=options.hpet,
+        q35=options.q35, hpet=options.hpet, smm=options.smm,
         nographic=options.nographic or options.firmware_on_serial,
         vga=has_card(options), vga_rom=_open_vga_bios(options),
         boot=boot_options(options.boot), smbios=smbios,

@@ -28,7 +28,7 @@ MACHINES: Final = {
 ON: Final = ("on", "yes", "true", "y")
 OFF: Final = ("off", "no", "false", "n")
 # What the board has, or has not, for good; "auto" is fine with either.
-FIXED: Final = {"acpi": True, "i8042": True, "smm": False, "vmport": False, "usb": False,
+FIXED: Final = {"acpi": True, "i8042": True, "vmport": False, "usb": False,
                 "sata": False, "nvdimm": False, "x-oem-id": False}  # fmt: skip
 HARMLESS: Final = ("dump-guest-core", "mem-merge", "suppress-vmdesc")
 
@@ -37,12 +37,17 @@ def _set_hpet(options: Options, value: str) -> None:
     options.hpet = _boolean("hpet", value)
 
 
+def _set_smm(options: Options, value: str) -> None:
+    options.smm = value != "auto" and _boolean("smm", value)
+
+
 def _set_graphics(options: Options, value: str) -> None:
     options.firmware_on_serial = not _boolean("graphics", value)
 
 
 SETTERS: Final[dict[str, Callable[[Options, str], None]]] = {
-    "hpet": _set_hpet, "graphics": _set_graphics, "kernel": set_kernel, "initrd": set_initrd,
+    "hpet": _set_hpet, "smm": _set_smm, "graphics": _set_graphics, "kernel": set_kernel,
+    "initrd": set_initrd,
     "append": set_append, "accel": add_accelerators, "kernel-irqchip": set_irqchip,
     "kernel_irqchip": set_irqchip,
 }  # fmt: skip

@@ -65,6 +65,7 @@ class Options:
     name: str = ""
     bios: str | None = None
     hpet: bool = True
+    smm: bool = False
     firmware_on_serial: bool = False
     rom_folders: list[str] = field(default_factory=list)
     flashes: list[dict[str, str]] = field(default_factory=list)  # of `-drive if=pflash`

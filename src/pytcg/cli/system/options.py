@@ -90,7 +90,7 @@ def _help(options: Options, text: str) -> None:
 OPTIONS: Final = (
     Option("h help", "", _help, "display this help and exit"),
     Option("version", "", _version, "display the version and exit"),
-    Option("machine M", "[type=]pc[,hpet=off][,graphics=off]", set_machine,
+    Option("machine M", "[type=]pc[,hpet=off][,graphics=off][,smm=on]", set_machine,
            "select the machine (-machine help lists them)"),
     Option("no-hpet", "", set_no_hpet, "the same as -machine hpet=off"),
     Option("cpu", "NAME[,+feature,-feature]", set_cpu, "select the CPU (-cpu help lists them)"),

@@ -82,6 +82,11 @@ class HostBridge(PciDevice):
         return [*small, Segment(*BIOS_SEGMENT, Pam(self.config.bytes[self._pam0] >> 4 & 3))]
 
     @property
+    def smram_enabled(self) -> bool:
+        """Whether a processor in system management mode sees that DRAM."""
+        return bool(self.config.bytes[Reg.SMRAM] & Smram.G_SMRAME)
+
+    @property
     def smram_open(self) -> bool:
         """Whether programs see the DRAM from A0000h to BFFFFh instead of the display."""
         smram = self.config.bytes[self._smram]

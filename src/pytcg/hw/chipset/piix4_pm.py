@@ -39,8 +39,9 @@ class Piix4Pm(PciDevice):
 
     identity = Identity(0x8086, 0x7113, class_code=0x068000, revision=3, pin=1)
 
-    def __init__(self, pm: AcpiPm, smbus: SmbusHost) -> None:
+    def __init__(self, pm: AcpiPm, smbus: SmbusHost, *, smm: bool = False) -> None:
         super().__init__()
+        self._smm = smm
         self._pm_window = Bar(0, PM_WINDOW, BarType.IO, pm.read,
                               lambda reg, size, value: pm.write(reg, value, size))  # fmt: skip
         self._smbus_window = Bar(1, SMBUS_WINDOW, BarType.IO, smbus.read_wide, smbus.write_wide)
@@ -48,8 +49,8 @@ class Piix4Pm(PciDevice):
         define(pci.Reg.STATUS, 2, MEDIUM_DEVSEL, clearable=Status.ERRORS)
         define(HEADER, SIZE - HEADER, writable=(1 << 8 * (SIZE - HEADER)) - 1)
         define(Reg.PMBA, 4, ENABLE, writable=0xFFC0)
-        # There is no SMM: firmware that finds APM's SMI enabled leaves it alone.
-        define(Reg.DEVACTB + 3, 1, SMI_ENABLED, writable=0xFF)
+        # Without SMM firmware finds APM's SMI enabled, and leaves it alone.
+        define(Reg.DEVACTB + 3, 1, 0 if smm else SMI_ENABLED, writable=0xFF)
         define(Reg.SMBBA, 4, 0xB100 | ENABLE, writable=0xFFF0)
         define(Reg.SMBHSTCFG, 1, 0x09, writable=0xFF)
         self.tell_ports(parallel=False, serial=(False, False))
@@ -62,6 +63,11 @@ class Piix4Pm(PciDevice):
             (11, (0x08 if serial[0] else 0) | (0x90 if serial[1] else 0)),
         ):
             self.config.define(Reg.DEVRESB + offset, 1, value, writable=0xFF)
+
+    @property
+    def apm_smi(self) -> bool:
+        """Whether a command at port B2h raises an SMI."""
+        return self._smm and bool(self.config.bytes[Reg.DEVACTB + 3] & SMI_ENABLED)
 
     def place_pm(self, base: int) -> None:
         """Put the power management registers where firmware would."""

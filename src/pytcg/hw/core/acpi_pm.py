@@ -220,9 +220,11 @@ def _put(word: int, index: int, byte: int) -> int:
 class ApmControl:
     """Ports B2h (command) and B3h (status): commands that firmware's SMI handler would answer."""
 
-    def __init__(self, pm: AcpiPm, *, enable: int, disable: int) -> None:
+    def __init__(self, pm: AcpiPm, *, enable: int, disable: int,
+                 on_command: Callable[[], None] = lambda: None) -> None:  # fmt: skip
         """The commands that switch ACPI mode on and off, as the FADT names them."""
         self._pm = pm
+        self._on_command = on_command
         self._enable, self._disable = enable, disable
         self.command = self.status = 0
 
@@ -239,6 +241,7 @@ class ApmControl:
         self.command = value & 0xFF
         if self.command in (self._enable, self._disable):
             self._pm.set_acpi_mode(enabled=self.command == self._enable)
+        self._on_command()
 
     def state(self) -> State:
         return save(self, 1, ("command", "status"))

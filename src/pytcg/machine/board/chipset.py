@@ -12,6 +12,7 @@ from pytcg.hw.chipset.piix4_pm import Piix4Pm
 from pytcg.hw.chipset.smbus import SmbusEeprom, SmbusHost
 from pytcg.hw.core.acpi_pm import AcpiPm, ApmControl
 from pytcg.hw.pci.bus import PciBus
+from pytcg.hw.state import State, load, save
 from pytcg.machine import pc_map as at
 from pytcg.machine import spd
 from pytcg.machine.board.backplane import Backplane
@@ -23,8 +24,8 @@ class Chipset:
     """The bridges in their slots, and the PM chip."""
 
     def __init__(self, board: Backplane, pci: PciBus, ram_size: int,
-                 on_sleep: Callable[[int], None]) -> None:  # fmt: skip
-        self.shadow = ShadowMemory(board.memory)
+                 on_sleep: Callable[[int], None], *, smm: bool) -> None:  # fmt: skip
+        self.shadow = board.add(ShadowMemory(board.memory))
         self.host = I440fx(lambda: self.shadow.map(self.host))
         self.isa = Piix3()
         self.pm = board.add(AcpiPm(board.clock, on_sleep, gpe_length=piix4_pm.GPE_LENGTH,
@@ -32,7 +33,7 @@ class Chipset:
         modules = spd.modules(ram_size)
         self.smbus = board.add(SmbusHost({0x50 + n: SmbusEeprom(module)
                                           for n, module in enumerate(modules)}))  # fmt: skip
-        self.power = Piix4Pm(self.pm, self.smbus)
+        self.power = Piix4Pm(self.pm, self.smbus, smm=smm)
         pci.plug(self.host, at.HOST_BRIDGE)
         pci.plug(self.isa, at.PIIX, 0)
         pci.plug(self.power, at.PIIX, 3)
@@ -46,7 +47,18 @@ class Chipset:
         board.connect_irq(self.pm.sci, at.IRQ_SCI)
         board.attach_wide(at.GPE0, piix4_pm.GPE_LENGTH, self.pm.read_gpe,
                           lambda reg, size, value: self.pm.write_gpe(reg, value, size))  # fmt: skip
-        apm = ApmControl(self.pm, enable=at.ACPI_ENABLE, disable=at.ACPI_DISABLE)
+
+        def raise_smi() -> None:
+            if self.power.apm_smi:
+                board.vcpu.raise_smi()
+
+        def set_smm(*, active: bool) -> None:
+            self.shadow.smm = active
+            self.shadow.map(self.host)
+
+        board.cpu_bus.on_smm = set_smm
+        apm = ApmControl(self.pm, enable=at.ACPI_ENABLE, disable=at.ACPI_DISABLE,
+                         on_command=raise_smi)  # fmt: skip
         board.ports.attach(board.add(apm), at.APM_CONTROL, count=2)
 
     def set_up(self) -> None:
@@ -56,16 +68,29 @@ class Chipset:
 
 
 class ShadowMemory:
-    """The area from C0000h to FFFFFh, where PAM switches between DRAM, ROM and nothing."""
+    """The area from C0000h to FFFFFh, where PAM switches between DRAM, ROM and nothing, and SMRAM.
+
+    ``smm`` says whether the processor is in the mode that sees the latter.
+    """
 
     def __init__(self, memory: AddressMap) -> None:
         self._memory = memory
+        self.smm = False
+
+    def reset(self) -> None:
+        self.smm = False
+
+    def state(self) -> State:
+        return save(self, 1, ("smm",))
+
+    def restore(self, state: State) -> None:
+        load(self, state, 1, ("smm",))
 
     def map(self, host: HostBridge) -> None:
         """Lay out the memory as the registers say."""
         regions = [region for base, length, pam in host.segments()
                    for region in self._segment(base, length, pam)]  # fmt: skip
-        if host.smram_open:
+        if host.smram_open or (self.smm and host.smram_enabled):
             regions.append(ram(VGA_HOLE, VGA_HOLE_SIZE, VGA_HOLE))
         self._memory.shadow(self, regions)
 

@@ -31,6 +31,7 @@ class Interrupts:
         self.lapic.extint = self.pic.acknowledge
         self.lapic.on_eoi = self.ioapic.end_of_interrupt
         self.lapic.on_nmi = board.vcpu.raise_nmi
+        self.lapic.on_smi = board.vcpu.raise_smi
         self.lapic.on_init = board.ask_reset
         self.pic.intr.connect(partial(self.lapic.set_lint, 0))
         self.lapic.intr.connect(board.vcpu.set_intr)

@@ -56,7 +56,8 @@ def _status(vcpu: Vcpu, *, wide: bool) -> str:
     letters = "".join(letter if value & 1 << bit else "-" for bit, letter in FLAGS)
     place = f"RIP={regs['rip']:016x} RFL" if wide else f"EIP={regs['eip']:08x} EFL"
     return (f"{place}={value:08x} [{letters}] CPL={state.get('cpl')} II={state.get('inhibit')}"
-            f" A20={state.get('a20_mask') >> 20 & 1} SMM=0 HLT={state.get('halted')}")  # fmt: skip
+            f" A20={state.get('a20_mask') >> 20 & 1} SMM={state.get('smm') & 1}"
+            f" HLT={state.get('halted')}")  # fmt: skip
 
 
 def _segments(regs: Registers, *, wide: bool) -> list[str]:
