@@ -48,6 +48,12 @@ def test_seabios_finds_nothing_to_boot(start: Start, tmp_path: Path) -> None:
         assert line in said
 
 
+@needs_seabios
+def test_seabios_sets_up_system_management_mode(start: Start) -> None:
+    """It waits for its handler's answer, and then makes 32-bit calls by SMIs."""
+    start("-machine", "smm=on").wait_for(rb"No bootable device\.", BOOT_SECONDS)
+
+
 @needs_ovmf
 def test_ovmf_keeps_a_variable_in_its_flash(start: Start, tmp_path: Path) -> None:
     variables = tmp_path / "vars.fd"

@@ -142,3 +142,13 @@ def test_reset(bench: Bench) -> None:
     bench.pm.reset()
     assert not bench.pm.sci.level
     assert bench.read(Block.PM1_STS, 4) == 0
+
+
+def test_every_apm_command_is_reported(bench: Bench) -> None:
+    seen: list[int] = []
+    apm = ApmControl(bench.pm, enable=ACPI_ENABLE, disable=ACPI_DISABLE,
+                     on_command=lambda: seen.append(apm.command))  # fmt: skip
+    apm.write(1, 5)
+    apm.write(0, 7)
+    apm.write(0, ACPI_ENABLE)
+    assert seen == [7, ACPI_ENABLE]

@@ -216,3 +216,21 @@ def test_saved_states_of_other_devices_are_refused(bench: Bench) -> None:
     assert bench.host.segments()[-1].pam == Pam.NONE
     with pytest.raises(StateError):
         bench.bus.restore({**state, "devices": {}})
+
+
+def test_apm_s_smi_is_enabled_from_the_start_without_smm_and_by_firmware_with_it() -> None:
+    bench = Bench()
+    assert bench.power.config.bytes[0x5B] & 2
+    assert not bench.power.apm_smi
+    managed = Piix4Pm(bench.pm, bench.smbus, smm=True)
+    assert not managed.config.bytes[0x5B] & 2
+    managed.write_config(0x5B, 1, 2)
+    assert managed.apm_smi
+
+
+def test_smram_is_seen_by_a_processor_in_smm_once_it_is_enabled(bench: Bench) -> None:
+    assert not bench.host.smram_enabled
+    bench.host.write_config(0x72, 1, 0x4A)
+    assert (bench.host.smram_enabled, bench.host.smram_open) == (True, True)
+    bench.host.write_config(0x72, 1, 0x0A)
+    assert (bench.host.smram_enabled, bench.host.smram_open) == (True, False)
