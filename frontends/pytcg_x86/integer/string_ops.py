@@ -89,6 +89,8 @@ def destination_address(env: Env, where: u64, offset: u64, size: u64) -> u64:
 @native
 def set_resume(env: Env) -> None:
     """Between two iterations an interrupt's or trap's frame has RF set (SDM vol. 3B, 18.3.1.1)."""
+    if (env.watch_mask | env.port_mask) != 0 and (env.step_pending | env.break_mask) == 0:
+        return  # nothing looks at it, and while these are armed it would mean single iterations
     env.eflags |= Flag.RF
     update_mode(env)
 
