@@ -23,7 +23,7 @@ from pytcg_x86.core.form import row_of
 from pytcg_x86.core.state import Mode
 from pytcg_x86.region.compiler import PLAIN_KEY, GuestBlock, Insn
 
-_HEAD = struct.Struct("<QQIIII")
+_HEAD = struct.Struct("<QQIIII8x")
 _BLOCK = struct.Struct("<QqqqIIII")
 _RECORD = struct.Struct("<QQqqHHHHBBBBI")
 _RUN = struct.Struct("<QQ")

@@ -212,6 +212,7 @@ EXEC_ENV = Struct("ExecEnv", [
 REQUEST_HEAD = Struct("RequestHead", [
     ("flushes", "u64"), ("seed_pc", "u64"), ("mode", "u32"), ("blocks", "u32"), ("insns", "u32"),
     ("pages", "u32"),     # 1: all on the seed's page, 2: on several
+    ("candidates", "u32"), ("reserved", "u32"),
 ])  # fmt: skip
 
 REQUEST_BLOCK = Struct("RequestBlock", [

@@ -71,6 +71,8 @@ WORTH = 100
 MAX_BLOCKS = 48
 MAX_INSNS = 320
 """Limits of a region."""
+MAX_CANDIDATES = 1024
+"""Blocks that a region may grow by, at one time."""
 BLOCK_INSNS = 40
 """Instructions a block has at most (`pytcg.exec.dispatch`)."""
 
@@ -247,24 +249,21 @@ def request_has(request: RequestHead, tb: ptr) -> bool:
 
 
 @native
-def request_add(env: ExecEnv, request: RequestHead, tb: Tb, least: u32) -> None:
-    """Take a block into a request if it is worth it and there is room."""
-    if tb == NULL:
-        return
-    if tb.hits - FIRST_HITS < least and tb.members == NULL:
-        return
+def request_add(request: RequestHead, tb: Tb) -> bool:
+    """Take a block into a request if it can be in a region and there is room."""
     if tb.head == NULL:
-        return  # a head with a purpose: stepping, a shadow, a trace
+        return False  # a head with a purpose: stepping, a shadow, a trace
     extra: u32 = tb.records - tb.insns
     if (extra != 0 and extra != 2) or request.blocks >= MAX_BLOCKS:
-        return  # one: it ends at a place to stop before
+        return False  # one: it ends at a place to stop before
     if request.insns + tb.insns > MAX_INSNS or request_has(request, ptr(tb)):
-        return
+        return False
     block: RequestBlock = RequestBlock(
         request + (_REQUEST_HEAD + u64(request.blocks) * _REQUEST_BLOCK))
     block.tb = ptr(tb)
     request.blocks += 1
     request.insns += tb.insns
+    return True
 
 
 @native
@@ -277,18 +276,6 @@ def last_effects(env: ExecEnv, tb: Tb) -> u64:
 
 
 @native
-def add_page(env: ExecEnv, request: RequestHead, near: Tb, least: u32) -> None:
-    """Take in the hot blocks of a page: where a computed jump goes is among them."""
-    if near.physical >= env.ram_size:
-        return  # no block any more
-    tb: Tb = Tb(page_of(env, near.physical).first)
-    while tb != NULL:
-        if block_at(env, near, tb.pc) == ptr(tb):
-            request_add(env, request, tb, least)
-        tb = Tb(tb.page_next[0])
-
-
-@native
 def request_begin(env: ExecEnv, request: RequestHead, seed: Tb) -> None:
     request.flushes = env.tb_flushes
     request.seed_pc = seed.pc
@@ -296,6 +283,7 @@ def request_begin(env: ExecEnv, request: RequestHead, seed: Tb) -> None:
     request.blocks = 0
     request.insns = 0
     request.pages = 1
+    request.candidates = 0
 
 
 @native
@@ -328,28 +316,95 @@ def describe_block(env: ExecEnv, request: RequestHead, seed: Tb, block: RequestB
         block.fall = tb.pc + tb.size
 
 
+# What a region may grow by next is listed behind the room for its blocks, where their records
+# will be: pointers to blocks that a block of it leads to.
+
+
+@native
+def candidate(request: RequestHead, number: u32) -> ptr:
+    """Where a pointer to the ``number``-th candidate lies."""
+    blocks: u64 = MAX_BLOCKS
+    return request + (_REQUEST_HEAD + blocks * _REQUEST_BLOCK + (u64(number) << 3))
+
+
+@native
+def offer(request: RequestHead, tb: Tb, least: u32) -> None:
+    """Make a block a candidate if it ran often enough."""
+    if tb == NULL or request.candidates >= MAX_CANDIDATES:
+        return
+    if tb.hits - FIRST_HITS < least and tb.members == NULL:
+        return
+    Slot(candidate(request, request.candidates)).record = ptr(tb)
+    request.candidates += 1
+
+
+@native
+def offer_page(env: ExecEnv, request: RequestHead, near: Tb, least: u32) -> None:
+    """Offer the hot blocks of a page: where a computed jump goes is among them."""
+    if near.physical >= env.ram_size:
+        return  # no block any more
+    tb: Tb = Tb(page_of(env, near.physical).first)
+    while tb != NULL:
+        if block_at(env, near, tb.pc) == ptr(tb):
+            offer(request, tb, least)
+        tb = Tb(tb.page_next[0])
+
+
+@native
+def offer_successors(env: ExecEnv, request: RequestHead, block: RequestBlock, least: u32) -> None:
+    """Offer where a block leads to."""
+    tb: Tb = Tb(block.tb)
+    if block.ending != Ending.FALL and block.taken != 0:
+        offer(request, Tb(block_at(env, tb, block.taken)), least)
+    if block.ending == Ending.INDIRECT and last_effects(env, tb) == JUMPS:
+        offer_page(env, request, tb, least)
+    elif block.fall != 0:
+        offer(request, Tb(block_at(env, tb, block.fall)), least)
+
+
+@native
+def hottest(request: RequestHead, seed: Tb) -> ptr:
+    """Take the candidate that ran most, of equal ones the first; NULL if there is none.
+
+    What ran in a region was not counted; it is taken for half as hot as the seed.
+    """
+    best: u32 = 0
+    most: u32 = 0
+    for number in range(request.candidates):
+        tb: Tb = Tb(Slot(candidate(request, number)).record)
+        hits: u32 = tb.hits - FIRST_HITS
+        half: u32 = (seed.hits - FIRST_HITS) >> 1
+        if tb.members != NULL and hits < half:
+            hits = half
+        if hits + 1 > most:
+            most = hits + 1
+            best = number
+    if most == 0:
+        return NULL
+    found: ptr = Slot(candidate(request, best)).record
+    request.candidates -= 1
+    for number in range(best, request.candidates):
+        Slot(candidate(request, number)).record = Slot(candidate(request, number + 1)).record
+    return found
+
+
 @native
 def region_grow(env: ExecEnv, seed: Tb, request: RequestHead) -> u64:
     """Fill ``request`` with a region around a hot block; returns its bytes, 0 if it is not one.
 
-    Breadth first along direct branches, to blocks that ran at least once for 64 runs of the seed.
+    The hottest first of the blocks that its blocks lead to, as long as one ran at least once for
+    64 runs of the seed.
     """
     request_begin(env, request, seed)
     least: u32 = (seed.hits - FIRST_HITS) >> 6
-    request_add(env, request, seed, u32(0))
-    at: u32 = 0
-    while at < request.blocks:
-        block: RequestBlock = RequestBlock(request_block(request, at))
-        tb: Tb = Tb(block.tb)
-        describe_block(env, request, seed, block)
-        jumps: bool = block.ending == Ending.INDIRECT and last_effects(env, tb) == JUMPS
-        if block.ending != Ending.FALL and block.taken != 0:
-            request_add(env, request, Tb(block_at(env, seed, block.taken)), least)
-        if jumps:
-            add_page(env, request, tb, least)
-        elif block.fall != 0:
-            request_add(env, request, Tb(block_at(env, seed, block.fall)), least)
-        at += 1
+    next_one: ptr = ptr(seed)
+    while next_one != NULL:
+        number: u32 = request.blocks
+        if request_add(request, Tb(next_one)):
+            block: RequestBlock = RequestBlock(request_block(request, number))
+            describe_block(env, request, seed, block)
+            offer_successors(env, request, block, least)
+        next_one = hottest(request, seed)
     return request_records(env, request)
 
 
@@ -366,8 +421,7 @@ def region_follow(env: ExecEnv, seed: Tb, request: RequestHead, shape: ptr, coun
         if tb == NULL:
             return 0
         number: u32 = request.blocks
-        request_add(env, request, Tb(tb), u32(0))
-        if request.blocks == number:
+        if not request_add(request, Tb(tb)):
             return 0
         block: RequestBlock = RequestBlock(request_block(request, number))
         describe_block(env, request, seed, block)
