@@ -119,9 +119,12 @@ class StateBuilder(Builder):
         self.locals = [self._part_local(part) for part in PARTS]
         self.used: set[int] = set()
         self.known: dict[int, Value] = {}
+        """Values that hold here, by a part's number; what else is kept so has numbers above."""
         self.flags = FlagState()
         self.dirty: set[int] = set()
         """Parts that differ from env where the region is left."""
+        self._sums: dict[int, tuple[int, int]] = {}
+        """What is a value and a constant: their id and number by the sum's id."""
         self.kind = self.local(Type.I32, "cc_kind")
         self.cc = self.local(Type.I64, "cc_a"), self.local(Type.I64, "cc_b")
 
@@ -170,7 +173,23 @@ class StateBuilder(Builder):
                 return self.const(left - right, Type.I64)
         elif name in ("call", "callptr"):
             self._check_call(attrs)
+        elif name in ("add", "sub") and args[1].const is not None and args[0].bits == 64:
+            return self._sum(args[0], args[1].const if name == "add" else -args[1].const)
         return super().op(name, *map(self.plain, args), **attrs)
+
+    def _sum(self, a: Value, number: int) -> Value:
+        """A value and a constant; remembered, so that addresses can be compared."""
+        result = super().op("add", a, self.const(number, Type.I64))
+        if result.const is None and result is not a:
+            root, more = self.parts_of_sum(a)
+            self._sums[result.id] = root, (more + number + (1 << 63)) % (1 << 64) - (1 << 63)
+        return result
+
+    def parts_of_sum(self, value: Value) -> tuple[int, int]:
+        """``value`` as the id of another and a number added to it; all constants have one id."""
+        if value.const is not None:
+            return -1, value.const
+        return self._sums.get(value.id, (value.id, 0))
 
     def effect(self, name: str, /, *args: Value, **attrs: object) -> None:
         """The same for ops without a result."""

@@ -24,6 +24,7 @@ from pytcg.exec.layout import (
     KEPT_PAGES,
     PAGE_BITS,
     PAGE_MASK,
+    PAGE_SIZE,
     TB,
     TLB_ENTRY,
 )
@@ -55,6 +56,11 @@ from pytcg_x86.vector.mxcsr import MASKS
 
 MAX_RETURNS = 4
 """Return sites that a RET compares with before it looks its target up."""
+REACH = 1024
+"""How far from another an access by the same base is likely on its page."""
+_BASE, _ANCHORS, _LOWS = 1 << 8, 1 << 20, 1 << 40
+"""Numbers in `StateBuilder.known`: the address that addresses are reckoned from; where an access by
+a base was, by the base's id; its place in its page, by its own id."""
 PLAIN_KEY = ((1 << KEY_SECOND) - 1) & ~(1 << KEY_DEAD)
 """The bits of a form's key without what block improvement made of it."""
 _RSP, _ABSOLUTE = ENV.offset("gpr", 4), -1
@@ -96,6 +102,16 @@ class Page:
     """A page kept in env (`KeptPage`): the one accessed last by what an address is made of."""
 
     number: int
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """An access that others are made from: its address, and what it was allowed."""
+
+    linear: Value
+    distance: int  # from its base
+    size: int
     writable: bool
 
 
@@ -450,6 +466,8 @@ class RegionCompiler:
         self.base = self.b.local(Type.I64, "base")
         self.budget = self.b.local(Type.I64, "budget")
         self.begun = self.b.local(Type.I64, "begun")
+        self.anchors: dict[int, Anchor] = {}
+        """By the id of where in the RAM window they are."""
         self.died = self.b.local(Type.I64, "died")
         """How many regions had died when this one was entered."""
 
@@ -457,7 +475,10 @@ class RegionCompiler:
 
     def pc_at(self, distance: int) -> Value:
         """The guest address that far from the seed's."""
-        return self.b.get(self.base) + distance
+        base = self.b.known.get(_BASE)
+        if base is None:
+            base = self.b.known[_BASE] = self.b.get(self.base)
+        return base + distance
 
     # The whole ---------------------------------------------------------------------------------
 
@@ -840,21 +861,50 @@ class RegionCompiler:
         return b.get(where)
 
     def _remembered(self, t: RegionTranslator, page: Page, linear: Value, bits: int) -> Value:
-        """The same through a page that is remembered: a comparison of registers, mostly."""
-        b = self.b
+        """The same from an access near by of the same base, or through a page that is kept."""
+        b, size = self.b, bits // 8
+        root, distance = b.parts_of_sum(linear)
+        near = b.known.get(_ANCHORS + root)
+        if near is not None:
+            anchor = self.anchors[near.id]
+            step = distance - anchor.distance
+            if abs(step) < REACH and anchor.writable >= page.writable:
+                if step >= 0 and step + size <= anchor.size:
+                    return near + step
+                return self._page_access(t, page, linear, size, near + step,
+                                         self._same_page(near, anchor, step, size))  # fmt: skip
         within = linear - b.ld(Type.I64, self.env, _kept(page, "address"))
-        where = b.local(Type.I64, "where")
-        b.set(where, within + b.ld(Type.I64, self.env, _kept(page, "offset")))
-        same, other = b.new_block("same"), b.new_block("other")
         limit = b.ld(Type.I64, self.env, _kept(page, "limit"))
+        guess = within + b.ld(Type.I64, self.env, _kept(page, "offset"))
         inside = within.ult(limit)
-        if bits > 128:  # the limit is for 16 bytes
-            inside = inside & (within + (bits // 8 - 16)).ult(limit)
-        b.brif(inside, same, other, likely=True)
+        if size > 16:  # the limit is for 16 bytes
+            inside = inside & (within + (size - 16)).ult(limit)
+        where = self._page_access(t, page, linear, size, guess, inside)
+        self.anchors[where.id] = Anchor(linear, distance, size, page.writable)
+        b.known[_ANCHORS + root] = where
+        return where
+
+    def _same_page(self, near: Value, anchor: Anchor, step: int, size: int) -> Value:
+        """Whether what lies ``step`` bytes from an anchor is on its page."""
+        low = self.b.known.get(_LOWS + near.id)
+        if low is None:
+            low = self.b.known[_LOWS + near.id] = anchor.linear & (PAGE_SIZE - 1)
+        if step >= 0:
+            return low.ule(PAGE_SIZE - size - step)
+        return (low + step).ule(PAGE_SIZE - size)
+
+    def _page_access(self, t: RegionTranslator, page: Page, linear: Value, size: int,
+                     guess: Value, right: Value) -> Value:  # fmt: skip
+        """Where an access is: ``guess`` if that is ``right``, else what its TLB entry says."""
+        b = self.b
+        where = b.local(Type.I64, "where")
+        b.set(where, guess)
+        same, other = b.new_block("same"), b.new_block("other")
+        b.brif(right, same, other, likely=True)
         known = b.known
         b.place(other)
         kind = access.Access.WRITE if page.writable else access.Access.READ
-        what = b.const(bits // 8 | kind << 8 | page.number << 16, Type.I32)
+        what = b.const(size | kind << 8 | page.number << 16, Type.I32)
         found = b.emit("call", self.env, linear, what, callee="region_page", type=Type.I64,
                        cold=True)  # fmt: skip
         b.set(where, found)

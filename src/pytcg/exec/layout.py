@@ -68,7 +68,7 @@ TB = Struct("Tb", [
     ("physical2", "u64"),  # of the second page, or all ones
     ("stamp", "u64"),     # env.map_stamp when its region's pages were last looked at
     ("entry", "u32"),     # which of its region's entries it is
-    ("unworthy", "u32"),  # 1: regions entered here were soon left again
+    ("unworthy", "u32"),  # regions entered here that were soon left again
     ("entered", "u32"), ("done", "u32"),  # how often a region was entered here, what ran then
     ("made_before", "ptr"),  # chain of all blocks in the arena, for `tb_flush`
 ])  # fmt: skip

@@ -68,6 +68,8 @@ JUDGED = 1024
 """Times that an entry is used between two looks at whether it is worth it."""
 WORTH = 100
 """Instructions that a region must run at least each time it is entered."""
+TRIES = 3
+"""Regions, each made around another block, that an entry may turn out not to be worth it in."""
 MAX_BLOCKS = 48
 MAX_INSNS = 320
 """Limits of a region."""
@@ -570,7 +572,7 @@ def region_judge(env: ExecEnv, tb: Tb) -> None:
     worth: bool = tb.done >= tb.entered * WORTH or env.jit_at_once != 0
     region_count(env, tb)
     if not worth and enters_region(tb):
-        tb.unworthy = 1
+        tb.unworthy += u32(1)
         tb.code = tb.head
         open_head(env, tb)
 
@@ -624,7 +626,7 @@ def region_place(env: ExecEnv, region: Region) -> None:
         tb.members = ptr(member)
         tb.hits = FIRST_HITS
         tb.stamp = 0
-        if member.entry != 0 and tb.unworthy == 0:
+        if member.entry != 0 and tb.unworthy < TRIES:
             tb.entry = member.entry - 1
             tb.code = ptr(region.code)
             close_head(env, tb)
