@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytcg.softmmu.ram import HostBuffer
+from pytcg.softmmu.ram import HostBuffer, RamError
 from pytcg_llvm.elf import Elf, Section
 
 SPACE = 512 << 20
@@ -140,7 +140,7 @@ class Linker:
     def __init__(self) -> None:
         self.symbols: dict[str, int] = {}
         self.perf_map: Path | None = None
-        self._space = HostBuffer(SPACE, huge=False)
+        self._space, self._unit = _code_space()
         self._used = 0
         self._stubs: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -148,15 +148,12 @@ class Linker:
     def add(self, image: Image) -> dict[str, int]:
         """Put an image into memory; the addresses of its symbols. LinkError."""
         with self._lock:
-            start = self._used
-            self._used += -(-len(image.code) // _PAGE) * _PAGE
-            if self._used > SPACE:
-                raise LinkError("no room for more code")
+            start = self._take(len(image.code))
             address = self._space.address + start
             found = {name: address + at for name, at in image.symbols.items()}
             values = [address, *(self._value(name, found) for name in image.names[1:])]
-            view = self._space.view[start : self._used]
-            view[: len(image.code)] = image.code
+            view = self._space.view[start : start + len(image.code)]
+            view[:] = image.code
             for place, width, name, addend in image.relocations:
                 value = values[name] + addend
                 if width == 8:
@@ -166,11 +163,23 @@ class Linker:
                 if not -(1 << 31) <= value < 1 << 31:  # a function of the host's libraries
                     value = self._stub(values[name]) + addend - address - place
                 struct.pack_into("<i", view, place, value)
-            self._space.seal(start, self._used - start)
+            self._seal(start, len(image.code))
             self.symbols.update(found)
         if self.perf_map is not None:
             self._tell_perf(image, address)
         return found
+
+    def _take(self, size: int) -> int:
+        """Room for so many bytes: where it begins."""
+        start = self._used
+        self._used += -(-size // self._unit) * self._unit
+        if self._used > SPACE:
+            raise LinkError("no room for more code")
+        return start
+
+    def _seal(self, start: int, size: int) -> None:
+        if self._unit == _PAGE:
+            self._space.seal(start, -(-size // _PAGE) * _PAGE)
 
     def _value(self, name: str, found: Mapping[str, int]) -> int:
         value = found.get(name) or self.symbols.get(name) or _host_function(name)
@@ -181,10 +190,10 @@ class Linker:
     def _stub(self, target: int) -> int:
         """The address of a jump to what is too far away."""
         if target not in self._stubs:
-            at, body = self._used, _STUB + target.to_bytes(8, "little")
-            self._used += _PAGE
+            body = _STUB + target.to_bytes(8, "little")
+            at = self._take(len(body))
             self._space.view[at : at + len(body)] = body
-            self._space.seal(at, _PAGE)
+            self._seal(at, len(body))
             self._stubs[target] = self._space.address + at
         return self._stubs[target]
 
@@ -196,6 +205,18 @@ class Linker:
         with self.perf_map.open("a") as file:
             for (at, name), end in zip(rows, ends, strict=True):
                 file.write(f"{address + at:x} {end - at:x} {name}\n")
+
+
+def _code_space() -> tuple[HostBuffer, int]:
+    """Memory for code and the unit it is given out in.
+
+    Code that lies close keeps the host's caches and TLB small. Where nothing may be written and
+    executed both, each image has pages of its own, made executable when they are written.
+    """
+    try:
+        return HostBuffer(SPACE, code=True), _ALIGN
+    except RamError:
+        return HostBuffer(SPACE, huge=False), _PAGE
 
 
 def _host_function(name: str) -> int | None:
