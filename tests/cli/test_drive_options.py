@@ -50,4 +50,4 @@ def test_help_of_devices() -> None:
 def test_blockdev_refers_to_an_earlier_node() -> None:
     upper = '{"driver": "qcow2", "node-name": "q", "file": "f"}'
     options = parse(["-blockdev", "file,node-name=f,filename=x", "-blockdev", upper])
-    assert options.blockdevs["q"]["file"]["filename"] == "x"
+    assert options.blockdevs["q"]["file"] == "f" and options.blockdevs["f"]["filename"] == "x"
