@@ -265,7 +265,7 @@ class Cpu:
         """
         perms = _perms(perm)
         raw = b"" if data is None else _bytes(data)
-        if len(raw) > whole(size, "a size"):
+        if data is not None and len(raw) > whole(size, "a size"):
             raise MapError(f"{len(raw)} bytes of data are more than the region's {size}",
                            address, size)  # fmt: skip
         self.memory.map(address, size, perms)
