@@ -28,10 +28,11 @@ from pytcg.hw.display.text import (
     text_screen,
 )
 from pytcg.hw.display.vga import Vga
-from pytcg.hw.display.vram import PAGE_BITS
+from pytcg.hw.display.vram import ALL_PAGES, PAGE_BITS
 
 CURSOR_BLINK: Final = 16  # frames of a cursor's cycle
 TEXT_BLINK: Final = 32
+PLANES_SIZE: Final = 1 << 18  # of a VGA's own modes: four planes of 64 KiB
 BLANK_SIZE: Final = (400, 640)
 
 Pixels = npt.NDArray[np.uint32]
@@ -70,7 +71,7 @@ class VgaScreen:
     def refresh(self) -> LineNumbers:
         """Draw what has changed; the lines that were drawn. A new size is a new array."""
         vga, seen = self._vga, self._seen
-        dirty = vga.vram.dirty.take()
+        dirty = vga.vram.dirty.take(self._shown())
         everything = seen.version != vga.version or seen.palette != vga.dac.version
         if everything:
             seen.version, seen.palette = vga.version, vga.dac.version
@@ -82,6 +83,16 @@ class VgaScreen:
         if vga.vbe.enabled or vga.gfx[Gfx.MISC] & MISC_GRAPHICS:
             return self._refresh_graphics(dirty, everything=everything)
         return self._refresh_text(dirty, everything=everything)
+
+    def _shown(self) -> slice:
+        """The pages that the picture is made of; another start draws everything anyhow."""
+        vbe = self._vga.vbe
+        if not vbe.enabled:
+            return slice(0, PLANES_SIZE >> PAGE_BITS)
+        end = vbe.start + vbe.size[1] * vbe.pitch
+        if vbe.depth == 4 or end > self._vga.vram.size:
+            return ALL_PAGES
+        return slice(vbe.start >> PAGE_BITS, (end - 1 >> PAGE_BITS) + 1)
 
     def _blank(self) -> bool:
         off = self._vga.seq[Seq.CLOCKING] & CLOCKING_SCREEN_OFF

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 PAGE_BITS: Final = 12
 PAGE: Final = 1 << PAGE_BITS
+ALL_PAGES: Final = slice(None)
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -20,8 +21,8 @@ class DirtyPages(Protocol):
     def mark(self, first: int, last: int) -> None:
         """Pages first to last (both included) were written by a device."""
 
-    def take(self) -> npt.NDArray[np.bool_]:
-        """The pages written since they were last taken; one element a page."""
+    def take(self, pages: slice) -> npt.NDArray[np.bool_]:
+        """Which of these pages were written since they were last taken; one element a page."""
 
 
 class OwnDirtyPages:
@@ -34,11 +35,12 @@ class OwnDirtyPages:
         """Pages first to last were written."""
         self._pages[first : last + 1] = True
 
-    def take(self) -> npt.NDArray[np.bool_]:
-        """The pages written since the last call."""
-        pages = self._pages
-        self._pages = np.zeros_like(pages)
-        return pages
+    def take(self, pages: slice) -> npt.NDArray[np.bool_]:
+        """Those of these pages that were written since."""
+        found = np.zeros_like(self._pages)
+        found[pages] = self._pages[pages]
+        self._pages[pages] = False
+        return found
 
 
 class Vram:

@@ -39,15 +39,18 @@ class ComparedPages:
         """Pages first to last were written by the chip."""
         self._marked[first : last + 1] = True
 
-    def take(self) -> npt.NDArray[np.bool_]:
-        """The pages that differ from what they were at the last call."""
-        found, self._marked = self._marked, np.zeros(len(self._now), np.bool_)
+    def take(self, pages: slice) -> npt.NDArray[np.bool_]:
+        """Those of these pages that differ from what they were when last taken."""
+        found = np.zeros_like(self._marked)
+        found[pages] = self._marked[pages]
+        self._marked[pages] = False
         if self._before is None:
             self._before = np.zeros_like(self._now)
-        differs: npt.NDArray[np.bool_] = (self._now != self._before).any(axis=1)
-        self._before[differs] = self._now[differs]
-        result: npt.NDArray[np.bool_] = found | differs
-        return result
+        now, before = self._now[pages], self._before[pages]
+        differs = (now != before).any(axis=1)
+        before[differs] = now[differs]
+        found[pages] |= differs
+        return found
 
 
 class Display:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
+
 from pytcg.ui.console import Console, Frame
 from pytcg.ui.vnc import address
 from pytcg.ui.vnc.address import VncError as VncError
@@ -29,6 +31,7 @@ from pytcg.ui.vnc.websocket import accept
 FRAME_SECONDS: Final = 1 / 30  # between two looks at a screen that changes
 STILL_SECONDS: Final = 1 / 4   # at one that doesn't, in the end
 SLOWER: Final = 1.2            # what a look that saw nothing makes of the time to the next
+FEW_LINES: Final = 32          # of a picture: a line of text, a cursor
 SMALL: Final = 1 << 14         # pixels that are encoded at once, not in another thread
 HANDSHAKE_SECONDS: Final = 300.0  # somebody may have to find a password
 ACCEPT_PAUSE: Final = 1.0  # seconds until the next try when the host has no descriptor left
@@ -218,8 +221,11 @@ class VncServer:
         frame = self._console.refresh()
         for client in waiting:
             self._update(client, frame)
-        still = frame.serial == self._serial
-        self._interval = min(self._interval * SLOWER, STILL_SECONDS) if still else FRAME_SECONDS
+        changed = np.count_nonzero(frame.stamps > self._serial)
+        if changed > FEW_LINES:
+            self._interval = FRAME_SECONDS
+        elif not changed:  # what blinks neither hastens nor slows
+            self._interval = min(self._interval * SLOWER, STILL_SECONDS)
         self._looked, self._serial = self._loop.time(), frame.serial
         if self._tick is None:
             self._look_at(self._looked + self._interval)
