@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from machine.fakes import FakeVcpu, board_memory
 from pytcg.hw.clock import FakeClock
+from pytcg.hw.display.edid import edid
 from pytcg.hw.display.vbe import Dispi, Enable
+from pytcg.hw.display.vram import ALL_PAGES
 from pytcg.machine import pc_map as at
 from pytcg.machine.board.vga import Display
 from pytcg.machine.pc import Pc, PcConfig
@@ -119,6 +122,18 @@ def test_the_registers_are_in_memory_too(bench: Bench) -> None:
     assert bench.bus.read_port(at.DISPI[2], 2) == 800
     bench.bus.write_mmio(REGISTERS + 0x404, 2, 0x0F02)  # sequencer: map mask
     assert bench.bus.read_mmio(REGISTERS + 0x405, 1) == 0x0F
+
+
+def test_the_monitor_says_what_it_likes(bench: Bench) -> None:
+    block = b"".join(bench.bus.read_mmio(REGISTERS + at, 4).to_bytes(4, "little")
+                     for at in range(0, 128, 4))  # fmt: skip
+    assert block == edid() and block[:8] == b"\0\xff\xff\xff\xff\xff\xff\0"
+    assert sum(block) % 256 == 0 and b"QEMU Monitor\n" in block
+    clock, width, blank, high = struct.unpack("<HBBB", block[54:59])
+    height, lines, top = block[59:62]
+    assert (width | high >> 4 << 8, height | top >> 4 << 8) == (1280, 800)
+    assert round(clock * 10_000 / (1280 + blank) / (800 + lines)) == 60
+    assert bench.bus.read_mmio(REGISTERS + 0x80, 4) == 0  # no further block
 
 
 def test_the_rom_holds_the_bios(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from pytcg.exec.bus import CpuBus
 from pytcg.hw.clock import Clock
 from pytcg.hw.storage.ahci.hba import Ahci
 from pytcg.hw.storage.piix3_ide import Piix3Ide
+from pytcg.hw.virtio.input import VirtioInput
 from pytcg.machine import firmware
 from pytcg.machine import pc_map as at
 from pytcg.machine.acpi import link
@@ -111,6 +112,7 @@ class Pc:
         if config.debugcon is not None:
             debug.attach_debug_console(board, config.debugcon, config.debugcon_port)
         self.boot_order = BootOrder(config.boot)
+        self.inputs: list[VirtioInput] = []  # besides the keyboard and mouse of the 8042
         if config.kernel is not None:
             self.boot_order.before.append(BOOT_PATH)
         self.fw_cfg.before_reset(self._tell_firmware)

@@ -6,8 +6,9 @@ Every call takes the device lock.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,19 @@ from pytcg.hw.display.picture import FORMATS
 from pytcg.hw.display.screen import VgaScreen
 from pytcg.hw.input.ps2_keyboard import Ps2Keyboard
 from pytcg.hw.input.ps2_mouse import Ps2Mouse
-from pytcg.ui.keys import key_bytes
+from pytcg.hw.virtio.input import (
+    ABSOLUTE_MAX,
+    VirtioInput,
+    VirtioKeyboard,
+    VirtioMouse,
+    VirtioTablet,
+)
+from pytcg.ui.keys import EVDEV, key_bytes
 
 Pixels = npt.NDArray[np.uint32]
+
+
+_Input = TypeVar("_Input", bound=VirtioInput)
 
 
 class Frame(NamedTuple):
@@ -33,8 +44,10 @@ class Console:
     """The picture as it is now, and keys for the guest."""
 
     def __init__(self, lock: threading.RLock, screen: VgaScreen, keyboard: Ps2Keyboard,
-                 mouse: Ps2Mouse | None = None) -> None:  # fmt: skip
+                 mouse: Ps2Mouse | None = None,
+                 inputs: Sequence[VirtioInput] = ()) -> None:  # fmt: skip
         self._lock: Final = lock
+        self._inputs = inputs
         self._mouse = mouse
         self._screen = screen
         self._keyboard = keyboard
@@ -68,31 +81,53 @@ class Console:
             pixels = self._refresh().pixels.copy()
         path.write_bytes(FORMATS[kind](pixels))
 
+    # --- the user's hands ----------------------------------------------------------------------
+
+    def _active(self, kind: type[_Input]) -> _Input | None:
+        """The virtio device of that kind whose driver runs, if there is one."""
+        return next((each for each in self._inputs if isinstance(each, kind) and each.running),
+                    None)  # fmt: skip
+
     def key(self, name: str, *, down: bool) -> None:
         """Press or release a key by its name (`keys.SCAN_CODES`); KeyError for no such key."""
         codes = key_bytes(name, down=down)
         with self._lock:
-            self._keyboard.key(codes)
+            keyboard = self._active(VirtioKeyboard)
+            if keyboard is not None:
+                keyboard.key(EVDEV[name], down=down)
+            else:
+                self._keyboard.key(codes)
 
     @property
     def leds(self) -> int:
         """Those of the keyboard: 1 Scroll Lock, 2 Num Lock, 4 Caps Lock."""
-        return self._keyboard.leds
+        keyboard = self._active(VirtioKeyboard)
+        if keyboard is None:
+            return self._keyboard.leds
+        return keyboard.leds << 1 & 6 | keyboard.leds >> 2 & 1  # evdev: Num, Caps, Scroll
 
     @property
     def absolute(self) -> bool:
         """Whether the guest is told where the pointer is, not how far it moved."""
-        return False
+        return self._active(VirtioTablet) is not None
 
-    def point_at(self, x: int, y: int, size: tuple[int, int], buttons: int, wheel: int) -> None:
-        """The pointer is there, on a screen of that size."""
+    def point_at(self, x: int, y: int, size: tuple[int, int], buttons: int, wheel: int = 0) -> None:
+        """The pointer is there, on a screen of that size; `point` has the rest."""
+        across, down = (min(max(at, 0), most - 1) * ABSOLUTE_MAX // max(most - 1, 1)
+                        for at, most in zip((x, y), size, strict=True))  # fmt: skip
+        with self._lock:
+            tablet = self._active(VirtioTablet)
+            if tablet is not None:
+                tablet.point(across, down, wheel, buttons)
 
     def point(self, dx: int, dy: int, buttons: int, wheel: int = 0) -> None:
         """Move the mouse by pixels, turn its wheel (towards the user), hold these `Button`s."""
-        if self._mouse is None:
-            return
         with self._lock:
-            if dx or dy or wheel:
-                self._mouse.move(dx, dy, wheel)
-            if buttons != self._mouse.buttons:
-                self._mouse.press(buttons)
+            mouse = self._active(VirtioMouse)
+            if mouse is not None:
+                mouse.move(dx, dy, wheel, buttons)
+            elif self._mouse is not None:
+                if dx or dy or wheel:
+                    self._mouse.move(dx, dy, wheel)
+                if buttons != self._mouse.buttons:
+                    self._mouse.press(buttons)

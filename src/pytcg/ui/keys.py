@@ -71,6 +71,16 @@ NUMBERS: Final = _numbers()
 """Key name by number."""
 
 
+_EVDEV_EXTENDED: Final = {
+    "kp_enter": 96, "ctrl_r": 97, "kp_divide": 98, "print": 99, "alt_r": 100, "home": 102,
+    "up": 103, "pgup": 104, "left": 105, "right": 106, "end": 107, "down": 108, "pgdn": 109,
+    "insert": 110, "delete": 111, "pause": 119, "meta_l": 125, "meta_r": 126, "menu": 127,
+}  # fmt: skip
+EVDEV: Final = {name: number for number, name in NUMBERS.items()
+                if number < 0x59 and number != 0x54} | _EVDEV_EXTENDED  # fmt: skip
+"""Linux's code by key name: set 1's code for the keys that old keyboards had."""
+
+
 def is_key(name: str) -> bool:
     """Whether there is a key of that name."""
     return name in SCAN_CODES or name in _SPECIAL

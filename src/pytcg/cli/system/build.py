@@ -137,7 +137,7 @@ def _make_console(board: Pc, loop: MainLoop) -> Console | None:
     if board.display is None:
         return None
     inputs = board.power.keyboard
-    return Console(loop.lock, board.display.screen, inputs.keyboard, inputs.mouse)
+    return Console(loop.lock, board.display.screen, inputs.keyboard, inputs.mouse, board.inputs)
 
 
 def _smbios(options: Options) -> Smbios:

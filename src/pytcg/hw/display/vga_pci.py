@@ -1,13 +1,14 @@
 """The standard VGA as a PCI function, as QEMU's `VGA`: memory, registers, the BIOS in its ROM.
 
-BAR 0 is the display memory; BAR 2 has the VGA's registers at 400h and the VBE's at 500h (QEMU,
-"docs/specs/standard-vga"). Its EDID block is not there: it reads as zeroes.
+BAR 0 is the display memory; BAR 2 has the monitor's EDID, the VGA's registers at 400h and the VBE's
+at 500h (QEMU, "docs/specs/standard-vga").
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from pytcg.hw.display.edid import edid
 from pytcg.hw.display.registers import Reg
 from pytcg.hw.display.vbe import Dispi
 from pytcg.hw.display.vga import Vga
@@ -19,6 +20,8 @@ VGA_REGISTERS: Final = 0x400
 VGA_COUNT: Final = 0x20
 DISPI_REGISTERS: Final = 0x500
 DISPI_COUNT: Final = 2 * (Dispi.MEMORY_64K + 1)
+
+_EDID: Final = edid()
 
 
 class VgaPci(PciDevice):
@@ -41,7 +44,7 @@ class VgaPci(PciDevice):
         if DISPI_REGISTERS <= offset < DISPI_REGISTERS + DISPI_COUNT:
             value = self._vga.read_dispi(offset - DISPI_REGISTERS >> 1)
             return value >> 8 * (offset & 1) & (1 << 8 * size) - 1
-        return 0
+        return int.from_bytes(_EDID[offset : offset + size], "little")
 
     def _write(self, offset: int, size: int, value: int) -> None:
         if VGA_REGISTERS <= offset < VGA_REGISTERS + VGA_COUNT:

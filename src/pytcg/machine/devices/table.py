@@ -53,6 +53,9 @@ MODELS: Final = (
           "virtio_serial:build_port", SERIAL_PORT),
     Model("virtconsole", "virtio-serial-bus", "console (hvc0)", "virtio_serial:build_console",
           SERIAL_PORT),
+    *(Model(f"virtio-{name}-pci", "PCI", f"virtio {name}", f"virtio_input:build_{name}",
+            (*VIRTIO, Property("serial", "str", help="serial number")))
+      for name in ("keyboard", "mouse", "tablet")),
     Model("virtio-9p-pci", "PCI", "virtio file server (9P)", "ninep:build",
           (*VIRTIO, Property("fsdev", "str", help="the shared folder"),
            Property("mount_tag", "str", help="by which the guest mounts it"))),
