@@ -13,7 +13,7 @@ from pytcg.chardev.base import ChardevError
 from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import migration, probing, vnc, yank
+from pytcg.monitor import input, migration, probing, vnc, yank
 from pytcg.monitor.block import chains, copies, exports, joblist, media, nodes, query, snapshots
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
@@ -25,7 +25,6 @@ from pytcg.softmmu.ram import RamError
 QEMU_VERSION: Final = {"major": 7, "minor": 2, "micro": 0}
 """Whose commands these are."""
 SAVE_CHUNK: Final = 1 << 20
-DEFAULT_HOLD: Final = 100  # milliseconds a key of send-key stays down
 
 # Queries -----------------------------------------------------------------------------------------
 
@@ -252,23 +251,6 @@ def screendump(machine: Machine, filename: str, format: str = "ppm") -> Any:
     return {}
 
 
-def send_key(machine: Machine, keys: list[dict[str, str]], hold_time: int = DEFAULT_HOLD) -> Any:
-    """Press keys together and let them go."""
-    names = [str(key["data"]) for key in keys]
-    console = machine.console
-    if console is None:
-        raise CommandError("There is no console that takes keys.")
-    for name in names:
-        console.key(name, down=True)
-
-    def release() -> None:
-        for name in reversed(names):
-            console.key(name, down=False)
-
-    machine.runner.later(hold_time / 1000, release)
-    return {}
-
-
 NEGOTIATE: Final = Command("qmp_capabilities", lambda machine, **given: None,
                            "*enable: [QMPCapability]")  # fmt: skip
 """A session's own command: it is there once, before all others."""
@@ -285,6 +267,7 @@ COMMANDS: Final = {command.name: command for command in (
     *probing.COMMANDS,
     *query.COMMANDS,
     *snapshots.COMMANDS,
+    *input.COMMANDS,
     *vnc.COMMANDS,
     *yank.COMMANDS,
     Command("query-version", query_version, returns="VersionInfo"),
@@ -314,5 +297,4 @@ COMMANDS: Final = {command.name: command for command in (
     Command("memsave", memsave, "val: int, size: int, filename: str, *cpu-index: int"),
     Command("pmemsave", pmemsave, "val: int, size: int, filename: str"),
     Command("screendump", screendump, "filename: str, *format: ImageFormat"),
-    Command("send-key", send_key, "keys: [KeyValue], *hold-time: int"),
 )}  # fmt: skip

@@ -48,6 +48,8 @@ class Console:
                  inputs: Sequence[VirtioInput] = ()) -> None:  # fmt: skip
         self._lock: Final = lock
         self._inputs = inputs
+        self.buttons = 0  # that are held, `Button`s
+        self.place = 0, 0  # of the pointer, of 0 to `ABSOLUTE_MAX`, where it was set last
         self._mouse = mouse
         self._screen = screen
         self._keyboard = keyboard
@@ -115,13 +117,22 @@ class Console:
         """The pointer is there, on a screen of that size; `point` has the rest."""
         across, down = (min(max(at, 0), most - 1) * ABSOLUTE_MAX // max(most - 1, 1)
                         for at, most in zip((x, y), size, strict=True))  # fmt: skip
+        self.place, self.buttons = (across, down), buttons
         with self._lock:
             tablet = self._active(VirtioTablet)
             if tablet is not None:
                 tablet.point(across, down, wheel, buttons)
 
+    def press(self, buttons: int, wheel: int = 0) -> None:
+        """Hold these `Button`s and turn the wheel, wherever the pointer is."""
+        if self.absolute:
+            self.point_at(*self.place, (ABSOLUTE_MAX + 1, ABSOLUTE_MAX + 1), buttons, wheel)
+        else:
+            self.point(0, 0, buttons, wheel)
+
     def point(self, dx: int, dy: int, buttons: int, wheel: int = 0) -> None:
         """Move the mouse by pixels, turn its wheel (towards the user), hold these `Button`s."""
+        self.buttons = buttons
         with self._lock:
             mouse = self._active(VirtioMouse)
             if mouse is not None:

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytcg.hw.input.i8042 import SET2_TO_SET1
-
-EXTENDED: Final = 0xE0
-BREAK: Final = 0xF0
+from pytcg.hw.input.scan_codes import BREAK, EXTENDED, SET2_TO_SET1
 
 # name, scan code (E0xxh: extended), keysyms
 _ROWS: Final = """

@@ -13,6 +13,7 @@ from enum import IntEnum, IntFlag
 from pytcg.hw.bits import register_bits
 from pytcg.hw.input.ps2_keyboard import RESEND, Ps2Keyboard
 from pytcg.hw.input.ps2_mouse import Ps2Mouse
+from pytcg.hw.input.scan_codes import BREAK, SET2_TO_SET1
 from pytcg.hw.line import Line
 from pytcg.hw.state import State, load, save
 
@@ -78,15 +79,6 @@ TAKES_DATA = {
     Command.WRITE_OUTPUT_PORT, Command.WRITE_KBD_OBUF, Command.WRITE_AUX_OBUF, Command.WRITE_AUX,
 }  # fmt: skip
 
-SET2_TO_SET1 = bytes.fromhex(
-    "ff43413f3d3b3c58644442403e0f2959 65382a701d10025a66712c1f1e11035b"
-    "672e2d201205045c68392f211413065d 693130232215075e6a7232241608095f"
-    "6b332517180b0a606c34352627190c61 6d7328741a0d626e3a361c1b752b6376"
-    "55567778797a0e7b7c4f7d4b477e7f6f 5253504c4d480145574e514a37494654"
-    "8081824154"
-)
-"""The controller's scan code translation; codes past its end are passed on unchanged."""
-BREAK = 0xF0
 MOST_REPLIES = 16
 
 

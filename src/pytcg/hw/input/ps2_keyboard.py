@@ -1,8 +1,8 @@
 """A PS/2 keyboard as seen from its connector: commands in, scan codes and answers out.
 
 Command numbers: IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device".
-Keys come in as set 2 codes, which the 8042 translates; sets 1 and 3 can be selected and are
-reported, but key codes stay those of set 2 (every PC system leaves set 2 with translation on).
+Keys come in as set 2 codes, which the 8042 translates; where software selects another set they are
+sent in that. Nothing is repeated while a key is held: who holds it repeats it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 
+from pytcg.hw.input.scan_codes import BREAK, SET3_BREAKS, set_1, set_3
 from pytcg.hw.state import State, load, save
 
 ACK = 0xFA
@@ -49,6 +50,8 @@ TAKES_ARGUMENT = {
     Command.SET_LEDS, Command.SCAN_CODE_SET, Command.TYPEMATIC, Command.KEY_TYPEMATIC,
     Command.KEY_MAKE_BREAK, Command.KEY_MAKE,
 }  # fmt: skip
+MAKE_BREAK = {Command.ALL_MAKE_BREAK, Command.ALL_TYPEMATIC_MAKE_BREAK, Command.KEY_MAKE_BREAK}
+"""After these keys say when they go up; it counts in set 3 only."""
 
 
 def _nothing() -> None:
@@ -58,7 +61,8 @@ def _nothing() -> None:
 class Ps2Keyboard:
     """The device. `on_data` tells the controller that `queue` has become non-empty."""
 
-    _FIELDS = ("queue", "enabled", "leds", "scan_code_set", "typematic", "awaiting", "last_sent")
+    _FIELDS = ("queue", "enabled", "leds", "scan_code_set", "typematic", "awaiting", "last_sent",
+               "breaks")  # fmt: skip
 
     def __init__(self) -> None:
         self.on_data: Callable[[], None] = _nothing
@@ -72,6 +76,7 @@ class Ps2Keyboard:
         self.enabled = True
         self.scan_code_set = 2
         self.typematic = 0x2B  # 10.9 characters a second after 500 ms
+        self.breaks = bytearray(code in SET3_BREAKS for code in range(256))  # in set 3
 
     def reset(self) -> None:
         """Power-on: the self test passes and says so."""
@@ -80,13 +85,25 @@ class Ps2Keyboard:
 
     def key(self, codes: bytes) -> None:
         """A key goes down or up: its set 2 code, all bytes or, when there's no room, none."""
-        if not self.enabled:
+        codes = self._in_set(codes)
+        if not self.enabled or not codes:
             return
         if len(self.queue) + len(codes) < BUFFER_SIZE:
             self.queue.extend(codes)
         elif not self.queue or self.queue[-1] != OVERRUN:
             self.queue.append(OVERRUN)
         self.on_data()
+
+    def _in_set(self, codes: bytes) -> bytes:
+        """The codes as software wants them."""
+        if self.scan_code_set == 2 or not codes:
+            return codes
+        if self.scan_code_set == 1:
+            return set_1(codes)
+        code, down = set_3(codes)
+        if down:
+            return bytes((code,))
+        return bytes((BREAK, code)) if self.breaks[code] else b""
 
     def take(self) -> int:
         """The next byte for the controller; the queue must not be empty."""
@@ -143,6 +160,8 @@ class Ps2Keyboard:
             case _ if not Command.ALL_TYPEMATIC <= value <= Command.ALL_TYPEMATIC_MAKE_BREAK:
                 self.queue.append(RESEND)
                 return
+            case _:
+                self.breaks[:] = bytes((value in MAKE_BREAK,)) * 256
         self.queue.append(ACK)
 
     def _argument(self, command: int, value: int) -> None:
@@ -154,7 +173,8 @@ class Ps2Keyboard:
             case Command.SCAN_CODE_SET:
                 self._select_set(value)
                 return
-        # The arguments of the KEY_ commands are key numbers of set 3, whose types nobody reads.
+            case Command.KEY_TYPEMATIC | Command.KEY_MAKE_BREAK | Command.KEY_MAKE:
+                self.breaks[value] = command in MAKE_BREAK
         self.queue.append(ACK)
 
     def _select_set(self, value: int) -> None:

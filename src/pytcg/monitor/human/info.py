@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pytcg.monitor.human import block, board, paging, registers, saving, vnc
+from pytcg.monitor.human import block, board, input, paging, registers, saving, vnc
 from pytcg.monitor.human.table import HumanCommand, Shell
 
 
@@ -68,12 +68,6 @@ def memory_size(shell: Shell, words: list[str]) -> str:
             f"plugged memory: {known.get('plugged-memory', 0)}\n")  # fmt: skip
 
 
-def mice(shell: Shell, words: list[str]) -> str:
-    """info mice."""
-    del shell, words
-    return "* Mouse #2: QEMU PS/2 Mouse\n"
-
-
 def jit(shell: Shell, words: list[str]) -> str:
     """info jit: our own account; there is no one code buffer to measure."""
     del words
@@ -92,7 +86,7 @@ def _row(name: str, help: str, run: Any, arguments: str = "", most: int = 0) -> 
 
 
 SUBJECTS: Final = tuple(sorted((
-    *saving.SUBJECTS, *vnc.SUBJECTS,
+    *saving.SUBJECTS, *vnc.SUBJECTS, *input.SUBJECTS,
     _row("block", "show info of one block device or all block devices (-n: show named nodes; -v:"
          " show details)", block.block, "[-n] [-v] [device]", 3),
     _row("blockstats", "show block device statistics", block.statistics),
@@ -103,7 +97,6 @@ SUBJECTS: Final = tuple(sorted((
     _row("mem", "show the active virtual memory mappings", paging.ranges),
     _row("memory_size_summary", "show the amount of initially allocated and present hotpluggable"
          " (if enabled) memory in bytes.", memory_size),
-    _row("mice", "show which guest mouse is receiving events", mice),
     _row("mtree", "show memory tree", board.mtree),
     _row("name", "show the current VM name", name),
     _row("pci", "show PCI info", board.pci),

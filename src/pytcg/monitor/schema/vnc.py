@@ -11,9 +11,11 @@ struct("VncServerInfo", "*auth: str", base="VncBasicInfo")
 struct("VncClientInfo", "*x509_dname: str, *sasl_username: str", base="VncBasicInfo")
 struct("VncInfo", "enabled: bool, *host: str, *family: NetworkAddressFamily, *service: str,"
        " *auth: str, *clients: [VncClientInfo]")  # fmt: skip
-struct("VncServerInfo2", "auth: VncPrimaryAuth", base="VncBasicInfo")
+enum("VncVencryptSubAuth", "plain tls-none x509-none tls-vnc x509-vnc tls-plain x509-plain"
+     " tls-sasl x509-sasl")  # fmt: skip
+struct("VncServerInfo2", "auth: VncPrimaryAuth, *vencrypt: VncVencryptSubAuth", base="VncBasicInfo")
 struct("VncInfo2", "id: str, server: [VncServerInfo2], clients: [VncClientInfo],"
-       " auth: VncPrimaryAuth, *display: str")  # fmt: skip
+       " auth: VncPrimaryAuth, *vencrypt: VncVencryptSubAuth, *display: str")  # fmt: skip
 enum("DisplayProtocol", "vnc spice")
 enum("SetPasswordAction", "keep fail disconnect")
 struct("SetPasswordOptionsVnc", "*display: str")

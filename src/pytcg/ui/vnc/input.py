@@ -81,5 +81,5 @@ class Input:
             self._keys.put(name, down=False)
         self._pressed.clear()
         if self._mask & 7:
-            self._console.point(0, 0, 0)
+            self._console.press(0)
         self._mask = 0
