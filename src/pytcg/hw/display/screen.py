@@ -25,6 +25,7 @@ from pytcg.hw.display.text import (
     cursor_address,
     draw_text,
     fonts,
+    row_lines,
     text_screen,
 )
 from pytcg.hw.display.vga import Vga
@@ -161,11 +162,14 @@ class VgaScreen:
         if not (everything or dirty.any() or blink != seen.blink):
             return NO_LINES
         raster = self._vga_raster()
-        cells, glyphs = cells_at(vga, raster.start, raster.columns + 1), fonts(vga)
+        rows = row_lines(raster)
+        starts = raster.start[rows]
+        cells, glyphs = cells_at(vga, starts, raster.columns + 1), fonts(vga)
         cursor = cursor_address(vga)
         same_font = seen.fonts is not None and np.array_equal(glyphs, seen.fonts)
         if same_font and seen.cells is not None and not everything:
-            changed = self._changed_lines(raster, cells, blink, cursor)
+            heights = np.diff(rows, append=raster.height)
+            changed = np.repeat(self._changed_rows(raster, starts, cells, blink, cursor), heights)
         else:
             changed = np.ones(raster.height, np.bool_)
         seen.cells, seen.fonts, seen.blink, seen.cursor = cells, glyphs, blink, cursor
@@ -177,10 +181,11 @@ class VgaScreen:
             )
         return lines
 
-    def _changed_lines(
-        self, raster: Raster, cells: npt.NDArray[np.uint16], blink: tuple[bool, bool],
-        cursor: int | None,
+    def _changed_rows(
+        self, raster: Raster, starts: LineNumbers, cells: npt.NDArray[np.uint16],
+        blink: tuple[bool, bool], cursor: int | None,
     ) -> npt.NDArray[np.bool_]:  # fmt: skip
+        """Rows of characters that look otherwise now; ``starts`` are their first words."""
         seen = self._seen
         assert seen.cells is not None
         changed: npt.NDArray[np.bool_] = (cells != seen.cells).any(axis=1)
@@ -188,7 +193,7 @@ class VgaScreen:
             for address in (cursor, seen.cursor):
                 if address is None:
                     continue
-                distance = address - raster.start
+                distance = address - starts
                 changed |= (distance >= 0) & (distance <= raster.columns)
         if blink[1] != seen.blink[1] and self._vga.att[Att.MODE] & AttMode.BLINK:
             changed |= (cells & 0x8000).any(axis=1)
