@@ -203,12 +203,6 @@ def no_iothreads(machine: Machine) -> Any:
     return []
 
 
-def mice(machine: Machine) -> Any:
-    """query-mice."""
-    del machine
-    return [{"name": "QEMU PS/2 Mouse", "index": 2, "current": True, "absolute": False}]
-
-
 def none_known(machine: Machine) -> Any:
     """query-tpm-models, query-tpm-types, query-tpm: there is none."""
     del machine
@@ -229,7 +223,6 @@ COMMANDS: Final = (
     Command("query-current-machine", current_machine, returns="CurrentMachineParams"),
     Command("query-chardev-backends", chardev_backends, returns="[ChardevBackendInfo]"),
     Command("query-iothreads", no_iothreads, returns="[IOThreadInfo]"),
-    Command("query-mice", mice, returns="[MouseInfo]"),
     Command("query-tpm-models", none_known, returns="[TpmModel]"),
     Command("query-tpm-types", none_known, returns="[TpmType]"),
 )  # fmt: skip

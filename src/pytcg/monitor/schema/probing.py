@@ -22,6 +22,5 @@ struct("CurrentMachineParams", "wakeup-suspend-support: bool")
 struct("ChardevBackendInfo", "name: str")
 struct("IOThreadInfo", "id: str, thread-id: int, poll-max-ns: int, poll-grow: int,"
        " poll-shrink: int, aio-max-batch: int")  # fmt: skip
-struct("MouseInfo", "name: str, index: int, current: bool, absolute: bool")
 enum("TpmModel", "tpm-tis tpm-crb")
 enum("TpmType", "passthrough emulator")
