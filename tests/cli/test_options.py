@@ -189,3 +189,14 @@ def test_sizes_without_a_unit_take_the_callers() -> None:
 
 def test_properties_keep_their_values() -> None:
     assert properties("a,b=c,d=e=f,g", "first") == {"first": "a", "b": "c", "d": "e=f", "g": "on"}
+
+
+def test_options_that_managers_give() -> None:
+    options = parse(words("-no-user-config -name guest=box,debug-threads=on -pidfile /run/x.pid"
+                          " -msg timestamp=on -overcommit mem-lock=off,cpu-pm=off"))  # fmt: skip
+    assert (options.name, options.pid_file, options.message_time) == ("box", "/run/x.pid", True)
+    assert parse(words("-name box")).name == "box"
+    for line in ("-overcommit mem-lock=on", "-msg timestamp=perhaps", "-name x,debug-threads=7",
+                 "-name x,nope=1"):
+        with pytest.raises(OptionError):
+            parse(words(line))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
 from pytcg.ninep.session import Session
 from pytcg.ninep.wire import HEADER, Kind, message
+from pytcg.ninep.workers import Workers
 
 PARALLEL: Final = 8
 Done = Callable[[bytes], None]
@@ -27,7 +27,7 @@ class Service:
         self._fail = fail
         self._state = threading.Lock()
         self._waiting: dict[int, list[Callable[[], None]]] = {}  # flushes, by the tag they wait for
-        self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="9p")
+        self._workers = Workers(PARALLEL, "9p")
 
     def submit(self, request: bytes, done: Done) -> None:
         """Serve a message of at least a header; ``done`` gets the reply."""
@@ -41,7 +41,7 @@ class Service:
                     return
         with self._state:
             self._waiting.setdefault(tag, [])
-        self._pool.submit(self._serve, tag, request, done)
+        self._workers.submit(partial(self._serve, tag, request, done))
 
     def reset(self) -> None:
         """The client is gone; what is under way ends by itself."""
@@ -54,7 +54,7 @@ class Service:
 
     def close(self) -> None:
         """Finish what is under way. Not with the device lock held."""
-        self._pool.shutdown(wait=True)
+        self._workers.close()
 
     def _serve(self, tag: int, request: bytes, done: Done) -> None:
         try:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pytcg.ninep.fids import Fid, Fids, File, Folder, error
 from pytcg.ninep.tree import Node, TreeLock
-from pytcg.ninep.wire import HEADER, IO_HEADER, READ_HEADER, Kind, Malformed, message, pack, unpack
+from pytcg.ninep.wire import (
+    HEADER,
+    IO_HEADER,
+    READ_HEADER,
+    Kind,
+    Malformed,
+    message,
+    pack,
+    pieces_of,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from pytcg.ninep.backend import Backend, Stat
@@ -110,10 +120,10 @@ class Session:
             raise error(errno.EOPNOTSUPP)
         values = unpack(handler.request, request, HEADER.size)
         try:
-            reply = pack(handler.reply, handler.serve(self, *values))
+            reply = pieces_of(handler.reply, handler.serve(self, *values))
         except struct.error:  # a host's figure that the protocol has no room for
             raise error(errno.EOVERFLOW) from None
-        return message(kind + 1, tag, reply)
+        return message(kind + 1, tag, *reply)
 
     # --- for handlers --------------------------------------------------------------------------
 

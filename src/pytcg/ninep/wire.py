@@ -141,6 +141,11 @@ def _counted(prefix: str, body: bytes, at: int) -> tuple[bytes, int]:
 
 def pack(fields: str, values: Sequence[Any]) -> bytes:
     """The body of a message."""
+    return b"".join(pieces_of(fields, values))
+
+
+def pieces_of(fields: str, values: Sequence[Any]) -> list[bytes]:
+    """The body of a message, not yet joined: data may be long."""
     pieces = []
     for letter, value in zip(fields, values, strict=True):
         if letter in _SIZES:
@@ -154,10 +159,10 @@ def pack(fields: str, values: Sequence[Any]) -> bytes:
             pieces.append(struct.pack("<H", len(value)))
             pieces += [QID.pack(*qid) for qid in value]
         else:
-            pieces.append(struct.pack("<L" if letter == "D" else "<H", len(value)) + value)
-    return b"".join(pieces)
+            pieces += [struct.pack("<L" if letter == "D" else "<H", len(value)), value]
+    return pieces
 
 
-def message(kind: int, tag: int, body: bytes) -> bytes:
+def message(kind: int, tag: int, *body: bytes) -> bytes:
     """A whole message."""
-    return HEADER.pack(HEADER.size + len(body), kind, tag) + body
+    return b"".join((HEADER.pack(HEADER.size + sum(map(len, body)), kind, tag), *body))

@@ -23,6 +23,7 @@ from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.messages import complain
 from pytcg.cli.system.object_option import open_objects
 from pytcg.cli.system.option_values import Options
+from pytcg.cli.system.process_options import write_pid_file
 from pytcg.cli.system.resume import prepare
 from pytcg.engines import EngineError, cpu_warning, make_kvm_vcpu, make_vcpu
 from pytcg.exec.bus import CpuBus
@@ -73,6 +74,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     _check_memory(options)
     if options.smm and (options.q35 or "kvm" in options.accelerators):
         raise StartError("-machine smm=on: there is no system management mode on q35 or with KVM")
+    if options.pid_file is not None:
+        _write_pid_file(options.pid_file, stack)
     code = open_guest_code(options)
     log = stack.enter_context(_open_log(options))
     loop = MainLoop()
@@ -123,6 +126,13 @@ def _run(options: Options, stack: ExitStack) -> int:
         stack.close()  # the terminal first
         print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
     return status
+
+
+def _write_pid_file(path: str, stack: ExitStack) -> None:
+    try:
+        write_pid_file(path, stack)
+    except OSError as error:
+        raise StartError(f"cannot create PID file: {path}: {error.strerror}") from error
 
 
 def _open_vga_bios(options: Options) -> bytes | None:

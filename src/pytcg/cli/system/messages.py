@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import Final
 
 PROGRAM: Final = "pytcg-system-x86_64"
 
 
-def complain(text: object) -> None:
-    """One line on stderr, starting with the program's name."""
-    print(f"{PROGRAM}: {' '.join(str(text).split())}", file=sys.stderr, flush=True)
+class Messages:
+    """One line on stderr, starting with the program's name; before it what -msg asks for."""
+
+    time = False
+    guest = ""
+
+    def __call__(self, text: object) -> None:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        words = [*([now] if self.time else []), *([self.guest] if self.guest else []),
+                 f"{PROGRAM}:", *str(text).split()]  # fmt: skip
+        print(" ".join(words), file=sys.stderr, flush=True)
+
+
+complain: Final = Messages()

@@ -94,6 +94,9 @@ class Options:
     no_reboot: bool = False
     log_items: frozenset[str] = frozenset()
     log_file: str | None = None
+    pid_file: str | None = None
+    message_time: bool = False  # in front of what is said on stderr
+    message_name: bool = False
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([bkmgt]?)", re.IGNORECASE)
@@ -218,10 +221,6 @@ def set_log(options: Options, text: str) -> None:
 
 def set_log_file(options: Options, text: str) -> None:
     options.log_file = text
-
-
-def set_name(options: Options, text: str) -> None:
-    options.name = text
 
 
 def set_nographic(options: Options, text: str) -> None:

@@ -55,12 +55,18 @@ from pytcg.cli.system.option_values import (
     set_log,
     set_log_file,
     set_memory,
-    set_name,
     set_no_reboot,
     set_nodefaults,
     set_nographic,
     set_serial,
     set_smp,
+)
+from pytcg.cli.system.process_options import (
+    set_message,
+    set_name,
+    set_no_user_config,
+    set_overcommit,
+    set_pid_file,
 )
 from pytcg.cli.system.resume import set_incoming, set_loadvm
 from pytcg.cli.system.vnc_option import set_vnc
@@ -101,7 +107,12 @@ OPTIONS: Final = (
     Option(
         "m", "[size=]MEGS", set_memory, "guest memory, 128 MiB if not given; K, M, G and T work"
     ),
-    Option("name", "STRING", set_name, "name of the guest"),
+    Option("name", "[guest=]STRING[,process=STRING][,debug-threads=on]", set_name,
+           "name of the guest"),
+    Option("no-user-config", "", set_no_user_config, "accepted: no configuration file is read"),
+    Option("msg", "[timestamp=on][,guest-name=on]", set_message, "what stands before messages"),
+    Option("overcommit", "[mem-lock=off][,cpu-pm=off]", set_overcommit, "as it is anyway"),
+    Option("pidfile", "FILE", set_pid_file, "write the process's number there"),
     Option("fda", "FILE", set_floppy(0), "a floppy image in the first drive; -fdb: the second"),
     Option("fdb", "FILE", set_floppy(1), "a floppy image in the second drive"),
     Option("hda", "FILE", set_disk(0), "a disk image as IDE disk 0; -hdb, -hdc, -hdd: 1, 2, 3"),
