@@ -64,6 +64,7 @@ class Station:
         self.failures: list[BaseException] = []
         runner = Runner(board, self.loop, paused=True)
         self.machine = Machine(board, runner, chardevs, self.loop, drives.by_id)
+        self.machine.rack = self.rack
         board.start()
         thread = threading.Thread(target=runner._vcpu_main, daemon=True)
         thread.start()

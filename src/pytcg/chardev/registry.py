@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from pytcg.chardev.backends import Values, make_chardev
-from pytcg.chardev.base import Chardev, ChardevError, Context, Frontend
+from pytcg.chardev.base import Chardev, ChardevError, Context, Frontend, do_nothing
 from pytcg.chardev.mux import MuxChardev
 from pytcg.chardev.spec import open_chardev
 
@@ -79,6 +79,14 @@ class Chardevs:
         with self.context.lock:
             chardev.frontend, chardev.frontend_open = frontend, True
             chardev.start(self.context, frontend)
+
+    def release(self, chardev: object) -> None:
+        """Its front-end is gone: another one may take it."""
+        for name, each in self._by_id.items():
+            if each is chardev:
+                self._taken.discard(name)
+                each.frontend, each.frontend_open = None, False
+                each.on_open = each.on_close = each.on_room = do_nothing
 
     def remove(self, name: str) -> None:
         """Close one that nobody uses; ChardevError."""

@@ -33,7 +33,8 @@ class Command:
 
     ``takes`` declares the arguments (`schema.types`), or names a type whose members they are;
     these then come as one dict, ``options``. ``returns`` names the type of the result, None
-    for nothing. ``oob``: it may be executed out of band.
+    for nothing. ``oob``: it may be executed out of band. ``more``: there are arguments that only
+    it can check, so that all come as one dict.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Command:
     takes: str = ""
     returns: str | None = None
     oob: bool = False
+    more: bool = False
 
     @cached_property
     def boxed(self) -> str | None:
@@ -59,12 +61,12 @@ class Command:
         """Check the arguments and run it; CommandError."""
         try:
             if self.boxed is None:
-                check_members(given, self.members)
+                check_members(given, self.members, more=self.more)
             else:
                 check(given, self.boxed)
         except Mismatch as error:
             raise CommandError(str(error)) from None
-        if self.boxed is not None:
+        if self.boxed is not None or self.more:
             answer = self.run(machine, given)
         else:
             values = {name.replace("-", "_"): value for name, value in given.items()}

@@ -13,7 +13,7 @@ from pytcg.chardev.base import ChardevError
 from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import input, migration, probing, vnc, yank
+from pytcg.monitor import devices, input, migration, probing, vnc, yank
 from pytcg.monitor.block import chains, copies, exports, joblist, media, nodes, query, snapshots
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
@@ -258,6 +258,7 @@ NEGOTIATE: Final = Command("qmp_capabilities", lambda machine, **given: None,
 COMMANDS: Final = {command.name: command for command in (
     NEGOTIATE,
     *migration.COMMANDS,
+    *devices.COMMANDS,
     *chains.COMMANDS,
     *copies.COMMANDS,
     *exports.COMMANDS,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pytcg.block.jobs.job import Job
 from pytcg.chardev.registry import Chardevs
+from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DriveBay
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.pc import Pc
@@ -32,6 +33,7 @@ class Machine:
     uuid: str = "00000000-0000-0000-0000-000000000000"
     migration: Migration = field(default_factory=Migration)
     vnc: list[VncServer] = field(default_factory=list)
+    rack: Rack | None = None
     exports: BlockExports = field(default_factory=BlockExports)
     cpu_model: str = "max"
     jobs: dict[str, Job] = field(default_factory=dict)

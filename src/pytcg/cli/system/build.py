@@ -98,7 +98,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     drives = Drives(options, loop.lock, loop.fail, stack)
     backends = open_objects(options, stack)
     fsdevs = open_fsdevs(options, loop, stack)
-    drives.add_devices(Rack(board, drives.by_id, chardevs, backends, fsdevs))
+    rack = Rack(board, drives.by_id, chardevs, backends, fsdevs)
+    drives.add_devices(rack)
     if code.kernel is not None:
         board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
     for link in board.serial_links:
@@ -115,7 +116,7 @@ def _run(options: Options, stack: ExitStack) -> int:
         from pytcg.cli.system.vnc_servers import serve_vnc
 
         machine.vnc += serve_vnc(options, console, loop, runner, stack)
-    machine.cpu_model = options.cpu
+    machine.cpu_model, machine.rack = options.cpu, rack
     stack.callback(end_jobs, machine)
     stack.callback(end_exports, machine)
     start_monitors(options, machine)

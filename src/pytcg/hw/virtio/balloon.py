@@ -32,6 +32,7 @@ class VirtioBalloon(VirtioDevice):
         self.actual = 0  # pages that it gave
         self.statistics: dict[int, int] = {}
         self._held: Chain | None = None
+        self.on_change: Callable[[], None] = lambda: None
         super().__init__()
         if deflate_on_oom:
             self.own_features |= 1 << DEFLATE_ON_OOM
@@ -77,6 +78,7 @@ class VirtioBalloon(VirtioDevice):
         raw = bytearray(self.config())
         raw[offset : offset + len(data)] = data
         self.actual = struct.unpack("<LL", raw)[1]
+        self.on_change()
 
     def notified(self, queue: Virtqueue) -> None:
         def serve(chain: Chain) -> None:

@@ -26,6 +26,10 @@ MAX_TARGET: Final = 255
 MAX_LUN: Final = 16383
 DEFAULT_CDB: Final = 32
 DEFAULT_SENSE: Final = 96
+HOTPLUG: Final = 1  # feature bit
+EVENT_SIZE: Final = 16
+TRANSPORT_RESET: Final = 1
+RESCAN, REMOVED = 1, 2
 OK, OVERRUN, BAD_TARGET = 0, 1, 3
 FUNCTION_COMPLETE, FUNCTION_SUCCEEDED, FUNCTION_REJECTED = 0, 10, 11
 TASK_MANAGEMENT: Final = 0
@@ -40,6 +44,7 @@ class VirtioScsi(VirtioDevice):
 
     kind = 8
     queue_sizes = (QUEUE_SIZE,) * 3
+    own_features = 1 << HOTPLUG
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,6 +88,24 @@ class VirtioScsi(VirtioDevice):
             queue.take_all(partial(self._control, queue))
         elif queue.index >= REQUESTS:
             queue.take_all(partial(self._request, queue))
+
+    def announce(self, target: int, lun: int, *, present: bool) -> None:
+        """A unit has come, or gone: an event (5.6.6.3), if the driver has given room for one."""
+        if not self.running or not self.has(HOTPLUG):
+            return
+        queue = self.queues[EVENTS]
+        chain = queue.pop_or_wait()
+        if chain is None:
+            return  # lost; a driver that wants them gives buffers
+        # Flat addressing from 256 on only: Linux takes the field as it is.
+        place = bytes((1, target, 0x40 | lun >> 8 if lun >= 256 else 0, lun & 0xFF))
+        try:
+            chain.write(struct.pack("<L8sL", TRANSPORT_RESET, place,
+                                    RESCAN if present else REMOVED)[: chain.to_write])
+        except DmaError:
+            self.fail()
+            return
+        queue.push(chain, EVENT_SIZE)
 
     # --- commands ------------------------------------------------------------------------------
 

@@ -78,6 +78,12 @@ class VirtioSerial(VirtioDevice):
             self.own_features |= 1 << Bit.SIZE
         self._tell(number, Event.DEVICE_ADD, 1)
 
+    def remove(self, port: SerialPort) -> None:
+        """Take a port out."""
+        number = self.number_of(port)
+        del self.ports[number]
+        self._tell(number, Event.DEVICE_REMOVE, 1)
+
     def number_of(self, port: SerialPort) -> int:
         """By which the guest knows it."""
         return next(number for number, known in self.ports.items() if known is port)

@@ -51,6 +51,17 @@ class SerialPort:
         self._device = device
         self._input, self._output = queues
 
+    def unplug(self) -> None:
+        """Leave the device; its buffers are the driver's again by then."""
+        if self._device is not None:
+            self._device.remove(self)
+        self.reset()
+
+    @property
+    def wire(self) -> Wire | None:
+        """What is at the host's end."""
+        return self._wire
+
     def reset(self) -> None:
         """The driver is gone, and whatever buffers it gave."""
         self._held = None

@@ -39,6 +39,7 @@ class Rack:
         self.drives = drives
         self.chardevs = chardevs
         self.devices: dict[str, object] = {}  # by id
+        self.models: dict[str, str] = {}  # likewise, their names
         self.buses: dict[str, object] = {}  # by name: of drives, and those that devices bring
         for number, bus in enumerate(self._on_board()):
             self.buses[f"ide.{number}"] = bus
@@ -69,6 +70,7 @@ class Rack:
             raise DeviceError(str(error)) from None
         if identity:
             self.devices[identity] = device
+            self.models[identity] = name
         return device
 
     # --- what builders ask for -----------------------------------------------------------------

@@ -22,9 +22,14 @@ class Mismatch(Exception):
     """A value that is not of its type; the text is the protocol's error."""
 
 
-def check_members(given: dict[str, Any], members: tuple[Member, ...]) -> None:
-    """An object of arguments; Mismatch."""
-    _check_object(given, Struct("", members), "")
+def check_members(given: dict[str, Any], members: tuple[Member, ...], *, more: bool = False
+                  ) -> None:  # fmt: skip
+    """An object of arguments, which may have ``more`` than are declared; Mismatch."""
+    kind = Struct("", members)
+    if more:
+        _check_known(given, kind, "")
+    else:
+        _check_object(given, kind, "")
 
 
 def check(value: Any, name: str, path: str = "") -> None:

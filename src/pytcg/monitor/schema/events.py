@@ -28,6 +28,9 @@ EVENTS: Final = {name: members(data) for name, data in {
     "BLOCK_JOB_COMPLETED": f"{_JOB}, *error: str",
     "BLOCK_JOB_PENDING": "type: JobType, id: str",
     "BLOCK_EXPORT_DELETED": "id: str",
+    "DEVICE_DELETED": "*device: str, path: str",
+    "VSERPORT_CHANGE": "id: str, open: bool",
+    "BALLOON_CHANGE": "actual: int",
     "DEVICE_TRAY_MOVED": "device: str, id: str, tray-open: bool",
     "BLOCK_IO_ERROR": "device: str, node-name: str, operation: IoOperationType,"
                       " action: BlockErrorAction, nospace: bool, reason: str",

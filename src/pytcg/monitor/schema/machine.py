@@ -32,6 +32,7 @@ struct("MachineInfo", "name: str, *alias: str, *is-default: bool, cpu-max: int,"
        " hotpluggable-cpus: bool, numa-mem-supported: bool, deprecated: bool,"
        " *default-cpu-type: str, *default-ram-id: str")  # fmt: skip
 struct("MemoryInfo", "base-memory: size, *plugged-memory: size")
+struct("BalloonInfo", "actual: int")
 struct("ChardevInfo", "label: str, filename: str, frontend-open: bool")
 enum("DataFormat", "utf8 base64")
 enum("ImageFormat", "ppm png")
