@@ -150,7 +150,7 @@ class Station:
 
     def line(self, text: str) -> str:
         """What the human monitor prints for a line."""
-        shown = run_line(self.machine, text, lambda name, **given:
+        shown = run_line(self.machine, text, lambda name, /, **given:
                          run_command(self.machine, name, **given))  # fmt: skip
         return shown.replace("\r\n", "\n")
 

@@ -156,7 +156,7 @@ def test_what_is_wrong_with_a_request_is_said(emulator: Emulator) -> None:
     ):  # fmt: skip
         assert wire.ask(text) == answer, text
     assert "JSON parse error" in wire.ask('{"execute": }')["error"]["desc"]
-    assert wire.ask('{"execute": "query-kvm"}')["return"] == {"enabled": False, "present": False}
+    assert wire.ask('{"execute": "query-kvm"}')["return"]["enabled"] is False
     wire.close()
     again = Wire(emulator.path)  # the next client starts anew
     assert again.ask('{"execute": "stop"}')["error"]["class"] == "CommandNotFound"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from functools import partial
@@ -64,9 +65,11 @@ def query_uuid(machine: Machine) -> Any:
 
 
 def query_kvm(machine: Machine) -> Any:
-    """KVM is not used."""
-    del machine
-    return {"enabled": False, "present": False}
+    """Whether KVM runs the guest, and whether the host has it."""
+    from pytcg.accel.kvm.vcpu import KvmVcpu
+
+    return {"enabled": isinstance(machine.board.vcpu, KvmVcpu),
+            "present": os.path.exists("/dev/kvm")}  # fmt: skip
 
 
 def query_target(machine: Machine) -> Any:
@@ -146,7 +149,7 @@ def human_monitor_command(machine: Machine, command_line: str, cpu_index: int = 
     return run_line(machine, command_line, partial(run_command, machine))
 
 
-def run_command(machine: Machine, name: str, **arguments: Any) -> Any:
+def run_command(machine: Machine, name: str, /, **arguments: Any) -> Any:
     """A command of the table, by whoever else needs it; CommandError."""
     command = COMMANDS[name]
     known = {member.name.replace("-", "_"): member.name for member in command.members}

@@ -8,7 +8,7 @@ from pytcg.monitor.human import vnc
 from pytcg.monitor.human.table import HumanCommand, Shell, UsageError
 
 
-def _flags(words: list[str], known: str) -> tuple[set[str], list[str]]:
+def flags_of(words: list[str], known: str) -> tuple[set[str], list[str]]:
     """Single-letter switches, apart or together, and the rest; UsageError."""
     flags: set[str] = set()
     rest: list[str] = []
@@ -25,7 +25,7 @@ def _flags(words: list[str], known: str) -> tuple[set[str], list[str]]:
 
 def block(shell: Shell, words: list[str]) -> str:
     """info block [-n] [-v] [DEVICE]."""
-    flags, rest = _flags(words, "nv")
+    flags, rest = flags_of(words, "nv")
     wanted = rest[0] if rest else None
     if "n" in flags:
         shown = [_node(row, None) for row in shell.qmp("query-named-block-nodes")
@@ -106,7 +106,7 @@ def statistics(shell: Shell, words: list[str]) -> str:
 
 def eject(shell: Shell, words: list[str]) -> str:
     """eject [-f] DEVICE."""
-    flags, rest = _flags(words, "f")
+    flags, rest = flags_of(words, "f")
     if len(rest) != 1:
         raise UsageError("eject: block device name expected")
     shell.qmp("eject", device=rest[0], force="f" in flags)
@@ -118,7 +118,7 @@ def change(shell: Shell, words: list[str]) -> str:
     if words[0] == "vnc":
         return vnc.change(shell, words)
     device, *rest = words
-    flags, rest = _flags(rest, "f")
+    flags, rest = flags_of(rest, "f")
     if not rest:
         raise UsageError("change: filename expected")
     names = ("filename", "format", "read_only_mode")

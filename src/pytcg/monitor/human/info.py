@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pytcg.monitor.human import block, board, input, paging, registers, saving, vnc
+from pytcg.monitor.human import block, board, input, jobs, paging, registers, saving, vnc
 from pytcg.monitor.human.table import HumanCommand, Shell
 
 
@@ -41,8 +41,9 @@ def uuid(shell: Shell, words: list[str]) -> str:
 
 def kvm(shell: Shell, words: list[str]) -> str:
     """info kvm."""
-    del shell, words
-    return "kvm support: disabled\n"
+    del words
+    enabled = shell.qmp("query-kvm")["enabled"]
+    return f"kvm support: {'enabled' if enabled else 'disabled'}\n"
 
 
 def cpus(shell: Shell, words: list[str]) -> str:
@@ -86,7 +87,7 @@ def _row(name: str, help: str, run: Any, arguments: str = "", most: int = 0) -> 
 
 
 SUBJECTS: Final = tuple(sorted((
-    *saving.SUBJECTS, *vnc.SUBJECTS, *input.SUBJECTS,
+    *jobs.SUBJECTS, *saving.SUBJECTS, *vnc.SUBJECTS, *input.SUBJECTS,
     _row("block", "show info of one block device or all block devices (-n: show named nodes; -v:"
          " show details)", block.block, "[-n] [-v] [device]", 3),
     _row("blockstats", "show block device statistics", block.statistics),
