@@ -101,6 +101,7 @@ def test_option(line: str, name: str, value: Any) -> None:
          "-vnc :1,password=on,password-secret=x: 'password' flag is redundant "
          "with 'password-secret'"),
         ("-vnc :1,id=a -vnc :2,id=a", "-vnc :2,id=a: Duplicate ID 'a' for vnc"),
+        ("-vnc :1,power-control=on", "-vnc :1,power-control=on: 'power-control' is not there"),
         ("-vnc :1,sasl=on", "-vnc :1,sasl=on: 'sasl' is not there"),
         ("-vnc :1,tls-authz=x", "-vnc :1,tls-authz=x: 'tls-authz' provided but TLS is not enabled"),
         ("-object tls-creds-x509,dir=x", "-object tls-creds-x509,dir=x: Parameter 'id' is missing"),

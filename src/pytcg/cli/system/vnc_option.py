@@ -15,7 +15,7 @@ _STRINGS: Final = ("vnc", "id", "share", "password-secret", "tls-authz", "tls-cr
                    "websocket")  # fmt: skip
 _SWITCHES: Final = {"on": True, "off": False, "yes": True, "no": False, "true": True,
                     "false": False, "y": True, "n": False}  # fmt: skip
-_ABSENT: Final = ("reverse", "sasl")
+_ABSENT: Final = ("power-control", "reverse", "sasl")
 
 
 @dataclass(frozen=True)
