@@ -60,3 +60,16 @@ def test_the_balloon(station: Make) -> None:
     made.run("balloon", value=8 << 20)
     card = next(card for card in made.board.pci.devices.values() if hasattr(card, "device"))
     assert card.device.target == (8 << 20) // 4096
+
+
+def test_objects_have_paths_and_properties(station: Make) -> None:
+    made = station("-device virtio-scsi-pci,id=s,addr=5 -device edu,id=e")
+    names = {row["name"]: row["type"] for row in made.run("qom-list", path="/machine/peripheral")}
+    assert names == {"s": "child<virtio-scsi-pci>", "e": "child<edu>"}
+    assert made.run("qom-get", path="/machine/peripheral/s", property="addr") == 5 << 3
+    assert made.run("qom-get", path="s", property="type") == "virtio-scsi-pci"
+    assert made.run("qom-get", path="/machine/unattached/device[0]", property="realized") is True
+    assert made.run("qom-list", path="/machine/peripheral/e")
+    assert made.refused("qom-list", path="/nix") == "Device '/nix' not found"
+    assert made.refused("qom-get", path="e", property="x") == "Property 'edu.x' not found"
+    assert "after it was realized" in made.refused("qom-set", path="e", property="addr", value=3)

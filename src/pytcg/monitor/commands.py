@@ -14,7 +14,7 @@ from pytcg.chardev.base import ChardevError
 from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import devices, input, migration, probing, vnc, yank
+from pytcg.monitor import devices, input, migration, objects, probing, vnc, yank
 from pytcg.monitor.block import chains, copies, exports, joblist, media, nodes, query, snapshots
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
@@ -268,6 +268,7 @@ COMMANDS: Final = {command.name: command for command in (
     *joblist.COMMANDS,
     *media.COMMANDS,
     *nodes.COMMANDS,
+    *objects.COMMANDS,
     *probing.COMMANDS,
     *query.COMMANDS,
     *snapshots.COMMANDS,

@@ -98,7 +98,7 @@ def remove(machine: Machine, id: str) -> Any:
         _remove_unit(machine, name, device)
     elif isinstance(device, SerialPort):
         _remove_port(machine, device)
-    del rack.devices[name], rack.models[name]
+    del rack.devices[name], rack.models[name], rack.values[name]
     machine.runner.tell("DEVICE_DELETED", device=name, path=f"/machine/peripheral/{name}")
 
 

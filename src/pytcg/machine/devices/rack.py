@@ -40,6 +40,7 @@ class Rack:
         self.chardevs = chardevs
         self.devices: dict[str, object] = {}  # by id
         self.models: dict[str, str] = {}  # likewise, their names
+        self.values: dict[str, Values] = {}  # likewise, their properties
         self.buses: dict[str, object] = {}  # by name: of drives, and those that devices bring
         for number, bus in enumerate(self._on_board()):
             self.buses[f"ide.{number}"] = bus
@@ -70,7 +71,7 @@ class Rack:
             raise DeviceError(str(error)) from None
         if identity:
             self.devices[identity] = device
-            self.models[identity] = name
+            self.models[identity], self.values[identity] = name, values
         return device
 
     # --- what builders ask for -----------------------------------------------------------------
