@@ -167,7 +167,8 @@ def describe(code: tuple[bytes, ...], like: Sequence) -> Sequence | None:
             return None
         lost |= _written(insn)
         lost |= {"mxcsr"} if insn.mnemonic.endswith("ldmxcsr") else set()
-        flags = 0 if insn.group(x86.X86_GRP_FPU) else insn.eflags
+        touched = {register for registers in insn.regs_access() for register in registers}
+        flags = insn.eflags if x86.X86_REG_EFLAGS in touched else 0  # else it may be anything
         if insn.mnemonic in _READERS and undefined:
             return None
         if any(undefined & bit and flags & _TESTED[name] for name, bit in FLAGS.items()):
