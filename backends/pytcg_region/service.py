@@ -24,7 +24,7 @@ from pytcg_llvm.link import Image
 from pytcg_region.compile import SEPARATOR, UNFIT, compile_region, region_name
 from pytcg_region.request import SHAPE_ROW, Request
 from pytcg_threaded.engine import ThreadedEngine
-from pytcg_threaded.worker import WorkerError, WorkerProcess
+from pytcg_threaded.worker import StaleSources, WorkerError, WorkerProcess
 
 _HITS = layout.TB.offset("hits")
 _REGION = struct.Struct("<QQII")
@@ -339,8 +339,10 @@ class RegionService:
         try:
             process = process or WorkerProcess("pytcg_region.worker")
             return process, process.ask(job)
-        except WorkerError:
+        except WorkerError as error:
             self.stats.failed += 1
+            if isinstance(error, StaleSources):
+                self.close()  # what is compiled is kept
             if process is not None:
                 process.close()
             return None, None

@@ -16,12 +16,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pytcg_threaded.jobs import run_job
+from pytcg_threaded.jobs import run_job, source_identity
 
 
 class WorkerError(Exception):
     """A compile job failed in its worker."""
 
+
+class StaleSources(WorkerError):
+    """pytcg's sources are others than this process was started from: their code would not fit."""
+
+
+_STALE = 3
+"""The exit status that says so."""
 
 _COLLECT = 64
 """Jobs between two collections of garbage."""
@@ -45,6 +52,8 @@ def main(run_job: Callable[[list[str]], bytes]) -> None:
 
 def serve(run_job: Callable[[list[str]], bytes]) -> None:
     """`main`, silent when the emulator goes away with a job under way."""
+    if sys.argv[1:] != [source_identity()]:
+        os._exit(_STALE)
     try:
         main(run_job)
     except BrokenPipeError:
@@ -55,7 +64,8 @@ class WorkerProcess:
     """A compiler process and its pipes; ``module`` is run with -m.
 
     It leads a process group of its own: the terminal's Ctrl-C is for the emulator, whose end the
-    worker sees as the end of its input.
+    worker sees as the end of its input. One that finds other sources than ours on disk ends at
+    once: what it compiled would not fit.
     """
 
     def __init__(self, module: str = "pytcg_threaded.worker"):
@@ -63,8 +73,8 @@ class WorkerProcess:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                env=environment, process_group=0)  # fmt: skip
+                [sys.executable, "-m", module, source_identity()], env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0)  # fmt: skip
         except OSError as error:
             raise WorkerError(f"a compiler process failed: {error.strerror}") from error
 
@@ -75,7 +85,8 @@ class WorkerProcess:
         try:
             process.stdin.write((" ".join(words) + "\n").encode())
             process.stdin.flush()
-        except OSError as error:  # it was killed before it read its job
+        except OSError as error:  # it ended before it read its job
+            self._refuse_stale()
             raise WorkerError(f"a compiler process failed: {error.strerror}") from error
         length = int.from_bytes(self._read(8), "little")
         if length == 0:
@@ -86,8 +97,15 @@ class WorkerProcess:
         assert self._process.stdout is not None
         data = self._process.stdout.read(length)
         if len(data) != length:
+            self._refuse_stale()
             raise WorkerError("a compiler process ended early")
         return data
+
+    def _refuse_stale(self) -> None:
+        """After the process ended: StaleSources if it was for that."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._process.wait(1.0) == _STALE:
+                raise StaleSources("pytcg was changed while it ran; start it again")
 
     def close(self) -> None:
         """End the process; a job under way is lost."""

@@ -41,7 +41,13 @@ from pytcg.exec.layout import (
     Tb,
     TlbEntry,
 )
-from pytcg.exec.regions import FIRST_HITS, count_entry, region_install
+from pytcg.exec.regions import (
+    BLOCK_BYTES,
+    BLOCK_INSNS,
+    FIRST_HITS,
+    count_entry,
+    region_install,
+)
 from pytcg.exec.stitch import lead_exit, stitch_block
 from pytcg.exec.trap import guest_alone
 from pytcg.softmmu.access import (
@@ -71,10 +77,6 @@ from pytcg_native import (
 )
 
 HEAD = TB.size
-MAX_INSNS = 40
-"""Instructions a block may hold."""
-BLOCK_BYTES = HEAD + (MAX_INSNS + 6) * RECORD_SIZE
-"""Arena space a block may take: its head, its records, and what ends it."""
 _TLB_ENTRIES = MMU_MODES * TLB_SIZE
 
 
@@ -140,7 +142,7 @@ def tb_find(env: ExecEnv) -> ptr:
             break
         tb = Tb(tb.hash_next)
     if tb == NULL:
-        tb = Tb(tb_generate(env, linear, offset, MAX_INSNS))
+        tb = Tb(tb_generate(env, linear, offset, BLOCK_INSNS))
         tb_insert(env, tb)
         if unlikely(env.jit_at_once != 0):
             env.jit_block = ptr(tb)

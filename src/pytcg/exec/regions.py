@@ -49,6 +49,7 @@ from pytcg_native import (
     call_host,
     load64,
     native,
+    pointer_difference,
     ptr,
     store64,
     symbol,
@@ -76,7 +77,11 @@ MAX_INSNS = 320
 MAX_CANDIDATES = 1024
 """Blocks that a region may grow by, at one time."""
 BLOCK_INSNS = 40
-"""Instructions a block has at most (`pytcg.exec.dispatch`)."""
+"""Instructions a block has at most."""
+BLOCK_BYTES = TB.size + (BLOCK_INSNS + 6) * RECORD_SIZE
+"""Arena space a block may take: its head, its records, and what ends it."""
+CHAIN = 4096
+"""Blocks of a chain that are looked at."""
 
 SEED_BITS = 15
 """Of the table of known seeds: 1 << 15 hashes."""
@@ -169,14 +174,15 @@ def seed_hash(env: ExecEnv, tb: Tb) -> u64:
     """
     found: u64 = 0
     rec: Record = Record(tb + _HEAD)
-    if u32(tb.insns) > BLOCK_INSNS:
+    insns: u32 = tb.insns
+    if insns > BLOCK_INSNS or not in_arena(env, ptr(tb)):
         return 0
-    for i in range(u32(tb.insns)):
+    for i in range(insns):
         if rec.form >= u32(env.form_count):
             return 0
         found = mix(found, form_at(env, rec.form).key)
         found = mix(found, load64(ptr(rec), _OPERANDS))
-        if i != u32(tb.insns) - 1:
+        if i != insns - 1:
             if not is_near(rec.imm, tb.pc):
                 found = mix(found, rec.imm)
             if rec.shift & RELATIVE != 0:
@@ -205,12 +211,20 @@ def seed_known(env: ExecEnv, seed: u64) -> bool:
 # Growing -----------------------------------------------------------------------------------------
 
 
+@native(inline=True)
+def in_arena(env: ExecEnv, tb: ptr) -> bool:
+    """Whether there may be a block, or what was one before the arena was emptied."""
+    return u64(pointer_difference(tb, env.arena)) < env.arena_limit - BLOCK_BYTES
+
+
 @native
 def block_at(env: ExecEnv, near: Tb, pc: u64) -> ptr:
     """The translated block at ``pc`` in the mode of the block ``near``; NULL if there is none.
 
     Looks at what is translated and mapped already and changes nothing, so that the compile service
-    may call it while the guest runs.
+    may call it while the guest runs. What it looks at may be dropped and written over meanwhile:
+    no pointer is followed out of the arena, and none for ever. Who is mistaken finds out at
+    the end, by the number of flushes.
     """
     linear: u64 = (near.cs_base + pc) & env.linear_mask
     near_linear: u64 = (near.cs_base + near.pc) & env.linear_mask
@@ -221,9 +235,14 @@ def block_at(env: ExecEnv, near: Tb, pc: u64) -> ptr:
         slot: Jump = jump_slot(env, pc)
         if slot.tag != pc ^ (u64(near.flags) << 48):
             return NULL
-        offset = Tb(slot.tb).physical
+        known: ptr = slot.tb
+        if not in_arena(env, known):
+            return NULL
+        offset = Tb(known).physical
     tb: Tb = Tb(hash_slot(env, offset).record)
-    while tb != NULL:
+    for _i in range(CHAIN):
+        if not in_arena(env, ptr(tb)):
+            return NULL
         if (tb.physical == offset and tb.pc == pc and tb.flags == near.flags
                 and tb.cs_base == near.cs_base and tb.physical2 == NO_PAGE):  # fmt: skip
             return ptr(tb)
@@ -232,11 +251,11 @@ def block_at(env: ExecEnv, near: Tb, pc: u64) -> ptr:
 
 
 @native
-def block_ending(tb: Tb) -> u32:
+def block_ending(tb: Tb, insns: u32) -> u32:
     """The `Ending` of a block."""
-    if tb.records == tb.insns:
+    if tb.records == insns:
         return Ending.INDIRECT
-    after: Record = Record(tb + (_HEAD + u64(tb.insns) * RECORD_SIZE))
+    after: Record = Record(tb + (_HEAD + u64(insns) * RECORD_SIZE))
     return Ending.FALL if after.code == symbol("tb_goto") else Ending.BRANCH
 
 
@@ -255,23 +274,27 @@ def request_add(request: RequestHead, tb: Tb) -> bool:
     """Take a block into a request if it can be in a region and there is room."""
     if tb.head == NULL:
         return False  # a head with a purpose: stepping, a shadow, a trace
-    extra: u32 = tb.records - tb.insns
+    insns: u32 = tb.insns
+    if insns == 0 or insns > BLOCK_INSNS:
+        return False  # no block any more
+    extra: u32 = tb.records - insns
     if (extra != 0 and extra != 2) or request.blocks >= MAX_BLOCKS:
         return False  # one: it ends at a place to stop before
-    if request.insns + tb.insns > MAX_INSNS or request_has(request, ptr(tb)):
+    if request.insns + insns > MAX_INSNS or request_has(request, ptr(tb)):
         return False
     block: RequestBlock = RequestBlock(
         request + (_REQUEST_HEAD + u64(request.blocks) * _REQUEST_BLOCK))
     block.tb = ptr(tb)
+    block.insns = insns
     request.blocks += 1
-    request.insns += tb.insns
+    request.insns += insns
     return True
 
 
 @native
-def last_effects(env: ExecEnv, tb: Tb) -> u64:
+def last_effects(env: ExecEnv, tb: Tb, insns: u32) -> u64:
     """`JUMPS` or `CALLS` if a block ends in a computed jump or call, 0 for all others."""
-    last: Record = Record(tb + (_HEAD + u64(tb.insns - 1) * RECORD_SIZE))
+    last: Record = Record(tb + (_HEAD + u64(insns - 1) * RECORD_SIZE))
     if last.form >= u32(env.form_count):
         return 0
     return form_at(env, last.form).effects & (JUMPS | CALLS)
@@ -300,20 +323,20 @@ def describe_block(env: ExecEnv, request: RequestHead, seed: Tb, block: RequestB
     block.pc = tb.pc
     if (tb.physical ^ seed.physical) & PAGE_MASK != 0:
         request.pages = 2
-    block.insns = tb.insns
-    block.ending = block_ending(tb)
+    insns: u32 = block.insns
+    block.ending = block_ending(tb, insns)
     block.entry = u32(enters_region(tb))
     block.reserved = 0
     block.taken = 0
     block.fall = 0
-    links: Link = Link(tb + (_HEAD + u64(tb.insns) * RECORD_SIZE))
+    links: Link = Link(tb + (_HEAD + u64(insns) * RECORD_SIZE))
     if block.ending == Ending.BRANCH:
         block.taken = links.pc
         block.fall = Link(links + RECORD_SIZE).pc
     elif block.ending == Ending.FALL:
         block.fall = Link(links + RECORD_SIZE).pc
-    elif last_effects(env, tb) != 0:
-        last: Branch = Branch(tb + (_HEAD + u64(tb.insns - 1) * RECORD_SIZE))
+    elif last_effects(env, tb, insns) != 0:
+        last: Branch = Branch(tb + (_HEAD + u64(insns - 1) * RECORD_SIZE))
         block.taken = load64(ptr(last), _TAKEN)
         block.fall = tb.pc + tb.size
 
@@ -346,7 +369,9 @@ def offer_page(env: ExecEnv, request: RequestHead, near: Tb, least: u32) -> None
     if near.physical >= env.ram_size:
         return  # no block any more
     tb: Tb = Tb(page_of(env, near.physical).first)
-    while tb != NULL:
+    for _i in range(CHAIN):
+        if not in_arena(env, ptr(tb)):
+            return
         if block_at(env, near, tb.pc) == ptr(tb):
             offer(request, tb, least)
         tb = Tb(tb.page_next[0])
@@ -358,7 +383,7 @@ def offer_successors(env: ExecEnv, request: RequestHead, block: RequestBlock, le
     tb: Tb = Tb(block.tb)
     if block.ending != Ending.FALL and block.taken != 0:
         offer(request, Tb(block_at(env, tb, block.taken)), least)
-    if block.ending == Ending.INDIRECT and last_effects(env, tb) == JUMPS:
+    if block.ending == Ending.INDIRECT and last_effects(env, tb, block.insns) == JUMPS:
         offer_page(env, request, tb, least)
     elif block.fall != 0:
         offer(request, Tb(block_at(env, tb, block.fall)), least)
@@ -488,7 +513,7 @@ def request_records(env: ExecEnv, request: RequestHead) -> u64:
                 return 0
             copy_record(out, rec, form_at(env, rec.form), request.seed_pc)
             if i == block.insns - 1:
-                forget_targets(out, block.ending, last_effects(env, tb))
+                forget_targets(out, block.ending, last_effects(env, tb, block.insns))
             out = Record(out + RECORD_SIZE)
             rec = Record(rec + RECORD_SIZE)
         if tb.flags == DEAD or Record(tb + _HEAD).pc != block.pc:
