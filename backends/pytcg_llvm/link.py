@@ -137,10 +137,10 @@ def _contents(elf: Elf, section: Section) -> bytes:
 class Linker:
     """Code in this process: what is added sees the symbols of all before. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = SPACE) -> None:
         self.symbols: dict[str, int] = {}
         self.perf_map: Path | None = None
-        self._space, self._unit = _code_space()
+        self._space, self._unit = _code_space(size)
         self._used = 0
         self._stubs: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -171,10 +171,10 @@ class Linker:
 
     def _take(self, size: int) -> int:
         """Room for so many bytes: where it begins."""
-        start = self._used
-        self._used += -(-size // self._unit) * self._unit
-        if self._used > SPACE:
+        start, end = self._used, self._used - (-size // self._unit) * self._unit
+        if end > self._space.size:
             raise LinkError("no room for more code")
+        self._used = end
         return start
 
     def _seal(self, start: int, size: int) -> None:
@@ -207,16 +207,16 @@ class Linker:
                 file.write(f"{address + at:x} {end - at:x} {name}\n")
 
 
-def _code_space() -> tuple[HostBuffer, int]:
+def _code_space(size: int) -> tuple[HostBuffer, int]:
     """Memory for code and the unit it is given out in.
 
     Code that lies close keeps the host's caches and TLB small. Where nothing may be written and
     executed both, each image has pages of its own, made executable when they are written.
     """
     try:
-        return HostBuffer(SPACE, code=True), _ALIGN
+        return HostBuffer(size, code=True), _ALIGN
     except RamError:
-        return HostBuffer(SPACE, huge=False), _PAGE
+        return HostBuffer(size, huge=False), _PAGE
 
 
 def _host_function(name: str) -> int | None:

@@ -8,6 +8,7 @@ computes for long, so that the guest's calls into Python do not wait for the GIL
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
@@ -20,7 +21,7 @@ from typing import Protocol
 from pytcg.exec import layout, regions
 from pytcg.softmmu.ram import HostBuffer
 from pytcg_llvm.cache import ObjectCache
-from pytcg_llvm.link import Image
+from pytcg_llvm.link import Image, LinkError
 from pytcg_region.compile import SEPARATOR, UNFIT, compile_region, region_name
 from pytcg_region.request import SHAPE_ROW, Request
 from pytcg_threaded.engine import ThreadedEngine
@@ -140,8 +141,9 @@ class RegionCode:
         code = None
         if made != UNFIT:
             directory, image = made.split(SEPARATOR, 1)
-            found = self.engine.linker.add(Image.from_bytes(image))
-            code = Code(found[region_name(key)], tuple(map(int, directory.split())))
+            with contextlib.suppress(LinkError):  # no room: it stays threaded code
+                found = self.engine.linker.add(Image.from_bytes(image))
+                code = Code(found[region_name(key)], tuple(map(int, directory.split())))
         self._known[key] = code
         return code
 

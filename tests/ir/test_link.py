@@ -65,3 +65,12 @@ def test_joined_packs_have_each_form_once() -> None:
     linker = Linker()
     found = linker.add(HandlerPack.from_bytes(joined.to_bytes()).image)
     assert [call(found[HandlerPack.symbol(key)], 5) for key in (1, 2)] == [6, 7]
+
+
+def test_what_does_not_fit_is_refused_and_the_rest_stays() -> None:
+    linker = Linker(1 << 16)
+    found = linker.add(Image.of(adder("one", 1)))
+    with pytest.raises(LinkError, match="no room for more code"):
+        linker.add(Image(bytes(1 << 16), {"large": 0}, ("",), ()))
+    assert call(linker.add(Image.of(adder("two", 2, "one")))["two"], 10) == 12 + 11 + 7
+    assert call(found["one"], 10) == 11
