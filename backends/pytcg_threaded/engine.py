@@ -30,7 +30,7 @@ from pytcg_llvm.host import compile_module
 from pytcg_llvm.link import Image, Linker
 from pytcg_native.compiler import Program
 from pytcg_threaded.jobs import CORE_SHARES, run_job, source_identity
-from pytcg_threaded.packs import HandlerPack
+from pytcg_threaded.packs import HandlerPack, join_handlers
 from pytcg_threaded.stencils import StencilPacks, join_packs
 from pytcg_threaded.worker import run_jobs
 
@@ -86,9 +86,7 @@ class ThreadedEngine:
         self._form_lock = threading.Lock()
         self._functions: dict[str, Callable[..., int]] = {}
         self._progress = progress
-        self._load_core()
-        self._load_handlers()
-        self._load_stencils()
+        self._load()
 
     @property
     def _handler_prefix(self) -> str:
@@ -116,50 +114,42 @@ class ThreadedEngine:
         finally:
             self._progress("")
 
-    def _load_core(self) -> None:
-        """Link the natives; have the seed list's handlers compiled if there are none on disk."""
+    def _load(self) -> None:
+        """Link what is on disk; what a first run needs and isn't there is compiled."""
+        handlers = self._packs(self._handler_prefix, join_handlers)
         core = [self.cache.load(self._core_key(n)) for n in range(CORE_SHARES)]
         missing = [n for n, image in enumerate(core) if image is None]
         jobs = [["core", str(n), str(CORE_SHARES)] for n in missing]
-        seeds = [] if self.cache.names(self._handler_prefix) else list(self._seeds())
+        seeds = [] if handlers else list(self._seeds())
         batches = [seeds[i : i + _BATCH] for i in range(0, len(seeds), _BATCH)]
         jobs += [["forms", *(f"{key:x}" for key in batch)] for batch in batches]
         made = self._run_jobs(jobs, "handlers (first run)") if jobs else []
         for n, image in zip(missing, made, strict=False):
             core[n] = image
             self.cache.store(self._core_key(n), image)
-        self.linker.add(Image.join(Image.from_bytes(image) for image in core if image is not None))
         for pack in made[len(missing) :]:
             self._store_pack(self._handler_prefix, pack)
+            handlers.append(pack)
+        self.linker.add(Image.join(Image.from_bytes(image) for image in core if image is not None))
+        for pack in handlers:
+            self._link(HandlerPack.from_bytes(pack))
+        for pack in self._packs(self._stencil_prefix, join_packs):
+            self._stencils.add(pack)
 
-    def _load_handlers(self) -> None:
-        packs = self._on_disk(self._handler_prefix)
-        joined = HandlerPack.join(map(HandlerPack.from_bytes, packs.values()))
-        self._link(joined)
-        if len(packs) > _MANY:
-            self._replace(self._handler_prefix, packs, joined.to_bytes())
-
-    def _load_stencils(self) -> None:
-        packs = self._on_disk(self._stencil_prefix)
-        joined = join_packs(packs.values())
-        self._stencils.add(joined)
-        if len(packs) > _MANY:
-            self._replace(self._stencil_prefix, packs, joined)
-
-    def _on_disk(self, prefix: str) -> dict[str, bytes]:
-        """The packs in the cache by name."""
-        for _ in range(3):  # another process may put many in one meanwhile
+    def _packs(self, prefix: str, join: Callable[[Iterable[bytes]], bytes]) -> list[bytes]:
+        """The packs on disk; many are made one."""
+        for _ in range(3):  # another process may do so meanwhile
             packs = {name: self.cache.load(name) for name in self.cache.names(prefix)}
             if None not in packs.values():
                 break
-        return {name: pack for name, pack in packs.items() if pack is not None}
-
-    def _replace(self, prefix: str, packs: Iterable[str], joined: bytes) -> None:
-        """Keep many packs as one."""
-        name = self._store_pack(prefix, joined)
-        for other in packs:
-            if other != name:
-                self.cache.remove(other)
+        found = [pack for pack in packs.values() if pack is not None]
+        if len(found) <= _MANY:
+            return found
+        joined = join(found)
+        kept = self._store_pack(prefix, joined)
+        for name in packs.keys() - {kept}:
+            self.cache.remove(name)
+        return [joined]
 
     @staticmethod
     def _seeds() -> Iterable[int]:

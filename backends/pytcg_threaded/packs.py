@@ -33,13 +33,13 @@ class HandlerPack:
         pairs = (word.split(b":") for word in words.split())
         return cls({int(key, 16): int(word, 16) for key, word in pairs}, Image.from_bytes(image))
 
-    @classmethod
-    def join(cls, packs: Iterable[HandlerPack]) -> HandlerPack:
-        """One pack of several; those without a new form are left out."""
-        effects: dict[int, int] = {}
-        images = []
-        for pack in packs:
-            if pack.effects.keys() - effects.keys():
-                effects |= pack.effects
-                images.append(pack.image)
-        return cls(effects, Image.join(images))
+
+def join_handlers(packs: Iterable[bytes]) -> bytes:
+    """One pack of several, as they are kept; those without a new form are left out."""
+    effects: dict[int, int] = {}
+    images = []
+    for pack in map(HandlerPack.from_bytes, packs):
+        if pack.effects.keys() - effects.keys():
+            effects |= pack.effects
+            images.append(pack.image)
+    return HandlerPack(effects, Image.join(images)).to_bytes()

@@ -12,7 +12,7 @@ from pytcg.ir.ops import Type
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_module
 from pytcg_llvm.link import Image, Linker, LinkError
-from pytcg_threaded.packs import HandlerPack
+from pytcg_threaded.packs import HandlerPack, join_handlers
 
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)
 
@@ -60,10 +60,11 @@ def test_a_name_that_nothing_has_is_refused() -> None:
 
 def test_joined_packs_have_each_form_once() -> None:
     packs = [HandlerPack({key: 10 * key}, Image.of(adder(f"form_{key:x}", key))) for key in (1, 2)]
-    joined = HandlerPack.join([*packs, HandlerPack({2: 99}, packs[1].image)])
+    packs.append(HandlerPack({2: 99}, packs[1].image))
+    joined = HandlerPack.from_bytes(join_handlers(pack.to_bytes() for pack in packs))
     assert joined.effects == {1: 10, 2: 20}
     linker = Linker()
-    found = linker.add(HandlerPack.from_bytes(joined.to_bytes()).image)
+    found = linker.add(joined.image)
     assert [call(found[HandlerPack.symbol(key)], 5) for key in (1, 2)] == [6, 7]
 
 

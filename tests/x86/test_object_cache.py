@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from pytcg_llvm.cache import ObjectCache
 from pytcg_threaded.engine import ThreadedEngine
 from pytcg_threaded.jobs import CORE_SHARES, run_job
@@ -34,13 +36,27 @@ def test_a_store_now_and_then_looks_at_the_size(tmp_path: Path) -> None:
     assert len(list((tmp_path / "objects").iterdir())) <= 120
 
 
-def test_many_packs_are_one_after_a_start(tmp_path: Path) -> None:
-    cache = ObjectCache(tmp_path / "objects")
+def cache_with_core(folder: Path) -> ObjectCache:
+    """A cache with the natives, but without handlers."""
+    cache = ObjectCache(folder)
     shared = ThreadedEngine.shared()
     for name in map(shared._core_key, range(CORE_SHARES)):
         body = shared.cache.load(name)
         if body is not None:
             cache.store(name, body)
+    return cache
+
+
+def test_the_first_handlers_need_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = cache_with_core(tmp_path / "objects")
+    monkeypatch.setattr(ThreadedEngine, "_seeds", staticmethod(lambda: _SOME))
+    monkeypatch.setattr(cache, "store", lambda key, body: None)  # as a full disk does
+    assert ThreadedEngine(cache, lambda text: None).forms.keys() == set(_SOME)
+
+
+def test_many_packs_are_one_after_a_start(tmp_path: Path) -> None:
+    cache = cache_with_core(tmp_path / "objects")
+    shared = ThreadedEngine.shared()
     prefix = f"{shared.identity[:16]}-"
     for number in range(10):
         cache.store(f"{prefix}{number:024}", run_job(["forms", f"{_SOME[number]:x}"]))
