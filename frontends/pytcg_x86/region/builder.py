@@ -118,8 +118,8 @@ class StateBuilder(Builder):
         self.env = function.params[0]
         self.locals = [self._part_local(part) for part in PARTS]
         self.used: set[int] = set()
-        self.known: dict[int, Value] = {}
-        """Values that hold here, by a part's number; what else is kept so has numbers above."""
+        self.known: dict[int | tuple[str, int], Value] = {}
+        """Values that hold here: parts by number, what else is kept by a name and an id."""
         self.flags = FlagState()
         self.dirty: set[int] = set()
         """Parts that differ from env where the region is left."""

@@ -58,9 +58,6 @@ MAX_RETURNS = 4
 """Return sites that a RET compares with before it looks its target up."""
 REACH = 1024
 """How far from another an access by the same base is likely on its page."""
-_BASE, _ANCHORS, _LOWS = 1 << 8, 1 << 20, 1 << 40
-"""Numbers in `StateBuilder.known`: the address that addresses are reckoned from; where an access by
-a base was, by the base's id; its place in its page, by its own id."""
 PLAIN_KEY = ((1 << KEY_SECOND) - 1) & ~(1 << KEY_DEAD)
 """The bits of a form's key without what block improvement made of it."""
 _RSP, _ABSOLUTE = ENV.offset("gpr", 4), -1
@@ -475,9 +472,10 @@ class RegionCompiler:
 
     def pc_at(self, distance: int) -> Value:
         """The guest address that far from the seed's."""
-        base = self.b.known.get(_BASE)
+        key = "base", 0
+        base = self.b.known.get(key)
         if base is None:
-            base = self.b.known[_BASE] = self.b.get(self.base)
+            base = self.b.known[key] = self.b.get(self.base)
         return base + distance
 
     # The whole ---------------------------------------------------------------------------------
@@ -845,18 +843,25 @@ class RegionCompiler:
         entry = b.ptradd(tlb, (linear >> PAGE_BITS - 5) & access._TLB_MASK)
         tag = b.ld(Type.I64, entry, TLB_ENTRY.offset("write" if write else "read"))
         hit = tag.eq((linear + size - 1) & PAGE_MASK)
-        where = b.local(Type.I64, "where")
-        b.set(where, linear + b.ld(Type.I64, entry, TLB_ENTRY.offset("addend")))
-        fast, miss = b.new_block("fast"), b.new_block("miss")
-        b.brif(hit, fast, miss, likely=True)
-        known = b.known
-        b.place(miss)
+        guess = linear + b.ld(Type.I64, entry, TLB_ENTRY.offset("addend"))
         kind = access.Access.WRITE if write else access.Access.READ
-        found = b.emit("call", self.env, linear, b.const(kind, Type.I32), b.const(size, Type.I32),
-                       callee="region_probe", type=Type.I64, cold=True)  # fmt: skip
+        return self._guessed(t, guess, hit, "region_probe", linear, b.const(kind, Type.I32),
+                             b.const(size, Type.I32))  # fmt: skip
+
+    def _guessed(self, t: RegionTranslator, guess: Value, right: Value, native: str,
+                 *args: Value) -> Value:  # fmt: skip
+        """Where an access is: ``guess`` if that is ``right``, else what ``native`` finds."""
+        b = self.b
+        where = b.local(Type.I64, "where")
+        b.set(where, guess)
+        same, other = b.new_block("same"), b.new_block("other")
+        b.brif(right, same, other, likely=True)
+        known = b.known
+        b.place(other)
+        found = b.emit("call", self.env, *args, callee=native, type=Type.I64, cold=True)
         b.set(where, found)
-        b.brif(found.eq(access.NOT_RAM), t.unwind, fast, likely=False)
-        b.place(fast)
+        b.brif(found.eq(access.NOT_RAM), t.unwind, same, likely=False)
+        b.place(same)
         b.known = known
         return b.get(where)
 
@@ -864,7 +869,7 @@ class RegionCompiler:
         """The same from an access near by of the same base, or through a page that is kept."""
         b, size = self.b, bits // 8
         root, distance = b.parts_of_sum(linear)
-        near = b.known.get(_ANCHORS + root)
+        near = b.known.get(("anchor", root))
         if near is not None:
             anchor = self.anchors[near.id]
             step = distance - anchor.distance
@@ -881,37 +886,25 @@ class RegionCompiler:
             inside = inside & (within + (size - 16)).ult(limit)
         where = self._page_access(t, page, linear, size, guess, inside)
         self.anchors[where.id] = Anchor(linear, distance, size, page.writable)
-        b.known[_ANCHORS + root] = where
+        b.known["anchor", root] = where
         return where
 
     def _same_page(self, near: Value, anchor: Anchor, step: int, size: int) -> Value:
         """Whether what lies ``step`` bytes from an anchor is on its page."""
-        low = self.b.known.get(_LOWS + near.id)
+        key = "place in page", near.id
+        low = self.b.known.get(key)
         if low is None:
-            low = self.b.known[_LOWS + near.id] = anchor.linear & (PAGE_SIZE - 1)
+            low = self.b.known[key] = anchor.linear & (PAGE_SIZE - 1)
         if step >= 0:
             return low.ule(PAGE_SIZE - size - step)
         return (low + step).ule(PAGE_SIZE - size)
 
     def _page_access(self, t: RegionTranslator, page: Page, linear: Value, size: int,
                      guess: Value, right: Value) -> Value:  # fmt: skip
-        """Where an access is: ``guess`` if that is ``right``, else what its TLB entry says."""
-        b = self.b
-        where = b.local(Type.I64, "where")
-        b.set(where, guess)
-        same, other = b.new_block("same"), b.new_block("other")
-        b.brif(right, same, other, likely=True)
-        known = b.known
-        b.place(other)
+        """Where an access is: ``guess`` if that is ``right``, else on a page that is then kept."""
         kind = access.Access.WRITE if page.writable else access.Access.READ
-        what = b.const(size | kind << 8 | page.number << 16, Type.I32)
-        found = b.emit("call", self.env, linear, what, callee="region_page", type=Type.I64,
-                       cold=True)  # fmt: skip
-        b.set(where, found)
-        b.brif(found.eq(access.NOT_RAM), t.unwind, same, likely=False)
-        b.place(same)
-        b.known = known
-        return b.get(where)
+        what = self.b.const(size | kind << 8 | page.number << 16, Type.I32)
+        return self._guessed(t, guess, right, "region_page", linear, what)
 
     def _page(self, place: int, *, write: bool) -> Page:
         """What keeps the page of accesses by ``place``; code of other regions shares it."""
