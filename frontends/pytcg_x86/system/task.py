@@ -157,52 +157,60 @@ def set_busy(env: Env, selector: u32, busy: u32) -> None:
     kernel_store(env, where, 1, (kernel_load(env, where, 1) & ~u64(_BUSY)) | busy)
 
 
+# The dynamic fields follow one another in both kinds (SDM vol. 3A, 8.2.1 and 8.6): EIP, EFLAGS, the
+# general registers and the selectors, in slots of four bytes or two; then LDTR's selector.
+
+
+@native(inline=True)
+def first_slot(wide: bool) -> u64:
+    """The offset of EIP, in a 32-bit TSS if ``wide``."""
+    return 0x20 if wide else 0x0E
+
+
+@native(inline=True)
+def slot_size(wide: bool) -> u64:
+    return 4 if wide else 2
+
+
+@native(inline=True)
+def selector_count(wide: bool) -> u64:
+    """A 16-bit TSS has no FS and GS."""
+    return 6 if wide else 4
+
+
 @native
 def save_task(env: Env, pc: u64, image: u32) -> None:
-    """The dynamic fields of the TSS that TR names (SDM vol. 3A, 8.2.1)."""
-    base: u64 = env.seg_base[Seg.TR]
-    if (env.seg_attr[Seg.TR] & 8) != 0:
-        kernel_store(env, base + 0x20, 4, pc)
-        kernel_store(env, base + 0x24, 4, image)
-        for i in range(u64(0), u64(8)):
-            kernel_store(env, base + 0x28 + i * 4, 4, env.gpr[i])
-        for k in range(u64(0), u64(6)):
-            kernel_store(env, base + 0x48 + k * 4, 2, env.seg_sel[k])
-    else:
-        kernel_store(env, base + 0x0E, 2, pc)
-        kernel_store(env, base + 0x10, 2, image)
-        for i in range(u64(0), u64(8)):
-            kernel_store(env, base + 0x12 + i * 2, 2, env.gpr[i])
-        for k in range(u64(0), u64(4)):
-            kernel_store(env, base + 0x22 + k * 2, 2, env.seg_sel[k])
+    """The dynamic fields of the TSS that TR names."""
+    wide: bool = (env.seg_attr[Seg.TR] & 8) != 0
+    size: u64 = slot_size(wide)
+    at: u64 = env.seg_base[Seg.TR] + first_slot(wide)
+    kernel_store(env, at, u32(size), pc)
+    kernel_store(env, at + size, u32(size), image)
+    at += 2 * size
+    for i in range(u64(0), u64(8)):
+        kernel_store(env, at + i * size, u32(size), env.gpr[i])
+    at += 8 * size
+    for k in range(u64(0), selector_count(wide)):
+        kernel_store(env, at + k * size, 2, env.seg_sel[k])
 
 
 @native
-def load_wide_task(env: Env, base: u64) -> u64:
-    """Registers and selectors from a 32-bit TSS; returns its EFLAGS."""
-    env.rip = kernel_load(env, base + 0x20, 4)
+def read_task(env: Env, base: u64, wide: bool) -> u64:
+    """Registers and selectors from a TSS; returns its EFLAGS."""
+    size: u64 = slot_size(wide)
+    at: u64 = base + first_slot(wide)
+    env.rip = kernel_load(env, at, u32(size))
+    flags: u64 = kernel_load(env, at + size, u32(size))
+    at += 2 * size
     for i in range(u64(0), u64(8)):
-        env.gpr[i] = kernel_load(env, base + 0x28 + i * 4, 4)
-    for k in range(u64(0), u64(6)):
-        set_null(env, k, u32(kernel_load(env, base + 0x48 + k * 4, 2)))
-    set_null(env, Seg.LDTR, u32(kernel_load(env, base + 0x60, 2)))
-    if (kernel_load(env, base + _TRAP, 2) & 1) != 0:
-        env.task_switch |= Switch.TRAP
-    return kernel_load(env, base + 0x24, 4)
-
-
-@native
-def load_narrow_task(env: Env, base: u64) -> u64:
-    """Registers and selectors from a 16-bit TSS; returns its FLAGS."""
-    env.rip = kernel_load(env, base + 0x0E, 2)
-    for i in range(u64(0), u64(8)):
-        env.gpr[i] = kernel_load(env, base + 0x12 + i * 2, 2)
-    for k in range(u64(0), u64(4)):
-        set_null(env, k, u32(kernel_load(env, base + 0x22 + k * 2, 2)))
+        env.gpr[i] = kernel_load(env, at + i * size, u32(size))
+    at += 8 * size
     set_null(env, Seg.FS, 0)
     set_null(env, Seg.GS, 0)
-    set_null(env, Seg.LDTR, u32(kernel_load(env, base + 0x2A, 2)))
-    return kernel_load(env, base + 0x10, 2)
+    for k in range(u64(0), selector_count(wide)):
+        set_null(env, k, u32(kernel_load(env, at + k * size, 2)))
+    set_null(env, Seg.LDTR, u32(kernel_load(env, at + selector_count(wide) * size, 2)))
+    return flags
 
 
 @native
@@ -231,15 +239,13 @@ def switch_task(env: Env, selector: u32, descriptor: u64, source: u32, pc: u64,
         env.dr[7] = env.dr[7] & ~u64(_LOCAL_BREAKPOINTS)
         update_debug(env)
     env.task_switch = Switch.PENDING
-    flags: u64 = 0
-    if wide:
-        cr3: u64 = kernel_load(env, base + _CR3, 4)
-        flags = load_wide_task(env, base)
-        if (env.cr0 & Cr0.PG) != 0 and cr3 != env.cr3:
-            env.cr3 = cr3
-            tlb_flush_local(env)
-    else:
-        flags = load_narrow_task(env, base)
+    cr3: u64 = kernel_load(env, base + _CR3, 4) if wide else env.cr3
+    if wide and (kernel_load(env, base + _TRAP, 2) & 1) != 0:
+        env.task_switch |= Switch.TRAP
+    flags: u64 = read_task(env, base, wide)
+    if (env.cr0 & Cr0.PG) != 0 and cr3 != env.cr3:
+        env.cr3 = cr3
+        tlb_flush_local(env)
     if nested:
         flags |= Flag.NT
     env.cpl = u8(env.seg_sel[Seg.CS] & 3)
