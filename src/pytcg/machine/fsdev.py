@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING
 
-from pytcg.ninep.backend import Backend
-from pytcg.ninep.dotl import DOTL
-from pytcg.ninep.dotu import DOTU
-from pytcg.ninep.qids import Qids
-from pytcg.ninep.service import Service
-from pytcg.ninep.session import Admit, Session
+if TYPE_CHECKING:  # a machine without shared folders needs no server
+    from pytcg.ninep.backend import Backend
+    from pytcg.ninep.service import Service
+    from pytcg.ninep.session import Admit
 
 
 class FsdevError(Exception):
@@ -30,6 +29,12 @@ class Fsdev:
     def serve(self, lock: AbstractContextManager[object], fail: Callable[[BaseException], None],
               stack: ExitStack, warn: Callable[[str], None]) -> Service:  # fmt: skip
         """A server, which ends with the stack."""
+        from pytcg.ninep.dotl import DOTL
+        from pytcg.ninep.dotu import DOTU
+        from pytcg.ninep.qids import Qids
+        from pytcg.ninep.service import Service
+        from pytcg.ninep.session import Session
+
         session = Session(self.backend, Qids(self._multidevs, warn), (DOTL, DOTU),
                           self._admit)  # fmt: skip
         service = Service(session, lock, fail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pytcg.block.jobs.job import Job
 from pytcg.chardev.registry import Chardevs
@@ -16,7 +17,9 @@ from pytcg.monitor.block.exports import BlockExports
 from pytcg.monitor.human.table import UsualFormat
 from pytcg.monitor.migration import Migration
 from pytcg.ui.console import Console
-from pytcg.ui.vnc.server import VncServer
+
+if TYPE_CHECKING:  # a machine without viewers needs no server
+    from pytcg.ui.vnc.server import VncServer
 
 
 @dataclass
