@@ -69,6 +69,22 @@ class Stream(ABC):
         return struct.unpack(layout, await self.read(struct.calcsize(layout)))
 
 
+class LayeredStream(Stream):
+    """One that another carries."""
+
+    def __init__(self, below: Stream) -> None:
+        super().__init__()
+        self._below = below
+
+    @property
+    def closing(self) -> bool:
+        return self._below.closing
+
+    @property
+    def unsent(self) -> int:
+        return self._below.unsent
+
+
 class SocketStream(Stream):
     """A socket itself."""
 

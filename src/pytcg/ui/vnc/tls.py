@@ -6,17 +6,16 @@ import ssl
 from contextlib import suppress
 from typing import Final
 
-from pytcg.ui.vnc.stream import Hangup, Stream
+from pytcg.ui.vnc.stream import Hangup, LayeredStream, Stream
 
 _CHUNK: Final = 1 << 16
 
 
-class TlsStream(Stream):
+class TlsStream(LayeredStream):
     """What TLS carries on another stream. Errors of TLS are OSErrors."""
 
     def __init__(self, below: Stream, context: ssl.SSLContext) -> None:
-        super().__init__()
-        self._below = below
+        super().__init__(below)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
@@ -78,15 +77,6 @@ class TlsStream(Stream):
                 self._tls.unwrap()
             self._flush()
         self._below.close()
-
-    @property
-    def closing(self) -> bool:
-        return self._below.closing
-
-    @property
-    def unsent(self) -> int:
-        return self._below.unsent
-
 
 _SHORT: Final = {"commonName": "CN", "countryName": "C", "organizationName": "O",
                  "organizationalUnitName": "OU", "localityName": "L",

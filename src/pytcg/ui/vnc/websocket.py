@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Final
 
 from pytcg.ui.vnc.protocol import ProtocolError
-from pytcg.ui.vnc.stream import Hangup, Stream
+from pytcg.ui.vnc.stream import Hangup, LayeredStream, Stream
 
 MAX_HEADERS: Final = 8192
 CHUNK: Final = 1 << 16
@@ -117,12 +117,11 @@ def _answer(stream: Stream, status: int, body: bytes = b"", extra: str = "",
     stream.write(lines.encode() + (b"" if head else text))
 
 
-class WebSocketStream(Stream):
+class WebSocketStream(LayeredStream):
     """What binary messages carry, one behind the other."""
 
     def __init__(self, below: Stream) -> None:
-        super().__init__()
-        self._below = below
+        super().__init__(below)
         self._left = 0  # bytes of a data frame that are still to come
         self._mask = b"\0\0\0\0"
         self._within = False  # a message that goes on in another frame
@@ -187,15 +186,6 @@ class WebSocketStream(Stream):
         if not self.closing:
             self._frame(Opcode.CLOSE, struct.pack(">H", 1000))
         self._below.close()
-
-    @property
-    def closing(self) -> bool:
-        return self._below.closing
-
-    @property
-    def unsent(self) -> int:
-        return self._below.unsent
-
 
 def _unmasked(data: bytes, mask: bytes) -> bytes:
     """Section 5.3."""
