@@ -1,9 +1,17 @@
-"""The name a program goes by in its messages."""
+"""What programs have in common: the name in their messages, the way to the background."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+
+def leave_terminal() -> None:
+    """As daemon(3) does it: the root folder, and nothing on the standard descriptors."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
 
 
 def program_name(own: str) -> str:

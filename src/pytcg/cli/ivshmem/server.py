@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pytcg.cli.program import leave_terminal
 from pytcg.ivshmem.protocol import MAX_VECTORS
 from pytcg.ivshmem.server import IvshmemServer
 
@@ -136,10 +137,7 @@ def daemonize(pid_file: str) -> None:
         Path(pid_file).write_text(f"{os.getpid()}\n")
     except OSError as error:
         raise ToolError(f"cannot create pid file '{pid_file}': {error.strerror}") from error
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in range(3):
-        os.dup2(null, number)
+    leave_terminal()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pytcg.cli import getopt_long
+from pytcg.cli.program import leave_terminal
 from pytcg.ninep.local.beneath import Root
 from pytcg.ninep.local.folder import LocalFolder
 from pytcg.ninep.local.model import Trusted
@@ -145,10 +146,7 @@ def _daemonize() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in range(3):
-        os.dup2(null, number)
+    leave_terminal()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
