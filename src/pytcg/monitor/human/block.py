@@ -104,12 +104,18 @@ def statistics(shell: Shell, words: list[str]) -> str:
     return "".join(lines)
 
 
-def eject(shell: Shell, words: list[str]) -> str:
-    """eject [-f] DEVICE."""
+def one_device(command: str, words: list[str]) -> tuple[str, bool]:
+    """The one name after ``command``, and whether -f stands before it; UsageError."""
     flags, rest = flags_of(words, "f")
     if len(rest) != 1:
-        raise UsageError("eject: block device name expected")
-    shell.qmp("eject", device=rest[0], force="f" in flags)
+        raise UsageError(f"{command}: block device name expected")
+    return rest[0], "f" in flags
+
+
+def eject(shell: Shell, words: list[str]) -> str:
+    """eject [-f] DEVICE."""
+    device, force = one_device("eject", words)
+    shell.qmp("eject", device=device, force=force)
     return ""
 
 

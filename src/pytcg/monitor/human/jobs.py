@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pytcg.block.options import parse_keyval
-from pytcg.monitor.human.block import flags_of
+from pytcg.monitor.human.block import flags_of, one_device
 from pytcg.monitor.human.table import HumanCommand, Shell, UsageError, number
 
 
@@ -55,10 +55,8 @@ def snapshot(shell: Shell, words: list[str]) -> str:
 
 def cancel(shell: Shell, words: list[str]) -> str:
     """block_job_cancel [-f] DEVICE."""
-    flags, rest = flags_of(words, "f")
-    if len(rest) != 1:
-        raise UsageError("block_job_cancel: block device name expected")
-    shell.qmp("block-job-cancel", device=rest[0], force="f" in flags)
+    device, force = one_device("block_job_cancel", words)
+    shell.qmp("block-job-cancel", device=device, force=force)
     return ""
 
 
