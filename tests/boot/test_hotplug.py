@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from qemu.qmp import EventListener, QMPClient
 
-from boot.terminal import ANSWER_SECONDS, PROMPT, Terminal
+from boot.terminal import ANSWER_SECONDS, Terminal
+from boot.test_disks import ask
 
 pytestmark = pytest.mark.boot
 Machine = Callable[..., Terminal]
@@ -19,10 +20,6 @@ def test_linux_sees_a_disk_come_and_go(machine: Machine, tmp_path: Path) -> None
     (tmp_path / "disk").write_bytes(b"plugged!".ljust(1 << 20, b"\0"))
     terminal = machine("-device", "virtio-scsi-pci,id=s", "-qmp",
                        f"unix:{tmp_path}/qmp,server=on,wait=off")  # fmt: skip
-
-    def ask(command: str) -> str:
-        terminal.type(command + "\n")
-        return terminal.wait_for(PROMPT, ANSWER_SECONDS).decode(errors="replace")
 
     async def story() -> None:
         client = QMPClient("test")
@@ -34,11 +31,11 @@ def test_linux_sees_a_disk_come_and_go(machine: Machine, tmp_path: Path) -> None
         await client.execute("device_add", {"driver": "scsi-hd", "drive": "n", "id": "d",
                                             "bus": "s.0", "scsi-id": 5})  # fmt: skip
         wait = "until [ -b /dev/sda ]; do sleep 1; done; "
-        assert "plugged!" in ask(wait + "dd if=/dev/sda bs=8 count=1 2>/dev/null; echo")
-        assert ":0:5:0/block" in ask("readlink /sys/block/sda")
+        assert "plugged!" in ask(terminal, wait + "dd if=/dev/sda bs=8 count=1 2>/dev/null; echo")
+        assert ":0:5:0/block" in ask(terminal, "readlink /sys/block/sda")
         await client.execute("device_del", {"id": "d"})
         assert (await asyncio.wait_for(listener.get(), ANSWER_SECONDS))["event"] == "DEVICE_DELETED"
-        assert "gone" in ask("while [ -b /dev/sda ]; do sleep 1; done; echo go''ne")
+        assert "gone" in ask(terminal, "while [ -b /dev/sda ]; do sleep 1; done; echo go''ne")
         await client.disconnect()
 
     asyncio.run(story())

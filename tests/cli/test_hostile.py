@@ -65,7 +65,8 @@ def test_ctrl_c_during_the_start_is_no_traceback(tmp_path: Path) -> None:
         ) as process,
         fifo.open("wb"),
     ):  # waits for the reader
-        while "S (sleeping)" not in Path(f"/proc/{process.pid}/status").read_text():
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None and "S (sleeping)" not in status.read_text():
             time.sleep(0.01)  # not between its open and its read: Python would read on
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
