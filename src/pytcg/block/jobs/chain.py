@@ -22,6 +22,26 @@ def chain_of(node: BlockDevice) -> list[BlockDevice]:
     return found
 
 
+def copy_run(layers: list[BlockDevice], to: BlockDevice, at: int, length: int) -> int:
+    """Copy a prefix of a range from the first of ``layers`` that has it: its length.
+
+    Behind the end of a layer there are zeros, whatever those below it have.
+    """
+    for layer in layers:
+        if at >= layer.size:
+            to.write_zeroes(at, length)
+            return length
+        extent = layer.layer_status(at, min(length, layer.size - at))
+        length = extent.length
+        if extent.zero:
+            to.write_zeroes(at, length)
+            return length
+        if extent.data:
+            to.pwrite(at, layer.pread(at, length))
+            return length
+    return length
+
+
 class Stream(Job):
     """What lies between a layer and ``base`` (None: all below) goes up into that layer."""
 
@@ -60,23 +80,8 @@ class Stream(Job):
             own = self.top.layer_status(at, end - at)
             length = own.length
             if not (own.data or own.zero):
-                length = self._fill_run(at, length)
+                length = copy_run(self._between, self.top, at, length)
             at += length
-
-    def _fill_run(self, at: int, length: int) -> int:
-        """Copy a prefix that the top lacks, if a layer above the base has it: its length."""
-        for layer in self._between:
-            if at >= layer.size:
-                break
-            extent = layer.layer_status(at, min(length, layer.size - at))
-            length = extent.length
-            if extent.zero:
-                self.top.write_zeroes(at, length)
-                return length
-            if extent.data:
-                self.top.pwrite(at, layer.pread(at, length))
-                return length
-        return length
 
     def finish(self) -> None:
         with self.graph.drained():
@@ -113,24 +118,10 @@ class Commit(Job):
         at = 0
         while at < top.size:
             self.check()
-            length = self._commit_run(at, min(CHUNK, top.size - at))
+            length = copy_run(self.layers, self.base, at, min(CHUNK, top.size - at))
             at += length
             self.moved(length)
         self.base.flush()
-
-    def _commit_run(self, at: int, length: int) -> int:
-        for layer in self.layers:
-            if at >= layer.size:
-                continue
-            extent = layer.layer_status(at, min(length, layer.size - at))
-            length = extent.length
-            if extent.zero:
-                self.base.write_zeroes(at, length)
-                return length
-            if extent.data:
-                self.base.pwrite(at, layer.pread(at, length))
-                return length
-        return length
 
     def finish(self) -> None:
         with self.graph.drained():
