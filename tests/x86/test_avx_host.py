@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import random
 
 import pytest
 
-from pytcg.cpu import Cpu
 from pytcg.fuzz import hostcpu
 from x86 import sse_cases, vex_cases
 from x86.sse_cases import Variant
+from x86.test_sse_host import ARITHMETIC, NAMES, Outcome, on_host, processor
 from x86.vex_cases import AFTER, LOAD, MOVES, MXCSR, SAVE
 
 pytestmark = pytest.mark.skipif(not hostcpu.has("avx"), reason="the oracle has no AVX")
 
-NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-         "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15")  # fmt: skip
 APPROXIMATE = {"VRCPPS", "VRCPSS", "VRSQRTPS", "VRSQRTSS"}
 INTELS = {"VDPPS", "VDPPD"}  # as `hostcpu.INTELS`
 UNMASKS = {"VLDMXCSR"}  # what it loads may end the oracle's process; VLDMXCSR is in `LOAD` too
@@ -24,19 +21,9 @@ LEFT_OUT = APPROXIMATE | UNMASKS | (set() if hostcpu.is_intel() else INTELS)
 ROWS = [row for row in vex_cases.rows() if "avx" in row.attrs and hostcpu.has_row(row)
         and row.mnemonic not in LEFT_OUT]  # fmt: skip
 MNEMONICS = sorted({row.mnemonic for row in ROWS})
-ARITHMETIC = 0x8D5
 CHAIN = 24
 LEFT = {"VMASKMOVDQU"}
 """What regions leave to threaded code, which they can't begin with."""
-
-Outcome = tuple[list[int], int, bytes]
-
-
-@functools.cache
-def processor(engine: str) -> Cpu:
-    cpu = Cpu(mode="long", engine=engine)
-    cpu.map(hostcpu.BASE, 2 * hostcpu.PAGE + hostcpu.DATA_SIZE)
-    return cpu
 
 
 def on_engine(engine: str, code: bytes, regs: list[int], data: bytes, insns: int = 0) -> Outcome:
@@ -51,13 +38,6 @@ def on_engine(engine: str, code: bytes, regs: list[int], data: bytes, insns: int
     assert stop.kind == ("limit" if insns else "hlt"), stop
     after = [cpu.regs[name] for name in NAMES]
     return after, cpu.regs["eflags"] & ARITHMETIC, cpu.read(hostcpu.DATA, len(data))
-
-
-def on_host(code: bytes, regs: list[int], data: bytes) -> Outcome:
-    host = hostcpu.host_cpu()
-    host.data[:len(data)] = data
-    after = host.run(code, hostcpu.HostState(list(regs), 0x202))
-    return list(after.regs), after.flags & ARITHMETIC, bytes(host.data[:len(data)])
 
 
 def check(found: Outcome, expected: Outcome, what: str, data: bytes) -> None:
