@@ -31,6 +31,8 @@ HARDWARE = Hardware(
     parallel_ports=[ParallelPort(0x378, 7)],
     hpet=0xFED00000,
     mouse=True,
+    hotplug=0xAE00,
+    hotplug_slots=[3, 31],
 )
 BASE = 0xF0000
 
@@ -125,6 +127,12 @@ def test_iasl_reads_the_dsdt_and_compiles_it_back(tmp_path: Path) -> None:
         "CreateDWordField (Arg0, 0x05, PRRI)",
         "OperationRegion (P40C, PCI_Config, 0x60, 0x04)",
         "If ((Arg0 & 0x80))",
+        "OperationRegion (PCST, SystemIO, 0xAE00, 0x08)",
+        "Field (SEJ, DWordAcc, NoLock, WriteAsZeros)",
+        "Device (SF8)",
+        "B0EJ = 0x80000000",
+        "Notify (S18, Arg1)",
+        "Method (_E01, 0, NotSerialized)",
     ):
         assert text in source
     assert source.count('EisaId ("PNP0501"') == 2

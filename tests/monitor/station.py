@@ -24,6 +24,7 @@ from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.runner import Runner
 from pytcg.monitor.command import CommandError
 from pytcg.monitor.commands import run_command
+from pytcg.monitor.devices import watch_devices
 from pytcg.monitor.human.monitor import run_line
 from pytcg.monitor.machine import Machine
 from pytcg.monitor.qmp import QmpSession
@@ -65,6 +66,7 @@ class Station:
         runner = Runner(board, self.loop, paused=True)
         self.machine = Machine(board, runner, chardevs, self.loop, drives.by_id)
         self.machine.rack = self.rack
+        watch_devices(self.machine)
         board.start()
         thread = threading.Thread(target=runner._vcpu_main, daemon=True)
         thread.start()

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 
 from pytcg.chardev.base import Chardev
 from pytcg.exec.bus import CpuBus
+from pytcg.hw.chipset.pci_hotplug import PciHotplug
 from pytcg.hw.clock import Clock
+from pytcg.hw.pci.bus import SLOTS
 from pytcg.hw.storage.ahci.hba import Ahci
 from pytcg.hw.storage.piix3_ide import Piix3Ide
 from pytcg.hw.virtio.input import VirtioInput
@@ -31,7 +33,7 @@ from pytcg.machine.board.floppy import make_fdc, tell_cmos
 from pytcg.machine.board.fw_cfg import make_fw_cfg
 from pytcg.machine.board.ide import make_ide
 from pytcg.machine.board.interrupts import Interrupts
-from pytcg.machine.board.pci import make_pci_bus
+from pytcg.machine.board.pci import make_hotplug, make_pci_bus
 from pytcg.machine.board.power import PowerControl
 from pytcg.machine.board.q35 import Q35Chipset, make_sata
 from pytcg.machine.board.serial import make_serial_ports
@@ -107,6 +109,9 @@ class Pc:
                                    smm=config.smm)  # fmt: skip
             self.ide = make_ide(board, self.pci)
         self.display = Display(board, self.pci, config.vga_rom) if config.vga else None
+        self.hotplug: PciHotplug | None = None
+        if not config.q35:
+            self.hotplug = make_hotplug(board, self.pci, self.chipset.pm)
         self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)
         self.serial_links = make_serial_ports(board, config.serials)
         if config.debugcon is not None:
@@ -143,8 +148,13 @@ class Pc:
     def _acpi_tables(self) -> link.Image:
         uarts = [serial.port for serial in self.serial_links]
         hardware = at.acpi_hardware(self.config.ram_size, uarts, hpet=self.config.hpet,
-                                    vga=self.config.vga, q35=self.config.q35)  # fmt: skip
+                                    vga=self.config.vga, q35=self.config.q35,
+                                    hotplug_slots=self._hotplug_slots())  # fmt: skip
         return link.build(hardware)
+
+    def _hotplug_slots(self) -> list[int]:
+        removable = self.hotplug.removable if self.hotplug is not None else 0
+        return [slot for slot in range(SLOTS) if removable >> slot & 1]
 
     def _tell_firmware(self) -> None:
         """Tables that the firmware puts into memory itself."""

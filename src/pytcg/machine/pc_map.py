@@ -34,6 +34,7 @@ FW_CFG_DATA: Final = 0x511
 FW_CFG_DMA: Final = 0x514
 PM_BASE: Final = 0x600  # where firmware puts it
 GPE0: Final = 0xAFE0
+PCI_HOTPLUG: Final = 0xAE00
 PCI_ADDRESS: Final = 0xCF8
 RESET_CONTROL: Final = 0xCF9
 PCI_DATA: Final = 0xCFC
@@ -82,7 +83,7 @@ RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
 def acpi_hardware(
     ram_size: int, serial_ports: Sequence[SerialPort],
     parallel_ports: Sequence[ParallelPort] = (), *, hpet: bool = True, vga: bool = False,
-    q35: bool = False,
+    q35: bool = False, hotplug_slots: Sequence[int] = (),
 ) -> Hardware:  # fmt: skip
     """What the ACPI tables tell the operating system of all this."""
     first = Q35_ECAM + Q35_ECAM_SIZE if q35 else low_memory_end(ram_size)
@@ -108,5 +109,7 @@ def acpi_hardware(
         pirq=ich9.swizzle if q35 else None,
         hpet=HPET if hpet else None,
         vga=vga,
+        hotplug=PCI_HOTPLUG if hotplug_slots else None,
+        hotplug_slots=hotplug_slots,
         memory_window=(first, PCI_MEMORY_END - 1),
     )

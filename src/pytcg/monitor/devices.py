@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pytcg.hw.storage.scsi.unit import ScsiUnit
+from pytcg.hw.pci.device import PciDevice
 from pytcg.hw.virtio.balloon import VirtioBalloon
 from pytcg.hw.virtio.pci import VirtioPci
 from pytcg.hw.virtio.serial_port import SerialPort
-from pytcg.machine.devices.rack import Rack
-from pytcg.machine.devices.scsi import ScsiBus
+from pytcg.machine.devices.model import Model
+from pytcg.machine.devices.rack import Plugged, Rack
 from pytcg.machine.devices.table import BY_NAME
-from pytcg.machine.drives import DeviceError
-from pytcg.monitor.block.media import watch_tray
+from pytcg.machine.drives import DeviceError, Drive
+from pytcg.monitor.block.media import watch_tray, watch_trays
 from pytcg.monitor.command import (
     CLASS_NO_DEVICE,
     CLASS_NOT_ACTIVE,
@@ -23,10 +23,12 @@ from pytcg.monitor.command import (
 if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine
 
-HOT: Final = ("SCSI", "virtio-serial-bus")
-"""Buses that devices may come to and go from."""
-BUS_NAMES: Final = {"PCI": "pci.0", "IDE": "ide.0", "ISA": "isa.0"}
+HOT: Final = ("PCI", "SCSI", "virtio-serial-bus")
+"""Buses that devices may come to and go from; of PCI's, `pc`'s."""
+BUS_NAMES: Final = {"PCI": "pcie.0", "IDE": "ide.0", "ISA": "isa.0"}
 BALLOON_PAGE: Final = 4096
+REPEAT_NS: Final = 5_000_000_000
+"""A guest that has not let go by then may be asked again, as by QEMU since 8.1."""
 
 
 def _rack(machine: Machine) -> Rack:
@@ -42,6 +44,12 @@ def _text(value: Any) -> str:
     raise CommandError("Invalid parameter type, expected: string")
 
 
+def _check_hot(machine: Machine, model: Model) -> None:
+    if model.bus not in HOT or (model.bus == "PCI" and machine.board.hotplug is None):
+        raise CommandError(f"Bus '{BUS_NAMES.get(model.bus, model.bus)}' does not support"
+                           " hotplugging")  # fmt: skip
+
+
 def add(machine: Machine, given: dict[str, Any]) -> Any:
     """device_add."""
     values = {key: _text(value) for key, value in given.items()}
@@ -49,88 +57,75 @@ def add(machine: Machine, given: dict[str, Any]) -> Any:
     model = BY_NAME.get(name)
     if model is None:
         raise CommandError(f"'{name}' is not a valid device model name")
-    if model.bus not in HOT:
-        raise CommandError(f"Bus '{BUS_NAMES.get(model.bus, model.bus)}' does not support"
-                           " hotplugging")  # fmt: skip
-    before = set(machine.drives)
+    _check_hot(machine, model)
     try:
         with machine.loop.lock:
-            device = _rack(machine).add(name, values)
-            _announce(machine, device)
+            _rack(machine).add(name, values, hot=True)
     except DeviceError as error:
-        for key in set(machine.drives) - before:
-            machine.drives.unserve(machine.drives.pop(key))
         raise CommandError(str(error).removeprefix(f"-device {name}: ")) from None
+
+
+def remove(machine: Machine, id: str) -> Any:
+    """device_del: at once, or when the guest has let go."""
+    rack = _rack(machine)
+    plugged = rack.find(id)
+    if plugged is None:
+        raise CommandError(f"Device '{id}' not found", CLASS_NO_DEVICE)
+    _check_hot(machine, BY_NAME[plugged.name])
+    for each in rack.with_children(plugged):
+        _check_idle(machine, each)
+    if not isinstance(plugged.device, PciDevice):
+        rack.remove(plugged)
+        return
+    hotplug, now = machine.board.hotplug, machine.loop.clock.now()
+    assert hotplug is not None
+    if plugged.asked is not None and now - plugged.asked < REPEAT_NS:
+        raise CommandError(f"Device {id} is already in the process of unplug")
+    plugged.asked = now
+    with machine.loop.lock:
+        hotplug.ask(plugged.device.devfn >> 3)
+
+
+def _check_idle(machine: Machine, plugged: Plugged) -> None:
+    """BlockError while a job works on its disk."""
+    for drive in _drives_of(machine, plugged):
+        if drive.io is not None:
+            machine.drives.graph.check_unused_by_jobs(drive.io.device.node)
+
+
+def _drives_of(machine: Machine, plugged: Plugged) -> list[Drive]:
+    return [drive for drive in machine.drives.values()
+            if plugged.id and drive.device_id == plugged.id]  # fmt: skip
+
+
+def watch_devices(machine: Machine) -> None:
+    """Tell clients of devices that go, and what trays, ports and balloons do from the first on."""
+    rack = machine.rack
+    if rack is None:
+        return
+    rack.on_added = lambda plugged: _watch(machine, plugged)
+    rack.on_removed = lambda plugged: _removed(machine, plugged)
+    for plugged in rack.plugged:
+        _watch(machine, plugged)
+    watch_trays(machine)
+
+
+def _watch(machine: Machine, plugged: Plugged) -> None:
+    device = plugged.device
     for drive in machine.drives.values():
         if drive.tray is device:
             watch_tray(machine, drive)
     if isinstance(device, SerialPort):
-        _watch_port(machine, values.get("id", ""), device)
+        _watch_port(machine, plugged.id, device)
+    elif isinstance(device, VirtioPci) and isinstance(device.device, VirtioBalloon):
+        _watch_balloon(machine, device.device)
 
 
-def _scsi_place(rack: Rack, unit: ScsiUnit) -> tuple[ScsiBus, tuple[int, int]]:
-    for bus in rack.buses.values():
-        if isinstance(bus, ScsiBus):
-            for place, each in bus.adapter.units.items():
-                if each is unit:
-                    return bus, place
-    raise CommandError("the unit is on no bus")
-
-
-def _announce(machine: Machine, device: object) -> None:
-    if isinstance(device, ScsiUnit):
-        bus, place = _scsi_place(_rack(machine), device)
-        bus.adapter.announce(*place, present=True)
-
-
-def remove(machine: Machine, id: str) -> Any:
-    """device_del."""
-    rack = _rack(machine)
-    name = id.removeprefix("/machine/peripheral/")
-    device = rack.devices.get(name)
-    if device is None:
-        raise CommandError(f"Device '{id}' not found", CLASS_NO_DEVICE)
-    model = BY_NAME[rack.models[name]]
-    if model.bus not in HOT:
-        raise CommandError(f"Bus '{BUS_NAMES.get(model.bus, model.bus)}' does not support"
-                           " hotplugging")  # fmt: skip
-    if isinstance(device, ScsiUnit):
-        _remove_unit(machine, name, device)
-    elif isinstance(device, SerialPort):
-        _remove_port(machine, device)
-    del rack.devices[name], rack.models[name], rack.values[name]
-    machine.runner.tell("DEVICE_DELETED", device=name, path=f"/machine/peripheral/{name}")
-
-
-def _remove_unit(machine: Machine, name: str, unit: ScsiUnit) -> None:
-    graph = machine.drives.graph
-    drive = next((each for each in machine.drives.values() if each.device_id == name), None)
-    if drive is not None and drive.io is not None:
-        graph.check_unused_by_jobs(drive.io.device.node)
-    with machine.loop.lock:
-        bus, place = _scsi_place(_rack(machine), unit)
-        del bus.adapter.units[place]
-        bus.adapter.announce(*place, present=False)
-    if drive is not None:  # as QEMU does, the drive goes with its device
-        machine.drives.unserve(drive)
-        machine.drives.forget(drive)
-
-
-def _remove_port(machine: Machine, port: SerialPort) -> None:
-    chardev = port.wire
-    with machine.loop.lock:
-        port.unplug()
-    if chardev is not None:
-        machine.chardevs.release(chardev)
-
-
-def watch_ports(machine: Machine) -> None:
-    """Tell clients when the guest opens and closes a port."""
-    if machine.rack is None:
-        return
-    for name, device in machine.rack.devices.items():
-        if isinstance(device, SerialPort):
-            _watch_port(machine, name, device)
+def _removed(machine: Machine, plugged: Plugged) -> None:
+    if isinstance(plugged.device, VirtioPci):
+        machine.runner.tell("DEVICE_DELETED", path=f"{plugged.path}/virtio-backend")
+    known = {"device": plugged.id} if plugged.id else {}
+    machine.runner.tell("DEVICE_DELETED", **known, path=plugged.path)
 
 
 def _watch_port(machine: Machine, name: str, port: SerialPort) -> None:
@@ -170,12 +165,7 @@ def set_balloon(machine: Machine, value: int) -> Any:
         balloon.set_target(max(0, size - min(value, size)) // BALLOON_PAGE)
 
 
-def watch_balloon(machine: Machine) -> None:
-    """Tell clients when the guest has given or taken memory."""
-    try:
-        balloon = _balloon(machine)
-    except CommandError:
-        return
+def _watch_balloon(machine: Machine, balloon: VirtioBalloon) -> None:
     size = machine.board.config.ram_size
     balloon.on_change = lambda: machine.runner.tell(
         "BALLOON_CHANGE", actual=size - balloon.actual * BALLOON_PAGE)

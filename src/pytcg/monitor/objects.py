@@ -23,23 +23,22 @@ def _child(kind: str) -> Row:
 def _nodes(machine: Machine) -> dict[str, dict[str, Row]]:
     """Every object's properties, by its path."""
     rack = machine.rack
-    models = rack.models if rack is not None else {}
+    named = {each.id: each for each in rack.plugged if each.id} if rack is not None else {}
     backends = rack.backends if rack is not None else {}
     cpu = f"{machine.cpu_model.partition(',')[0]}{CPU_TYPE}"
     nodes: dict[str, dict[str, Row]] = {
         "/": {"machine": _child("machine"), "objects": _child("container")},
         "/machine": {"peripheral": _child("container"), "unattached": _child("container")},
-        "/machine/peripheral": {name: _child(model) for name, model in models.items()},
+        "/machine/peripheral": {name: _child(each.name) for name, each in named.items()},
         "/machine/unattached": {"device[0]": _child(cpu)},
         "/objects": {name: _child(type(backend).__name__) for name, backend in backends.items()},
         CPU_PATH: {"type": ("string", cpu), "realized": ("bool", True),
                    "socket-id": ("int", 0), "core-id": ("int", 0), "thread-id": ("int", 0)},
     }  # fmt: skip
-    for name, model in models.items():
-        values = rack.values[name] if rack is not None else {}
-        nodes[f"/machine/peripheral/{name}"] = {"type": ("string", model), **{
-            row.name: (KINDS_OF_VALUE.get(row.kind, row.kind), values.get(row.name))
-            for row in BY_NAME[model].properties}}  # fmt: skip
+    for name, each in named.items():
+        nodes[f"/machine/peripheral/{name}"] = {"type": ("string", each.name), **{
+            row.name: (KINDS_OF_VALUE.get(row.kind, row.kind), each.values.get(row.name))
+            for row in BY_NAME[each.name].properties}}  # fmt: skip
     return nodes
 
 

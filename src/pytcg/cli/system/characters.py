@@ -51,15 +51,12 @@ def start_monitors(options: Options, machine: Machine) -> None:
         return
     from functools import partial
 
-    from pytcg.monitor.block.media import watch_trays
     from pytcg.monitor.commands import run_command
-    from pytcg.monitor.devices import watch_balloon, watch_ports
+    from pytcg.monitor.devices import watch_devices
     from pytcg.monitor.human.session import HumanSession
     from pytcg.monitor.qmp import QmpSession
 
-    watch_trays(machine)
-    watch_ports(machine)
-    watch_balloon(machine)
+    watch_devices(machine)
     qmp = partial(run_command, machine)
     for name in muxes:
         HumanSession(machine, machine.chardevs.take(name), qmp).start(focus=False)

@@ -38,6 +38,7 @@ class Ivshmem(PciDevice):
                  ring: Callable[[int, int], object] = lambda peer, vector: None):  # fmt: skip
         super().__init__()
         self.position = 0
+        self.memory = memory
         self._ring = ring
         self.add_bar(0, REGISTERS, BarType.MEMORY, self._read, self._write)
         if vectors:

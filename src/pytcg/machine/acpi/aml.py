@@ -6,6 +6,7 @@ Terms are bytes; functions are named after ASL's operators. Resource descriptors
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 
 ALIAS_ROOT = b"\\"
@@ -31,10 +32,12 @@ class Op(IntEnum):
     MULTI_NAME = 0x2F
     EXTENDED = 0x5B
     ARG0 = 0x68
+    ARG1 = 0x69
     STORE = 0x70
     AND = 0x7B
     OR = 0x7D
     CREATE_DWORD_FIELD = 0x8A
+    NOTIFY = 0x86
     LLESS = 0x95
     IF = 0xA0
     RETURN = 0xA4
@@ -43,10 +46,14 @@ class Op(IntEnum):
     DEVICE = 0x82
 
 
-PCI_CONFIG = 2  # region space
+SYSTEM_IO = 1  # region spaces
+PCI_CONFIG = 2
 BYTE_ACCESS = 1  # field flags: no lock, preserve
+DWORD_ACCESS = 3
+WRITE_AS_ZEROS = 0x40
 SERIALIZED = 8
 ARG0 = bytes([Op.ARG0])
+ARG1 = bytes([Op.ARG1])
 
 
 def package_length(body: bytes) -> bytes:
@@ -149,6 +156,11 @@ def store(value: bytes, target: bytes) -> bytes:
     return bytes([Op.STORE]) + value + target
 
 
+def notify(object: str, value: bytes) -> bytes:
+    """Notify (object, value)."""
+    return bytes([Op.NOTIFY]) + segment(object) + value
+
+
 def bit_and(first: bytes, second: bytes, target: bytes = b"\0") -> bytes:
     """And (first, second, target)."""
     return bytes([Op.AND]) + first + second + target
@@ -177,6 +189,15 @@ def region(identifier: str, space: int, offset: int, length: int) -> bytes:
 
 def byte_fields(region_name: str, *identifiers: str) -> bytes:
     """Field (region, ByteAcc, NoLock, Preserve) with one byte for each name."""
-    fields = b"".join(segment(identifier) + bytes([8]) for identifier in identifiers)
-    inside = segment(region_name) + bytes([BYTE_ACCESS]) + fields
+    return _fields(region_name, BYTE_ACCESS, 8, identifiers)
+
+
+def dword_fields(region_name: str, *identifiers: str) -> bytes:
+    """Field (region, DWordAcc, NoLock, WriteAsZeros) with four bytes for each name."""
+    return _fields(region_name, DWORD_ACCESS | WRITE_AS_ZEROS, 32, identifiers)
+
+
+def _fields(region_name: str, flags: int, bits: int, identifiers: Sequence[str]) -> bytes:
+    fields = b"".join(segment(identifier) + bytes([bits]) for identifier in identifiers)
+    inside = segment(region_name) + bytes([flags]) + fields
     return bytes([Op.EXTENDED, Op.FIELD]) + package_length(inside)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytcg.machine.acpi import aml, resource
+from pytcg.hw.chipset import pci_hotplug
+from pytcg.machine.acpi import aml, hotplug, resource
 from pytcg.machine.acpi.hardware import Hardware
 from pytcg.machine.acpi.resource import Space
 from pytcg.machine.acpi.tables import table
@@ -28,7 +29,7 @@ def dsdt(hardware: Hardware) -> bytes:
     devices = [processor, pci_root(hardware)]
     if hardware.hpet is not None:
         devices.append(hpet(hardware.hpet))
-    body = sleep_states(hardware) + aml.scope("\\_SB", *devices)
+    body = sleep_states(hardware) + aml.scope("\\_SB", *devices) + hotplug.event(hardware)
     return table(b"DSDT", 2, body)
 
 
@@ -59,6 +60,7 @@ def pci_root(hardware: Hardware) -> bytes:
         ),
         aml.name("_PRT", routing(hardware)),
         isa_bridge(hardware),
+        *hotplug.slots(hardware),
     )
 
 
@@ -163,6 +165,7 @@ def isa_devices(hardware: Hardware) -> list[bytes]:
         # The fixed hardware's ports are in use: no driver may claim them.
         _device("MBRD", "PNP0C02", 0, io(hardware.pm1_event, 0x40),
                 io(hardware.gpe0, hardware.gpe0_length), io(hardware.smi_command, 2),
+                *([io(hardware.hotplug, pci_hotplug.LENGTH)] if hardware.hotplug else []),
                 *([resource.memory(hardware.ecam, ECAM_SIZE)] if hardware.ecam else [])),
     ]  # fmt: skip
     if hardware.mouse:

@@ -48,4 +48,6 @@ class Hardware:
     mouse: bool = False
     vga: bool = False
     ecam: int | None = None  # where configuration space is memory
+    hotplug: int | None = None  # ports by which cards come and go
+    hotplug_slots: Sequence[int] = ()
     pirq: Callable[[int, int], int] | None = None  # pins that go to the I/O APIC from 16 on

@@ -16,5 +16,5 @@ def build(rack: Rack, values: Values) -> object:
     first = len(rack.ide_buses())
     for number, bus in enumerate(ide_bus.ports(card, boot_path(card, "pci8086,2922"))):
         name = f"{values['id']}.{number}" if values["id"] else f"ide.{first + number}"
-        rack.buses[name] = bus
+        rack.add_bus(name, bus)
     return card

@@ -27,6 +27,7 @@ def build_plain(rack: Rack, values: Values) -> object:
         card = Ivshmem(place(rack.board.memory, backend.fd, backend.size, share=backend.share))
     except (BackendError, ValueError) as error:
         raise DeviceError(f"-device {name}: {error}") from None
+    rack.undo_by(partial(_unmap, rack, card))
     rack.plug_pci(card, name, values)
     return card
 
@@ -47,9 +48,16 @@ def build_doorbell(rack: Rack, values: Values) -> object:
     except (IvshmemError, BackendError, ValueError) as error:
         raise DeviceError(f"-device {name}: {error}") from None
     card.position = peers.id
-    Doorbells(rack, card, peers)
+    rack.undo_by(partial(_unmap, rack, card))
+    rack.undo_by(Doorbells(rack, card, peers).close)
     rack.plug_pci(card, name, values)
     return card
+
+
+def _unmap(rack: Rack, card: Ivshmem) -> None:
+    """Its place in the RAM window is empty from now on; nothing shows it any more."""
+    memory = card.memory
+    rack.board.memory.window.unshare(memory.offset, len(memory.view))
 
 
 class Doorbells:
@@ -73,6 +81,12 @@ class Doorbells:
                     pass
         except IvshmemError:
             self._loop.remove_reader(self._peers.socket.fileno())
+
+    def close(self) -> None:
+        """The card is gone."""
+        for fd in (self._peers.socket.fileno(), *self._peers.own):
+            self._loop.remove_reader(fd)
+        self._peers.close()
 
     def _listen(self, fd: int) -> None:
         self._loop.add_reader(fd, partial(self._rung, fd, self._peers.own.index(fd)))

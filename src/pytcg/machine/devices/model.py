@@ -32,6 +32,7 @@ class Model(NamedTuple):
 
 
 _SIZE: Final = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([kKmMgGtT]?)")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 _SLOT: Final = re.compile(r"([0-9a-fA-F]{1,2})(?:\.([0-7]))?")
 _SHIFT: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
@@ -102,6 +103,8 @@ def values_of(model: Model, given: Mapping[str, str]) -> Values:
     """The properties as the command line gives them, checked, with defaults; DeviceError."""
     known = {row.name: row for row in (*COMMON, *model.properties)}
     values: Values = {name: row.default for name, row in known.items()}
+    if not _IDENTIFIER.fullmatch(given.get("id", "id")):
+        raise DeviceError("Parameter 'id' expects an identifier")
     for name, text in given.items():
         row = known.get(name)
         if row is None:

@@ -27,4 +27,6 @@ def build(rack: Rack, values: Values) -> object:
     if len(raw) > TAG_MAX - 1:
         raise DeviceError(f"-device {NAME}: mount tag '{tag}' ({len(raw)} bytes) is longer than"
                           f" maximum ({TAG_MAX - 1} bytes)")  # fmt: skip
-    return plug(rack, NAME, values, VirtioNinep(serve(), raw), NETWORK)
+    server = serve()
+    rack.undo_by(server.close)
+    return plug(rack, NAME, values, VirtioNinep(server, raw), NETWORK)

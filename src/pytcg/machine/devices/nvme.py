@@ -31,7 +31,7 @@ def build_controller(rack: Rack, values: Values) -> object:
     card = Nvme(serial, queues=queues, vectors=vectors, write_cache=cache)
     rack.plug_pci(card, "nvme", values)
     number = sum(isinstance(bus, Nvme) for bus in rack.buses.values())
-    rack.buses[values["id"] or f"nvme-bus.{number}"] = card
+    rack.add_bus(values["id"] or f"nvme-bus.{number}", card)
     if drive is not None:
         _add(rack, card, 1, drive, values)
     return card
@@ -40,6 +40,7 @@ def build_controller(rack: Rack, values: Values) -> object:
 def build_namespace(rack: Rack, values: Values) -> object:
     """nvme-ns."""
     card = _bus(rack, values["bus"])
+    rack.put_on(card)
     taken = card.engine.namespaces
     wanted = values["nsid"] or min(set(range(1, MAX_NAMESPACES + 2)) - taken.keys())
     if wanted > MAX_NAMESPACES:

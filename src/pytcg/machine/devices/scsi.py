@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from pytcg.hw.storage.scsi.cdrom import CD_ROM, CdRom
@@ -28,7 +29,7 @@ def build_adapter(rack: Rack, values: Values) -> object:
     card = plug(rack, "virtio-scsi-pci", values, adapter, STORAGE_SCSI)
     number = sum(isinstance(bus, ScsiBus) for bus in rack.buses.values())
     name = f"{values['id']}.0" if values["id"] else f"scsi.{number}"
-    rack.buses[name] = ScsiBus(adapter, card)
+    rack.add_bus(name, ScsiBus(adapter, card))
     return card
 
 
@@ -82,6 +83,15 @@ def _attach(rack: Rack, bus: ScsiBus, name: str, values: Values, unit: ScsiUnit)
     if (target, lun) in units:
         raise DeviceError(f"-device {name}: lun already used by another device: {target}:{lun}")
     units[target, lun] = unit
+    rack.put_on(bus)
+    rack.undo_by(partial(_detach, rack, bus.adapter, (target, lun)))
+    bus.adapter.announce(target, lun, present=True)
     path = boot_path(bus.card, "scsi")
     rack.add_boot(values, f"{path}/channel@0/disk@{target:x},{lun:x}")
     return unit
+
+
+def _detach(rack: Rack, adapter: VirtioScsi, place: tuple[int, int]) -> None:
+    with rack.chardevs.context.lock:
+        del adapter.units[place]
+        adapter.announce(*place, present=False)

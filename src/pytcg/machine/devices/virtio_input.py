@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from pytcg.hw.virtio.input import VirtioInput, VirtioKeyboard, VirtioMouse, VirtioTablet
@@ -15,6 +16,7 @@ CODES: Final = range(1, 128)  # keys that a keyboard may have
 
 def _plug(rack: Rack, kind: str, values: Values, device: VirtioInput, class_code: int) -> object:
     rack.board.inputs.append(device)
+    rack.undo_by(partial(rack.board.inputs.remove, device))
     return plug(rack, f"virtio-{kind}-pci", values, device, class_code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from pytcg.hw.virtio.serial import MOST_PORTS, VirtioSerial
@@ -25,7 +26,7 @@ def build_card(rack: Rack, values: Values) -> object:
         values = {**values, "vectors": most + 1}
     card = plug(rack, CARD, values, device, COMMUNICATION_OTHER)
     number = sum(isinstance(bus, VirtioSerial) for bus in rack.buses.values())
-    rack.buses[f"{values['id']}.0" if values["id"] else f"virtio-serial-bus.{number}"] = device
+    rack.add_bus(f"{values['id']}.0" if values["id"] else f"virtio-serial-bus.{number}", device)
     return card
 
 
@@ -44,6 +45,7 @@ def build_console(rack: Rack, values: Values) -> SerialPort:
 
 def _build(rack: Rack, name: str, values: Values) -> SerialPort:
     device, console = _bus(rack, name, values["bus"]), name == CONSOLE
+    rack.put_on(device)
     label = values["name"] or ""
     if label and any(port.name == label for other in _buses(rack).values()
                      for port in other.ports.values()):  # fmt: skip
@@ -53,6 +55,7 @@ def _build(rack: Rack, name: str, values: Values) -> SerialPort:
     chardev = rack.take_chardev(name, values)
     port = SerialPort(chardev, label, console=console)
     device.add(port, number)
+    rack.undo_by(partial(_unplug, rack, port))
     if chardev is not None:
         chardev.on_open = lambda: port.set_host_open(is_open=True)
         chardev.on_close = lambda: port.set_host_open(is_open=False)
@@ -60,6 +63,11 @@ def _build(rack: Rack, name: str, values: Values) -> SerialPort:
         rack.chardevs.connect(chardev, port)
         chardev.frontend_open = console
     return port
+
+
+def _unplug(rack: Rack, port: SerialPort) -> None:
+    with rack.chardevs.context.lock:
+        port.unplug()
 
 
 def _number(device: VirtioSerial, name: str, wanted: int | None, *, console: bool) -> int:
