@@ -162,6 +162,7 @@ def test_what_becomes_of_writes_that_fail(shop: Shop, monkeypatch: pytest.Monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(io.device, "pwrite", refuse)
+        patch.setattr(io.device, "write_now", lambda *_: False)
         io.write(512, b"x" * 512, lambda _, errno: ended.append(errno))
         wait_until(lambda: heard)
         io.drain()
@@ -175,10 +176,64 @@ def test_what_becomes_of_writes_that_fail(shop: Shop, monkeypatch: pytest.Monkey
         assert io.device.pread(512, 512) == b"x" * 512
 
 
-def test_requests_run_beside_the_lock(shop: Shop) -> None:
+def test_what_the_host_has_at_hand_needs_no_thread(shop: Shop) -> None:
+    shop.build("{disk}")
+    io = shop.drives.by_id["ide0-hd0"].io
+    assert isinstance(io, DiskIo)
+    found: list[tuple[bytes, int]] = []
+    io.write(512, b"new" * 512, lambda data, errno: found.append((data, errno)))
+    io.read(511, 4, lambda data, errno: found.append((data, errno)))
+    assert found == [(b"", 0), (b"\xffnew", 0)] and not io.busy
+    assert shop.disk.read_bytes()[512:2048] == b"new" * 512
+    assert io.accounts.highest == 2048
+    counted = [(io.accounts.kinds[kind].operations, io.accounts.kinds[kind].bytes)
+               for kind in ("rd", "wr")]  # fmt: skip
+    assert counted == [(1, 4), (1, 1536)]
+    io.hold()  # what it stands on is changed
+    io.read(512, 4, lambda data, errno: found.append((data, errno)))
+    assert len(found) == 2 and io.busy
+    io.let_go()
+    wait_until(lambda: len(found) == 3)
+    assert found[2] == (b"newn", 0)
+
+
+def test_a_host_that_lets_the_processor_wait_gets_threads(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.build("{disk}")
+    io = shop.drives.by_id["ide0-hd0"].io
+    assert isinstance(io, DiskIo)
+    buffer = memoryview(bytearray(512))
+    with monkeypatch.context() as patch:
+        patch.setattr(io.device, "write_now", lambda *_: time.sleep(0.02) or True)
+        assert io.write_now(0, [buffer])
+    assert not io.write_now(0, [buffer]) and not io.read_now(0, [buffer])
+
+
+@pytest.mark.parametrize("line", ["cache=none", "detect-zeroes=on"])
+def test_what_must_not_be_done_at_once(shop: Shop, line: str) -> None:
+    shop.build("-drive file={disk},id=x," + line)
+    io = shop.drives.by_id["x"].io
+    assert isinstance(io, DiskIo)
+    assert not io.read_now(4096, [memoryview(bytearray(4096))])
+    assert not io.write_now(4096, [memoryview(bytearray(4096))])
+
+
+def test_a_guest_cannot_make_a_guessed_raw_disk_another_format(shop: Shop) -> None:
+    shop.build("{disk}")
+    io = shop.drives.by_id["ide0-hd0"].io
+    assert isinstance(io, DiskIo) and not io.write_now(0, [memoryview(bytearray(512))])
+    found: list[int] = []
+    io.write(0, b"QFI\xfb\0\0\0\3".ljust(512, b"\0"), lambda _, errno: found.append(errno))
+    wait_until(lambda: found)
+    assert found == [errno.EPERM]
+
+
+def test_requests_run_beside_the_lock(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     board = shop.build("{disk}")
     io = shop.drives.by_id["ide0-hd0"].io
     assert isinstance(io, DiskIo)
+    monkeypatch.setattr(io.device, "read_now", lambda *_: False)
     ended = threading.Event()
     found: list[tuple[bytes, int]] = []
 

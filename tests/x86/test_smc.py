@@ -295,3 +295,25 @@ def test_a_device_that_writes_code_from_within_a_port_write(engine: str) -> None
     bus.on_write = device
     assert cpu.run() is ExitReason.REQUESTED
     assert [value for _, _, value in bus.written][:4] == [1, 2, 3, 4]
+
+
+@ENGINES
+def test_the_next_instruction_is_what_a_device_made_of_it(engine: str) -> None:
+    """A bus master is as quick as the store that set it off."""
+    cpu, memory, bus = vcpu(engine, "mov cx, 3; 1: mov al, 1; out 0x80, al; mov bl, 7;"
+                                    " mov al, bl; out 0x81, al; loop 1b; mov al, 9; out 0x80, al;"
+                                    " 2: jmp 2b")  # fmt: skip
+    at = CODE + 3 + 2 + 2 + 1  # the immediate of mov bl
+    found: list[int] = []
+
+    def device(port: int, value: int) -> None:
+        if port == 0x81:
+            found.append(value)
+        elif value == 9:
+            cpu.request_exit()
+        else:
+            memory.store(at, bytes([0x40 + len(found)]))
+
+    bus.on_write = device
+    assert cpu.run() is ExitReason.REQUESTED
+    assert found == [0x40, 0x41, 0x42]

@@ -276,10 +276,18 @@ class X86Cpu:
             self.engine.call("update_debug", self.address)
 
     def _note_write(self, offset: int, length: int) -> None:
-        """The host or a device wrote to RAM: where there are blocks, `settle` must drop them."""
+        """The host or a device wrote to RAM: where there are blocks, they are dropped.
+
+        At once if this processor had the device do it, as after a store of its own; else by
+        `settle`.
+        """
         first, last = offset // layout.PAGE_SIZE, (offset + length - 1) // layout.PAGE_SIZE
         rows = self.buffers["pages"].view[first * _PAGE_ROW : (last + 1) * _PAGE_ROW]
-        if rows.tobytes().count(0) != len(rows):
+        if rows.tobytes().count(0) == len(rows):
+            return
+        if self._thread == get_ident():
+            self.engine.call("invalidate_physical", self.address, offset, length)
+        else:
             self._written.append((offset, length))
             self.poke(stop=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno as errnos
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pytcg.typed import NamedTuple, TypeVar
 
@@ -141,6 +141,17 @@ class BlockDevice(ABC):
         buffer = bytearray(length)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
+
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """Fill buffers with what can be had without waiting; False: they hold nothing of use.
+
+        Whatever is wrong is False, too: the same request as `read_into` meets it again.
+        """
+        return False
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """Hand bytes over where that hardly waits: to the host's page cache. False: `pwrite` it."""
+        return False
 
     def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
                      fua: bool = False) -> None:

@@ -1,8 +1,10 @@
 """A disk's I/O beside the processor: worker threads run requests, completions hold the lock.
 
-The threads drop the GIL in the host's reads and writes, so several requests of a disk are under way
-at once. A request never waits for the device lock, only its completion does. What the disk stands
-on may be changed while it is held: requests that come then wait in their threads.
+What the host's page cache takes or gives at once needs no thread: waking one costs more than moving
+the bytes (docs/PERFORMANCE.md, "Disks of the machine"). All else is the threads'. They drop the GIL
+in the host's reads and writes, so several requests of a disk are under way at once. A request never
+waits for the device lock, only its completion does. What the disk stands on may be changed while it
+is held: requests that come then wait in their threads.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,6 +22,8 @@ from pytcg.hw.storage.medium import Done
 from pytcg.machine.io_errors import Failure, OnFailure, Policy
 
 PARALLEL: Final = 8
+SLOW: Final = 10_000_000  # nanoseconds: a request that kept the processor waiting
+PATIENCE: Final = 1_000_000_000
 READ, WRITE, FLUSH, UNMAP = "rd", "wr", "flush", "unmap"
 Work = Callable[[BlockDevice], bytes | None]
 
@@ -62,6 +66,7 @@ class DiskIo:
         self._pending = 0
         self._active = 0  # of these, in the block layer
         self._held = 0
+        self._patient_until = 0  # by the monotonic clock: requests go to the threads
         self._idle = threading.Condition()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="disk")
 
@@ -77,12 +82,49 @@ class DiskIo:
 
     def read(self, offset: int, length: int, done: Done) -> None:
         """Fetch bytes."""
+        buffer = bytearray(length)
+        if self.read_now(offset, [memoryview(buffer)]):
+            done(bytes(buffer), 0)
+            return
         self._submit(READ, length, lambda device: device.pread(offset, length), done)
 
     def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False) -> None:
         """Store bytes."""
+        if not fua and self.write_now(offset, [memoryview(data)]):
+            done(b"", 0)
+            return
         self.accounts.highest = max(self.accounts.highest, offset + len(data))
         self._submit(WRITE, len(data), lambda device: device.pwrite(offset, data, fua=fua), done)
+
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """Fill memory with what the host has at hand; False: `read` it."""
+        return self._now(READ, buffers, lambda device: device.read_now(offset, buffers))
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """Store memory where the host takes it at once; False: `write` it."""
+        if not self._now(WRITE, buffers, lambda device: device.write_now(offset, buffers)):
+            return False
+        self.accounts.highest = max(self.accounts.highest, offset + sum(map(len, buffers)))
+        return True
+
+    def _now(self, kind: str, buffers: Sequence[memoryview], work: Callable[[BlockDevice], bool]
+             ) -> bool:  # fmt: skip
+        """Do it in the calling thread: the processor's, which holds the device lock meanwhile."""
+        began = time.monotonic_ns()
+        with self._idle:
+            if self._held or began < self._patient_until:
+                return False
+            self._active += 1
+        moved = work(self.device)
+        with self._idle:
+            self._active -= 1
+            if moved:
+                self._count(self.accounts.kinds[kind], sum(map(len, buffers)), began, failed=False)
+            if self._held:
+                self._idle.notify_all()
+        if time.monotonic_ns() - began > SLOW:  # the host has to write back first: don't wait again
+            self._patient_until = began + PATIENCE
+        return moved
 
     def write_zeroes(self, offset: int, length: int, done: Done, *, may_unmap: bool) -> None:
         """Make a range read as zeroes."""

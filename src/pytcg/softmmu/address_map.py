@@ -187,6 +187,10 @@ class AddressMap:
     def read(self, physical: int, length: int) -> bytes:
         """Bytes of RAM or ROM."""
         view = self.window.view
+        region = self.find(physical)
+        if region is not None and physical + length <= region.end:
+            at = region.offset + physical - region.physical
+            return bytes(view[at : at + length])
         return b"".join(view[piece.offset : piece.offset + piece.length]
                         for piece in self._pieces(physical, length))  # fmt: skip
 
@@ -199,6 +203,10 @@ class AddressMap:
 
     def store(self, physical: int, data: bytes) -> None:
         """Write as a bus master does: a ROM drops it; RamError where a device would get it."""
+        region = self.find(physical)
+        if region is not None and region.writable and physical + len(data) <= region.end:
+            self._put_bytes(region.offset + physical - region.physical, data)
+            return
         done = 0
         for piece in self._pieces(physical, len(data)):
             if piece.stores == STORES_TO_DEVICE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from pytcg.block.device import BlockDevice, BlockError, Extent
 from pytcg.typed import TYPE_CHECKING
@@ -54,6 +55,18 @@ class RawDevice(BlockDevice):
     def read_into(self, offset: int, buffer: memoryview) -> None:
         self.check_range(offset, len(buffer))
         self.file.read_into(offset + self._offset, buffer)
+
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        return (self._holds(offset, buffers)
+                and self.file.read_now(offset + self._offset, buffers))
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        guarded = self.read_only or (self.probed and offset < PROBE_SIZE)
+        return (not guarded and self._holds(offset, buffers)
+                and self.file.write_now(offset + self._offset, buffers))
+
+    def _holds(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        return offset >= 0 and offset + sum(map(len, buffers)) <= self._size
 
     def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
         return self.file.host_range(offset + self._offset, length)

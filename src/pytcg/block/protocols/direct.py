@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import threading
+from collections.abc import Sequence
 
 from pytcg.block.device import BlockError, Extent
 from pytcg.block.protocols.posix import PosixFile
@@ -40,6 +41,12 @@ class DirectFile(PosixFile):
 
     @property
     def is_cached(self) -> bool:
+        return False
+
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        return False
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
         return False
 
     def pread(self, offset: int, length: int) -> bytes:

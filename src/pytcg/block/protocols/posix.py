@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from pytcg.block.device import BlockDevice, BlockError, Extent
@@ -13,6 +13,8 @@ from pytcg.block.protocols import locks
 
 FIRST_BLOCK = 4096
 SMALL = 65536
+IOV_MAX = 1024
+RWF_NOWAIT = 8
 FALLOC_KEEP_SIZE = 1
 FALLOC_PUNCH_HOLE = 2
 FALLOC_ZERO_RANGE = 16
@@ -153,6 +155,26 @@ class PosixFile(BlockDevice):
         buffer = bytearray(length)
         self.read_into(offset, memoryview(buffer))
         return bytes(buffer)
+
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        return self._now(os.preadv, offset, buffers, RWF_NOWAIT)
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        # Few file systems take a buffered write with RWF_NOWAIT.
+        return self.is_cached and self._now(os.pwritev, offset, buffers, 0)
+
+    def _now(self, call: Callable[[int, Sequence[memoryview], int, int], int], offset: int,
+             buffers: Sequence[memoryview], flags: int) -> bool:  # fmt: skip
+        for first in range(0, len(buffers), IOV_MAX):
+            part = buffers[first : first + IOV_MAX]
+            length = sum(map(len, part))
+            try:
+                if call(self.fd, part, offset, flags) != length:
+                    return False
+            except (OSError, OverflowError):
+                return False
+            offset += length
+        return True
 
     def host_range(self, offset: int, length: int) -> tuple[int, int] | None:
         return (self.fd, offset) if self.is_regular else None
