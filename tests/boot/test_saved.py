@@ -129,7 +129,7 @@ def test_snapshots_go_back_and_forth(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
     disk = ("-drive", f"file={path},format=qcow2,if=ide")
-    terminal, monitor = start(*disk, "-accel", "tcg,tier=threaded")
+    terminal, monitor = start(*disk)
     terminal.wait_for(PROMPT, BOOT_SECONDS)
     terminal.type("i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.05; done\n")
     tick(terminal, 0)
@@ -149,3 +149,29 @@ def test_snapshots_go_back_and_forth(start: Start, tmp_path: Path) -> None:
     assert check.returncode == 0, check.stdout
     terminal, monitor = start(*disk, "-loadvm", "two")
     assert tick(terminal, at["two"]) < at["two"] + 100
+
+
+@pytest.mark.parametrize("tier", ["auto", pytest.param("jit", marks=pytest.mark.slow)])
+def test_a_busy_linux_goes_back_at_random_moments(start: Start, tmp_path: Path, tier: str) -> None:
+    """Regions of what was in memory before must not run, nor those that compilers finish later."""
+    rng = random.Random(9)
+    path = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+    terminal, monitor = start("-drive", f"file={path},format=qcow2,if=ide",
+                              "-accel", f"tcg,tier={tier}")  # fmt: skip
+    terminal.wait_for(PROMPT, BOOT_SECONDS)
+    names: list[str] = []
+    terminal.type(BUSY)
+    tick(terminal, 0)
+    for number in range(12):
+        time.sleep(rng.random())
+        if number % 4 == 0:
+            names.append(f"at{number}")
+        command = f"savevm {names[-1]}" if number % 4 == 0 else f"loadvm {rng.choice(names)}"
+        assert monitor(command) == ""
+        terminal.screen = b""
+        tick(terminal, 0)
+    terminal.type("\x03")
+    terminal.wait_for(PROMPT, ANSWER_SECONDS)
+    terminal.type("uptime; poweroff -f\n")
+    assert terminal.wait(ANSWER_SECONDS) == 0

@@ -8,6 +8,7 @@ import struct
 from pytcg import Cpu
 from pytcg.exec import layout, regions
 from pytcg.softmmu.ram import HostBuffer
+from pytcg_region.request import SHAPE_ROW, Request
 
 _PART = 1 << 20
 """Bytes of the arena that are filled with noise."""
@@ -43,3 +44,23 @@ def test_what_is_no_block_any_more_has_no_seed_and_leads_nowhere() -> None:
             size = cpu.engine.call("region_grow", cpu.address, tb, request.address)
             assert size <= regions.REQUEST_BYTES
     assert cpu.engine.call("seed_hash", cpu.address, request.address) == 0
+
+
+def test_a_report_from_before_a_flush_makes_no_region() -> None:
+    """The block's memory is as it was, but nothing leads to it: its room belongs to others."""
+    cpu = Cpu()
+    cpu.map(0x1000, 0x1000)
+    cpu.write(0x1000, bytes.fromhex("4801c8 48ffc9 75f8 f4"))  # 1: add rax, rcx; dec rcx; jnz 1b
+    cpu.regs["rcx"] = 5
+    assert cpu.run(0x1000).kind == "hlt"
+    engine, env, arena = cpu._cpu.engine, cpu._cpu.address, cpu._cpu.buffers["arena"].address
+    request = HostBuffer(regions.REQUEST_BYTES)
+    assert engine.call("region_grow", env, arena, request.address) != 0
+    shape = Request(request.view).shape()
+    rows = HostBuffer(len(shape))
+    rows.view[:] = shape
+    known = request.address, rows.address, len(shape) // SHAPE_ROW
+    assert engine.call("region_follow", env, arena, *known) != 0
+    engine.call("tb_flush", env)
+    assert engine.call("region_grow", env, arena, request.address) == 0
+    assert engine.call("region_follow", env, arena, *known) == 0

@@ -218,6 +218,21 @@ def in_arena(env: ExecEnv, tb: ptr) -> bool:
 
 
 @native
+def is_block(env: ExecEnv, tb: Tb) -> bool:
+    """Whether a block is there still: reports outlive a flush, and other things may lie there."""
+    if not in_arena(env, ptr(tb)):
+        return False
+    other: Tb = Tb(hash_slot(env, tb.physical).record)
+    for _i in range(CHAIN):
+        if ptr(other) == ptr(tb):
+            return True
+        if not in_arena(env, ptr(other)):
+            return False
+        other = Tb(other.hash_next)
+    return False
+
+
+@native
 def block_at(env: ExecEnv, near: Tb, pc: u64) -> ptr:
     """The translated block at ``pc`` in the mode of the block ``near``; NULL if there is none.
 
@@ -423,6 +438,8 @@ def region_grow(env: ExecEnv, seed: Tb, request: RequestHead) -> u64:
     64 runs of the seed.
     """
     request_begin(env, request, seed)
+    if not is_block(env, seed):
+        return 0
     least: u32 = (seed.hits - FIRST_HITS) >> 6
     next_one: ptr = ptr(seed)
     while next_one != NULL:
@@ -442,6 +459,8 @@ def region_follow(env: ExecEnv, seed: Tb, request: RequestHead, shape: ptr, coun
     What a region grows to depends on counts. So that code can be found again, shapes are kept.
     """
     request_begin(env, request, seed)
+    if not is_block(env, seed):
+        return 0
     for i in range(u64(0), count):
         row: ShapeRow = ShapeRow(shape + i * _SHAPE_ROW)
         tb: ptr = ptr(seed) if i == 0 else block_at(env, seed, seed.pc + row.pc)

@@ -112,9 +112,6 @@ def load_vm(machine: Machine, tag: str) -> None:
     """loadvm: disks and machine as they were; the machine runs on if it ran before."""
     disks = disks_of(machine)
     with _stopped(machine), at_rest(machine):
-        if machine.board.vcpu.stats.regions:  # docs/GAPS.md
-            raise CommandError("a machine with compiled regions can't go back: start it with"
-                               f" -loadvm {tag}, or with -accel tcg,tier=threaded")  # fmt: skip
         load_snapshot(machine, disks, tag)
 
 
