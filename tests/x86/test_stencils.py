@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from pytcg import Cpu
-from pytcg.exec import stitch
+from pytcg.exec import layout, stitch
 from pytcg_threaded.engine import ThreadedEngine
 from pytcg_x86.core.form import row_of
 from pytcg_x86.decode.formkey import KEY_SECOND
@@ -93,3 +95,12 @@ def test_numbers_that_do_not_fit_a_hole_stay_in_the_record(cpu: Cpu) -> None:
         cpu.write(CODE, cpu.asm(f"mov rax, {value}; add rax, {value}; hlt"))
         cpu.run(CODE)
         assert cpu.regs["rax"] == 2 * value % (1 << 64)
+
+
+def test_what_lies_behind_a_block_is_no_part_of_it(cpu: Cpu) -> None:
+    """After a flush records of older blocks do, which end in a `tb_goto`."""
+    cpu.write(CODE, cpu.asm("hlt"))  # a record and nothing behind it
+    arena = cpu._cpu.buffers["arena"].view
+    behind = layout.TB.size + layout.RECORD_SIZE
+    arena[behind : behind + 16] = struct.pack("<2Q", cpu._cpu.engine.symbol("tb_goto"), 1 << 63)
+    assert cpu.run(CODE).kind == "hlt"

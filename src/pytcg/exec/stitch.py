@@ -277,7 +277,7 @@ def stitch_block(env: ExecEnv, tb: Tb) -> None:
             store32(to, 0, u32(GO))
             to += u64(4)
         rec = Record(rec + RECORD_SIZE)
-    if falls and rec.code == symbol("tb_goto"):
+    if falls and tb.records != u32(tb.insns) and rec.code == symbol("tb_goto"):
         write_exit(env, to, ptr(rec), address_of(Branch(rec).taken), Link(rec + RECORD_SIZE))
         to += u64(EXIT)
     elif falls:
