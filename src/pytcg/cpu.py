@@ -459,7 +459,7 @@ class Cpu:
     def raise_in_run(self, error: BaseException) -> None:
         """End the run with an exception: what a callback raised."""
         self._cpu.error = self._cpu.error or error
-        self._cpu.poke(stop=True)
+        self._cpu.poke(stop=True, now=True)
 
     def _set_hooks(self, table: HostBuffer, heads: dict[Lists, int]) -> None:
         self._cpu.engine.attach([table])
@@ -501,7 +501,7 @@ class Cpu:
     def stop(self) -> None:
         """End the run under way, at the next instruction; from a hook, or from any thread."""
         self._stopping = self._stopping or "stop"
-        self._cpu.poke(stop=True)
+        self._cpu.poke(stop=True, now=True)
 
     def _take(self) -> None:
         """Make the calling thread the one that runs it; BusyError."""

@@ -15,19 +15,7 @@ import sys
 import tempfile
 import time
 
-_OTHERS = ("arm_const", "arm64_const", "mips_const", "ppc_const", "riscv_const")
-"""Constants of other guests, which Qiling imports whatever it runs."""
-
-
-def swap() -> None:
-    """Put pytcg's module into Unicorn's place."""
-    others = {name: importlib.import_module(f"unicorn.{name}") for name in _OTHERS}
-    ours = importlib.import_module("pytcg.unicorn")
-    sys.modules["unicorn"] = ours
-    for name in ("x86_const", "unicorn_const"):
-        sys.modules[f"unicorn.{name}"] = importlib.import_module(f"pytcg.unicorn.{name}")
-    for name, module in others.items():
-        setattr(ours, name, module)
+from tests.foreign.swap import swap
 
 
 def emulate(command: list[str]) -> None:

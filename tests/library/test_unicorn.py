@@ -471,3 +471,49 @@ def test_other_guests_are_refused() -> None:
     with pytest.raises(OURS.UcError, match="UC_ERR_ARCH"):
         OURS.Uc(OURS.UC_ARCH_ARM, 0)
     assert not OURS.uc_arch_supported(OURS.UC_ARCH_ARM)
+
+
+def test_a_stop_comes_before_a_system_call_and_other_hooks() -> None:
+    def scenario(u: Any) -> Any:
+        mu, log = make(u, b"\x90\x0f\x05\x90", u.UC_MODE_64), []
+        mu.hook_add(u.UC_HOOK_CODE, lambda uc, *_: uc.emu_stop(), None, A + 1, A + 1)
+        mu.hook_add(u.UC_HOOK_CODE, lambda uc, address, *_: log.append(address))
+        mu.hook_add(u.UC_HOOK_INSN, lambda uc, d: log.append("syscall"), None, 1, 0,
+                    u.UC_X86_INS_SYSCALL)  # fmt: skip
+        mu.emu_start(A, A + 4)
+        return log, mu.reg_read(u.UC_X86_REG_RIP)
+
+    both(scenario)
+
+
+@pytest.mark.parametrize("handle", [None, False, True])
+def test_what_follows_a_count_is_fetched(handle: bool | None) -> None:
+    def scenario(u: Any) -> Any:
+        mu, log = make(u, b"\x90\xff\xe3"), []
+        mu.reg_write(u.UC_X86_REG_EBX, 0x5000)
+
+        def invalid(uc: Any, access: int, address: int, *_: Any) -> bool:
+            log.append((access, address))
+            if handle:
+                uc.mem_map(0x5000, 0x1000)
+                uc.mem_write(0x5000, b"\x40\x40")
+            return bool(handle)
+
+        if handle is not None:
+            mu.hook_add(u.UC_HOOK_MEM_FETCH_UNMAPPED, invalid)
+        found = [attempt(u, lambda: mu.emu_start(A, A + 3, 0, 1)),
+                 attempt(u, lambda: mu.emu_start(A, A + 3, 0, 2)), log]
+        return found, mu.reg_read(u.UC_X86_REG_EAX), mu.reg_read(u.UC_X86_REG_EIP)
+
+    both(scenario)
+
+
+def test_the_first_descriptor_tables_are_empty() -> None:
+    def scenario(u: Any) -> Any:
+        mu = make(u, b"\x90\x8e\xe8")  # mov gs, eax: a selector of the LDT
+        mu.reg_write(u.UC_X86_REG_EAX, 0xFFFF)
+        tables = [mu.reg_read(getattr(u, f"UC_X86_REG_{name}")) for name in ("LDTR", "TR", "GDTR")]
+        mu.emu_start(A, A + 1, timeout=9000)
+        return tables, mu.ctl_get_timeout(), attempt(u, lambda: mu.emu_start(A, A + 3))
+
+    both(scenario)

@@ -436,10 +436,14 @@ class X86Cpu:
             # regions it costs more to lose blocks that are counted, or compiled already.
             self.engine.call("tb_flush", self.address)
 
-    def poke(self, *, stop: bool = False) -> None:
-        """Make running code look at interrupts soon (or return); callable from any thread."""
+    def poke(self, *, stop: bool = False, now: bool = False) -> None:
+        """Make running code look at interrupts soon (or return); callable from any thread.
+
+        ``now``: the run ends, and hooks that have not been called for an instruction aren't.
+        """
         if stop:
-            self.state.set("stop_request", 1)
+            asked = self.state.get("stop_request") or 1
+            self.state.set("stop_request", layout.STOP_NOW if now else asked)
         self.state.set("exit_request", 1)
         if self.accelerator is not None:
             self.accelerator.kick()

@@ -16,7 +16,7 @@ from enum import IntEnum, IntFlag
 from pytcg.exec.debug import debug_break, debug_watch
 from pytcg.exec.exits import Exit
 from pytcg.exec.forms import form_at, record_code
-from pytcg.exec.layout import RECORD_SIZE, TB, ExecEnv, Hook, Record, Tb
+from pytcg.exec.layout import RECORD_SIZE, STOP_NOW, TB, ExecEnv, Hook, Record, Tb
 from pytcg_native import (
     NULL,
     call_host,
@@ -151,14 +151,14 @@ def call_hooks(env: ExecEnv, rec: Record) -> u64:
         negative: i64 = -i64(HEAD)
         size: u32 = block_bytes(Tb(rec + negative))
         hook: Hook = hook_list(env, Hooks.BLOCK)
-        while hook != NULL:
+        while hook != NULL and env.stop_request != STOP_NOW:
             if linear >= hook.first and linear <= hook.last:
                 call_hook(env, hook, linear, size)
             hook = Hook(hook.following)
     env.block_skip = NO_PC
     skip: u64 = 0
     other: Hook = hook_list(env, Hooks.CODE)
-    while other != NULL:
+    while other != NULL and env.stop_request != STOP_NOW:
         if hook_wants(env, other, rec, linear):
             skip |= call_hook(env, other, linear, u32(rec.length))
         other = Hook(other.following)

@@ -24,6 +24,8 @@ TB_HASH_SIZE = 1 << TB_HASH_BITS
 FORM_HASH_BITS = 14
 FORM_HASH_SIZE = 1 << FORM_HASH_BITS
 
+STOP_NOW = 2
+"""env.stop_request when a run is to end: an instruction's other hooks aren't called any more."""
 RECORD_SIZE = 48
 """Bytes of a record: one instruction of threaded code."""
 RELATIVE = 0x80

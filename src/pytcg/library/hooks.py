@@ -68,6 +68,7 @@ class Hook:
         self.data = 0
         self.rows: HostBuffer | None = None
         self.keep: object = None
+        self.late = False
 
     def row(self) -> HookRow:
         """What native code knows of it."""
@@ -123,12 +124,17 @@ class Hooks:
 
     def instruction(self, mnemonics: str | Iterable[str],
                     function: CodeFunction | NativeFunction[Any, Any], start: int = 0,
-                    end: int | None = None, *, data: int = 0) -> Hook:  # fmt: skip
-        """Before instructions by the manual's name: "cpuid", or several: ("in", "out")."""
+                    end: int | None = None, *, data: int = 0,
+                    late: bool = False) -> Hook:  # fmt: skip
+        """Before instructions by the manual's name: "cpuid", or several: ("in", "out").
+
+        ``late`` ones are called when the instruction's other hooks have been.
+        """
         if not isinstance(mnemonics, Iterable):
             raise HookError(f"no instruction {mnemonics!r}")
         names = [mnemonics] if isinstance(mnemonics, str) else list(mnemonics)
-        return self._add(Lists.CODE, function, start, end, data=data, rows=_rows_of(names))
+        return self._add(Lists.CODE, function, start, end, data=data, rows=_rows_of(names),
+                         late=late)  # fmt: skip
 
     # Memory ------------------------------------------------------------------------------------
 
@@ -217,18 +223,20 @@ class Hooks:
     # The native lists --------------------------------------------------------------------------
 
     def _add(self, where: Lists, function: Any, start: int, end: int | None, *,
-             data: int = 0, flags: int = 0, rows: bytes | None = None) -> Hook:  # fmt: skip
+             data: int = 0, flags: int = 0, rows: bytes | None = None,
+             late: bool = False) -> Hook:  # fmt: skip
         start = whole(start, "a hook's start")
         last = LAST if end is None else whole(end, "a hook's end") - 1
         if not 0 <= start <= last <= LAST:
             raise HookError(f"a hook's range {start:#x} to {last + 1:#x} is empty or too large")
         hook = Hook(self, where, function, start, last, int(flags))
-        hook.data = data
+        hook.data, hook.late = data, late
         if rows is not None:
             hook.rows = HostBuffer(4096)
             hook.rows.view[: len(rows)] = rows
         self._cpu._bind_hook(hook)
         self._lists[where].append(hook)
+        self._lists[where].sort(key=lambda hook: hook.late)
         self.publish(code=where is not Lists.MEMORY)
         return hook
 

@@ -77,6 +77,8 @@ class Uc:
         regs = self._cpu.regs
         for name in ("cs", "ss", "ds", "es", "fs", "gs"):
             regs[name] = 0
+        for name in ("ldtr", "tr"):
+            regs[f"{name}.limit"] = regs[f"{name}.attr"] = 0
         regs.fcw, regs.mxcsr = 0x37F, 0x1F80
 
     @property
@@ -105,10 +107,24 @@ class Uc:
         stop = cpu.run(self._offset(begin, base), stop_at,
                        max_insns=count if count > 0 else None,
                        timeout=timeout / uc.UC_SECOND_SCALE if timeout > 0 else None)  # fmt: skip
+        if stop.kind == "limit":
+            stop = self._fetch(stop, stop_at)
         self._timed_out = stop.kind == "timeout"
         self._errno = self._hooks.error or self._error_of(stop)
         if self._errno:
             raise UcError(self._errno)
+
+    def _fetch(self, stop: Stop, stop_at: int | None) -> Stop:
+        """What follows the last one of a count is fetched, though not run: it must be there."""
+        cpu = self._cpu
+        linear = (cpu.regs["cs.base"] if self._mode != uc.UC_MODE_64 else 0) + stop.rip
+        region = cpu.memory.find(linear)
+        if region is not None and region.perms & Perm.EXECUTE:
+            return stop
+        if cpu.regs["cr0"] >> 31 or linear in (self._exits or ()):
+            return stop
+        with cpu.hooks.address(linear, lambda cpu, _at, _size: cpu.stop()):
+            return cpu.run(stop.rip, stop_at, max_insns=1)
 
     def _offset(self, address: int, base: int) -> int:
         """A linear address as an offset in CS."""
@@ -302,7 +318,8 @@ class Uc:
         raise self._fail(uc.UC_ERR_ARG)  # ARM's only, in Unicorn too
 
     def ctl_get_timeout(self) -> int:
-        return self._timeout
+        """Of the last run, in nanoseconds."""
+        return self._timeout * 1000
 
     def ctl_exits_enabled(self, enable: bool) -> None:
         """Stop at the addresses of `ctl_set_exits` rather than at ``until``."""

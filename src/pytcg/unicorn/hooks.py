@@ -55,7 +55,7 @@ class UcHooks:
         cpu.hooks.fault(self._fault)
         cpu.hooks.interrupt(self._interrupt)
         for name, number in _CALLS.items():
-            cpu.hooks.instruction(name, self._system_call(number))
+            cpu.hooks.instruction(name, self._system_call(number), late=True)
 
     def add(self, kind: int, callback: Callable[..., Any], data: Any, begin: int, end: int,
             instruction: int) -> int:  # fmt: skip
