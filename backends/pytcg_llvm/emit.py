@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from pytcg.ir.blocks import Block, Function, Local, Op, Value
 from pytcg.ir.ops import FLOATS, FMA, Type
-from pytcg_llvm import crypto
+from pytcg_llvm import crypto, strings
 
 THREADED = "preserve_nonecc"
 _COLD = "preserve_mostcc"
@@ -200,6 +200,9 @@ class _Emitter:
             make = crypto.emit_crc32c if name == "crc32c" else crypto.emit
             args = [self.typed(a) for a in op.args]
             self.out(op, make(op, args, self.temp, self.intrinsic))
+        elif name in strings.COMPARISONS:
+            args = [self.typed(a) for a in op.args]
+            self.out(op, strings.emit(op, args, self.temp, self.intrinsic))
         else:
             getattr(self, "_op_" + name)(op)
 

@@ -33,6 +33,8 @@ ELSEWHERE = {
 PREDICATES = (0, 1, 2, 3, 7, 9, 11, 14, 17, 20, 24, 27, 30)
 MODES = {"fcmp": PREDICATES, "vfcmp": PREDICATES, "ffma": range(4), "vffma": range(6),
          "ftrunchalf": range(8)}  # fmt: skip
+COMPARED = (0x0C, 0x35, 0x4A)
+"""PCMPISTRI's immediates; tests/x86/test_string_comparisons.py has all, and likelier strings."""
 NO_NATIVE_DIVISION = {Type.I128}  # LLVM calls a compiler-runtime function, which pytcg never links
 
 
@@ -69,6 +71,8 @@ def variants(name: str) -> list[tuple[list[Type], dict[str, object]]]:
         return [([Type.I32, INT_OF_BITS[n]], {}) for n in (8, 16, 32, 64)]
     if name == "sha1rnds4":
         return [([Type.I128, Type.I128], {"mode": mode}) for mode in range(4)]
+    if name.startswith("pcmp"):
+        return [([fixed(a, Type.I128) for a in row.args], {"mode": mode}) for mode in COMPARED]
     if name in MODES:
         types = FLOATS if "F" in row.args else [Type.I128]
         lane_attrs = [{"lane": n} for n in (32, 64)] if "lane" in row.attrs else [{}]

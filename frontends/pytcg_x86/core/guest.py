@@ -12,7 +12,7 @@ from pytcg_x86.core import block
 from pytcg_x86.decode.opcodes import opcodes
 from pytcg_x86.region import flags as region_flags
 from pytcg_x86.system import poll
-from pytcg_x86.vector import soft
+from pytcg_x86.vector import soft, soft_strings
 
 
 def native_roots() -> list[NativeFunction[Any, Any]]:
@@ -23,7 +23,7 @@ def native_roots() -> list[NativeFunction[Any, Any]]:
     """
     opcodes()  # imports all families
     modules = [debug, dispatch, hooks, invalidate, regions, snapshot, stitch, trap, access, block,
-               poll, region_flags, soft]  # fmt: skip
+               poll, region_flags, soft, soft_strings]  # fmt: skip
     modules += [m for name, m in sorted(sys.modules.items()) if name.startswith("pytcg_x86.")]
     found: dict[int, NativeFunction[Any, Any]] = {}
     for module in modules:

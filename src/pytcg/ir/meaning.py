@@ -17,7 +17,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 
-from pytcg.ir import crypto
+from pytcg.ir import crypto, strings
 from pytcg.ir.blocks import Op
 from pytcg.ir.ops import BITS, Type
 
@@ -99,6 +99,7 @@ PURE: dict[str, str] = {
     "vshuffle": "join(L, [(split(L, a) + split(L, b))[i] for i in O])",
     "vpshufb": "join(8, [0 if i & 0x80 else split(8, a)[i & 15] for i in split(8, b)])",
     **crypto.MEANING,
+    **strings.MEANING,
     "vlane": "(a >> b * L) & R",
     "vinsert": "a & ~((1 << L) - 1 << c * L) | b << c * L",
     "vmsb": "sum(x >> L - 1 << i for i, x in enumerate(split(L, a)))",
@@ -158,7 +159,7 @@ NAMES: dict[str, object] = {
     f.__name__: f for f in (quotient, remainder, split, split_signed, join, lanes, signed_lanes,
                             saturate, saturate_unsigned, interleave)
 }  # fmt: skip
-NAMES["crypto"] = crypto
+NAMES |= {"crypto": crypto, "strings": strings}
 _VARIABLE = re.compile(r"\b[abcdMWHRNLOKS]\b")
 
 
@@ -179,7 +180,7 @@ def expression(template: str, op: Op, operands: list[str]) -> str:
 def _evaluator(name: str) -> Callable[..., int]:
     # The table's own expressions, never input.
     function: Callable[..., int] = eval(
-        f"lambda a, b, c, M, W, H, R, N, L, O, K, S: {PURE[name]}", dict(NAMES)
+        f"lambda a, b, c, d, M, W, H, R, N, L, O, K, S: {PURE[name]}", dict(NAMES)
     )
     return function
 
@@ -189,7 +190,7 @@ def evaluate(name: str, args: list[int], type_: Type, result: Type,
     """The value of a pure op on constants; ``type_`` is the first operand's type, ``second`` the
     second one's width."""
     width = BITS[type_]
-    a, b, c = [*args, 0, 0][:3]
-    return _evaluator(name)(a, b, c, (1 << width) - 1, width, (1 << width) >> 1,
+    a, b, c, d = [*args, 0, 0, 0][:4]
+    return _evaluator(name)(a, b, c, d, (1 << width) - 1, width, (1 << width) >> 1,
                             (1 << BITS[result]) - 1, BITS[result], attrs.get("lane", 0),
                             attrs.get("order", ()), attrs.get("mode", 0), second)  # fmt: skip

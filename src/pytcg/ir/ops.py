@@ -162,6 +162,11 @@ _ROWS = [
     _row("sha1nexte", "V V -> V"), _row("sha1msg1", "V V -> V"), _row("sha1msg2", "V V -> V"),
     _row("sha1rnds4", "V V -> V", "mode"), _row("sha256msg1", "V V -> V"),
     _row("sha256msg2", "V V -> V"), _row("sha256rnds2", "V V V -> V"),
+    # PCMPISTRI and its like by their immediate (`pytcg.ir.strings`): index, mask, flags (as in
+    # EFLAGS) of two strings; those of explicit lengths take each behind its string.
+    _row("pcmpistri", "V V -> i32", "mode"), _row("pcmpistrm", "V V -> V", "mode"),
+    _row("pcmpistrf", "V V -> i32", "mode"), _row("pcmpestri", "V i32 V i32 -> i32", "mode"),
+    _row("pcmpestrm", "V i32 V i32 -> V", "mode"), _row("pcmpestrf", "V i32 V i32 -> i32", "mode"),
     # To a whole number: ROUNDPS's ``mode`` (SDM vol. 2B, table 4-18).
     _row("fround", "F -> F", "mode"), _row("vfround", "V -> V", "lane", "mode"),
     # The host: time stamp, and the SSE control and status word.
