@@ -428,11 +428,16 @@ class Translator:
                 self.call(exceptions.raise_error, self.env, self.const(vector, 32),
                           self.const(error, 32))  # fmt: skip
 
-    def check_target(self, wild: Value, pc: Value) -> None:
-        """#GP(0) if ``pc``, not canonical by 48 bits if ``wild``, is no address at all."""
+    def check_target(self, wild: Value, pc: Value, pushed: Value | None = None) -> None:
+        """#GP(0) if ``pc``, not canonical by 48 bits if ``wild``, is no address at all.
+
+        A fault of the store of 8 bytes at ``pushed``, a linear address, comes first.
+        """
         from pytcg_x86.core import segment
 
         with self.when(wild, likely=False):
+            if pushed is not None:
+                self.call(access.probe_write, self.env, pushed, self.const(8, 64))
             self.call(segment.check_wild, self.env, pc)
 
     def rarely(self, condition: Value, native: NativeFunction[Any, Any]) -> None:

@@ -34,11 +34,14 @@ e3        JRCXZ   Jb    branch f64
 """)
 
 
-def check_target(t: Translator, pc: Value) -> None:
-    """#GP(0) for a target outside the code segment or not canonical (SDM vol. 2, JMP)."""
+def check_target(t: Translator, pc: Value, pushed: Value | None = None) -> None:
+    """#GP(0) for a target outside the code segment or not canonical (SDM vol. 2, JMP).
+
+    In 64-bit code ``pushed`` is where a return address will be stored, which may fault before.
+    """
     if t.cx.code_size == 64:
         high = pc.ashr(47)
-        t.check_target(high.ne(0) & high.ne(-1), pc)
+        t.check_target(high.ne(0) & high.ne(-1), pc, pushed)
     else:
         t.raise_if(pc.ugt(t.ld_env("seg_limit", 1).zext(Type.I64)), Vector.GP, 0)
 
@@ -83,7 +86,7 @@ def call_indirect(t: Translator, target: Value) -> None:
     """CALL r/m."""
     t.effects.computed = CALLS
     pc = target.zext(Type.I64)
-    check_target(t, pc)
+    check_target(t, pc, t.stack_pointer() - 8)
     bits = t.cx.operand_size
     t.push(bits, t.next_pc().resize(t.const(0, bits).type))
     t.indirect(pc)

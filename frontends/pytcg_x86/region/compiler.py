@@ -313,7 +313,7 @@ class RegionTranslator(Translator):
     def shortcut(self, fast: Callable[[Block], None], slow: Callable[[], None]) -> None:
         fast(self.unwind)
 
-    def check_target(self, wild: Value, pc: Value) -> None:
+    def check_target(self, wild: Value, pc: Value, pushed: Value | None = None) -> None:
         self.raise_if(wild, Vector.GP, 0)
 
     def rarely(self, condition: Value, native: NativeFunction[Any, Any]) -> None:

@@ -109,8 +109,8 @@ for _mnemonic, _bits in (("VMASKMOVPS", 32), ("VMASKMOVPD", 64), ("VPMASKMOVD", 
 def _gather(mnemonic: str, index_bits: int, bits: int) -> None:
     """Elements from base + index * scale, where the mask's sign is set (SDM vol. 2C).
 
-    Each that is loaded is written, and its mask cleared, at once: a fault leaves the rest to be
-    gathered when the instruction is run again.
+    Each that is loaded is written, and the mask cleared that far, at once: a fault leaves the rest
+    to be gathered when the instruction is run again.
     """
 
     @lower(mnemonic, dst="raw")
@@ -129,7 +129,7 @@ def _gather(mnemonic: str, index_bits: int, bits: int) -> None:
             with t.when(sign):
                 linear = t.address_at(t.wrap_offset(offset + (number << scale)), bits)
                 t.b.st(t.load(bits, linear), dst.where, place)
-                t.b.st(t.const(0, bits), mask.where, place)
+            t.b.st(t.const(0, bits), mask.where, place)
         _finish(t, dst, mask, dst.bits // max(bits, index_bits) * bits)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytcg.exec.layout import ExecEnv
 from pytcg.ir.blocks import Value
 from pytcg.ir.ops import Type
-from pytcg.softmmu.access import store_u8
+from pytcg.softmmu.access import probe_write, store_u8
 from pytcg_native import native, u8, u32, u64
 from pytcg_x86.core.state import Env
 from pytcg_x86.core.translate import Operand, Translator
@@ -130,7 +130,9 @@ for _mnemonic, _bits in (("MOVMSKPS", 32), ("MOVMSKPD", 64), ("PMOVMSKB", 8)):
 @native
 def masked_store(env: Env, address: u64, size: u32, low: u64, high: u64, mask: u64,
                  high_mask: u64) -> None:  # fmt: skip
-    """Store the bytes whose mask byte has its sign set. A fault in the middle is restartable."""
+    """Store the bytes whose mask byte has its sign set. All must be writable: with a mask of zeros
+    faults are the implementation's affair (SDM vol. 2B), and AMD's processors have them."""
+    probe_write(ExecEnv(env), address, u64(size))
     for i in range(u64(0), u64(size)):
         shift: u64 = (i & 7) * 8
         data: u64 = low if i < 8 else high

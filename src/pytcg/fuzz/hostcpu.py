@@ -34,7 +34,7 @@ STACK = DATA + DATA_SIZE - 0x400  # a good rSP
 _EXIT = CODE + CODE_SIZE
 _HANDLER = BASE + 0x200
 _FLAGS, _HOST_RSP, _FX, _HOST_FX = STATE + 128, STATE + 136, STATE + 256, STATE + 768
-_FAULT, _ZEROES = STATE + 144, STATE + 1536
+_FAULT, _ZEROES, _HIGH = STATE + 144, STATE + 1536, STATE + 2048
 _MAP_FIXED_NOREPLACE = 0x100000
 _NO_FAULT = (1 << 64) - 1
 _INITIAL_FX = struct.pack("<HHB", 0x37F, 0, 0).ljust(24, b"\0") + struct.pack("<I", 0x1F80)
@@ -42,11 +42,13 @@ _INITIAL_FX = struct.pack("<HHB", 0x37F, 0, 0).ljust(24, b"\0") + struct.pack("<
 
 @dataclass
 class HostState:
-    """General registers by number, the arithmetic flags and DF, and an FXSAVE image."""
+    """General registers by number, the arithmetic flags and DF, an FXSAVE image, and the upper
+    halves of the YMM registers (zeros where the host has none)."""
 
     regs: list[int] = field(default_factory=lambda: [0] * 16)
     flags: int = 0x202
     fx: bytes = _INITIAL_FX.ljust(512, b"\0")
+    high: bytes = bytes(256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,18 @@ class _Assembler:
     def raw(self, text: str) -> None:
         self.bytes += bytes.fromhex(text)
 
-    def relative(self, opcode: bytes, target: int) -> None:
-        """An opcode (with ModRM) whose last four bytes are relative to the next instruction."""
-        end = self.address + len(self.bytes) + len(opcode) + 4
-        self.bytes += opcode + struct.pack("<i", target - end)
+    def relative(self, opcode: bytes, target: int, immediate: bytes = b"") -> None:
+        """An opcode (with ModRM), four bytes that are relative to the next instruction."""
+        end = self.address + len(self.bytes) + len(opcode) + 4 + len(immediate)
+        self.bytes += opcode + struct.pack("<i", target - end) + immediate
+
+    def upper_halves(self, opcode: int) -> None:
+        """VINSERTF128 (18h) or VEXTRACTF128 (19h) of every YMM register's upper half."""
+        for register in range(16 if has("avx") else 0):
+            first = 0x63 | (~register >> 3 & 1) << 7
+            second = 0x05 | (~register & 15) << 3 if opcode == 0x18 else 0x7D
+            vex = bytes([0xC4, first, second, opcode, (register & 7) << 3 | 5])
+            self.relative(vex, _HIGH + 16 * register, b"\1")
 
     def load(self, register: int, address: int) -> None:
         self._move(0x8B, register, address)
@@ -94,6 +104,7 @@ def _entry() -> bytes:
     asm.raw(_CALLEE_SAVED[0])
     asm.relative(b"\x48\x0f\xae\x05", _HOST_FX)  # fxsave64
     asm.relative(b"\x48\x0f\xae\x0d", _FX)       # fxrstor64
+    asm.upper_halves(0x18)
     asm.store(_RSP, _HOST_RSP)
     asm.relative(b"\xff\x35", _FLAGS)            # push
     asm.raw("9d")                                # popfq
@@ -112,6 +123,7 @@ def _exit() -> bytes:
     asm.relative(b"\x8f\x05", _FLAGS)            # pop
     asm.raw("fc")                                # cld
     asm.relative(b"\x48\x0f\xae\x05", _FX)
+    asm.upper_halves(0x19)
     asm.relative(b"\x48\x0f\xae\x0d", _HOST_FX)
     asm.raw(_CALLEE_SAVED[1])
     asm.raw("c3")
@@ -212,10 +224,11 @@ class HostCpu:
         self._put(CODE, code + bytes(back.bytes))
         self._put(STATE, struct.pack("<17Q", *state.regs, state.flags))
         self._put(_FX, state.fx)
+        self._put(_HIGH, state.high)
         self._put(_FAULT, struct.pack("<Q", _NO_FAULT))
         self._call()
         *regs, flags = struct.unpack("<17Q", self._get(STATE, 17 * 8))
-        return HostState(regs, flags, self._get(_FX, 512))
+        return HostState(regs, flags, self._get(_FX, 512), self._get(_HIGH, 256))
 
 
 @functools.cache

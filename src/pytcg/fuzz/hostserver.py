@@ -38,8 +38,8 @@ class HostServer:
         child = self._child
         assert child.stdin is not None and child.stdout is not None
         try:
-            _send(child.stdin, (code, start, data))
-            answer: Outcome = _receive(child.stdout)
+            send(child.stdin, (code, start, data))
+            answer: Outcome = receive(child.stdout)
         except (EOFError, BrokenPipeError):
             self._child = None
             status = child.wait()
@@ -55,13 +55,13 @@ class HostServer:
             self._child = None
 
 
-def _send(stream: IO[bytes], message: object) -> None:
+def send(stream: IO[bytes], message: object) -> None:
     raw = pickle.dumps(message)
     stream.write(_LENGTH.pack(len(raw)) + raw)
     stream.flush()
 
 
-def _receive(stream: IO[bytes]) -> Any:
+def receive(stream: IO[bytes]) -> Any:
     header = stream.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
         raise EOFError
@@ -99,11 +99,11 @@ def serve() -> None:
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     with contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
-            code, start, data = _receive(requests)
+            code, start, data = receive(requests)
             signal.setitimer(signal.ITIMER_VIRTUAL, _SECOND)
             found = outcome(host, code, start, data)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            _send(answers, found)
+            send(answers, found)
 
 
 if __name__ == "__main__":
