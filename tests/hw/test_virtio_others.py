@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 
 from hw.media import FakeMedium
 from hw.virtio_driver import DATA, Driver
+from pytcg.hw.clock import FakeClock
 from pytcg.hw.storage.scsi.cdrom import CD_ROM, CdRom
 from pytcg.hw.storage.scsi.disk import DISK, ScsiDisk
 from pytcg.hw.storage.scsi.unit import Response, UnitIdentity
@@ -19,8 +21,58 @@ ONE = 1 << 32
 RESPONSE = DATA + 0x1000
 
 
+class Source:
+    """Entropy that is ready, or comes when the test calls ``waiting``."""
+
+    def __init__(self, *, ready: bool = True) -> None:
+        self.ready = ready
+        self.waiting: Callable[[bytes], None] | None = None
+        self.asked: list[int] = []
+
+    def request(self, length: int, done: Callable[[bytes], None]) -> None:
+        self.asked.append(length)
+        if self.ready:
+            done(b"r" * length)
+        else:
+            self.waiting = done
+
+    def cancel(self, done: Callable[[bytes], None]) -> None:
+        assert self.waiting is done
+        self.waiting = None
+
+
+def test_rng_gives_so_much_a_period() -> None:
+    clock, source = FakeClock(), Source()
+    driver = Driver(VirtioPci(VirtioRng(source, clock, most=100, period_ms=10), 0x00FF00), ONE)
+    driver.offer([(DATA, 80, True)])
+    assert driver.finished() == 80
+    driver.offer([(DATA, 80, True)])
+    assert driver.finished() == 20
+    driver.offer([(DATA, 80, True)])
+    assert driver.finished() is None
+    clock.advance(9_000_000)
+    assert driver.finished() is None
+    clock.advance(1_000_000)
+    assert driver.finished() == 80
+    assert source.asked == [80, 20, 80]
+
+
+def test_rng_waits_for_its_source_and_forgets_it_when_it_is_reset() -> None:
+    source = Source(ready=False)
+    driver = Driver(VirtioPci(VirtioRng(source, FakeClock()), 0x00FF00), ONE)
+    driver.offer([(DATA, 80, True)])
+    assert driver.finished() is None and source.waiting is not None
+    source.waiting(b"abc")
+    assert driver.finished() == 3
+    driver.offer([(DATA, 80, True)])
+    late = source.waiting
+    driver.card.reset()
+    assert source.waiting is None
+    late(b"late")
+
+
 def test_rng_fills_what_it_is_offered() -> None:
-    driver = Driver(VirtioPci(VirtioRng(lambda length: b"r" * length), 0x00FF00), ONE)
+    driver = Driver(VirtioPci(VirtioRng(Source(), FakeClock()), 0x00FF00), ONE)
     driver.offer([(DATA, 100, True), (DATA + 200, 28, True)])
     assert driver.finished() == 128
     assert driver.slot.memory[DATA : DATA + 101] == b"r" * 100 + b"\0"

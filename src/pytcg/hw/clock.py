@@ -47,6 +47,11 @@ class Deadline:
         else:
             self._timer.arm(at)
 
+    @property
+    def armed(self) -> bool:
+        """Is it set?"""
+        return self._at is not None
+
     def _fire(self) -> None:
         self._at = None
         self._callback()

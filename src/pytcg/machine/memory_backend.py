@@ -1,8 +1,9 @@
-"""Memory of the host's that guests show: `-object memory-backend-file` and `-memfd`."""
+"""Memory of the host's that guests show: `-object memory-backend-file`, `-memfd` and `-ram`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +53,14 @@ def open_memfd(name: str, size: int, *, share: bool) -> MemoryBackend:
     except OSError as error:
         raise BackendError(f"can't create memory for '{name}': {error.strerror}") from error
     return MemoryBackend(name, fd, size, share)
+
+
+def open_backend(kind: str, values: Mapping[str, str]) -> MemoryBackend:
+    """Of an object's properties; BackendError."""
+    name, size, share = values["id"], int(values["size"]), values["share"] == "on"
+    if kind == "memory-backend-file":
+        return open_file(name, values["mem-path"], size, share=share)
+    return open_memfd(name, size, share=share)
 
 
 def place(memory: AddressMap, fd: int, size: int, *, share: bool = True) -> Backing:

@@ -27,6 +27,15 @@ class CommandError(Exception):
         self.kind = kind
 
 
+def option_text(value: Any) -> str:
+    """A value of JSON's as an option spells it; CommandError."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str | int):
+        return str(value)
+    raise CommandError("Invalid parameter type, expected: string")
+
+
 @dataclass(frozen=True)
 class Command:
     """A row of the table: ``run(machine, **arguments)`` returns what goes to the client.

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from base64 import b64decode, b64encode
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pytcg import __version__
-from pytcg.chardev.base import ChardevError
-from pytcg.chardev.ringbuf import RingBuffer
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import devices, input, migration, objects, probing, vnc, yank
+from pytcg.monitor import characters, devices, input, migration, objects, probing, vnc, yank
 from pytcg.monitor.block import chains, copies, exports, joblist, media, nodes, query, snapshots
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
@@ -97,12 +94,6 @@ def query_memory_size_summary(machine: Machine) -> Any:
     return {"base-memory": machine.board.config.ram_size, "plugged-memory": 0}
 
 
-def query_chardev(machine: Machine) -> Any:
-    """The character devices."""
-    return [{"label": chardev.label, "filename": chardev.description(),
-             "frontend-open": chardev.frontend_open} for chardev in machine.chardevs]  # fmt: skip
-
-
 # The guest's run ---------------------------------------------------------------------------------
 
 
@@ -157,60 +148,6 @@ def run_command(machine: Machine, name: str, /, **arguments: Any) -> Any:
     return command.call(machine, given)
 
 
-# Character devices -------------------------------------------------------------------------------
-
-
-def ringbuf_read(machine: Machine, device: str, size: int, format: str = "utf8") -> Any:
-    """What a ring buffer holds."""
-    ring = _ring(machine, device)
-    if size <= 0:
-        raise CommandError("size must be greater than zero")
-    data = ring.read(size)
-    if format == "base64":
-        return b64encode(data).decode()
-    return data.decode(errors="replace")
-
-
-def ringbuf_write(machine: Machine, device: str, data: str, format: str = "utf8") -> Any:
-    """Put something into a ring buffer."""
-    try:
-        raw = b64decode(data, validate=True) if format == "base64" else data.encode()
-    except ValueError:
-        raise CommandError("Invalid parameter 'data'") from None
-    _ring(machine, device).write(raw)
-    return {}
-
-
-def _ring(machine: Machine, name: str) -> RingBuffer:
-    try:
-        found = machine.chardevs.find(name)
-    except ChardevError:
-        raise CommandError(f"Device '{name}' not found") from None
-    if not isinstance(found, RingBuffer):
-        raise CommandError(f"'{name}' is not a ringbuf device")
-    return found
-
-
-def chardev_remove(machine: Machine, id: str) -> Any:
-    """Close a character device."""
-    try:
-        machine.chardevs.remove(id)
-    except ChardevError as error:
-        raise CommandError(str(error)) from None
-    return {}
-
-
-def chardev_send_break(machine: Machine, id: str) -> Any:
-    """A break on the line."""
-    try:
-        chardev = machine.chardevs.find(id)
-    except ChardevError:
-        raise CommandError(f"Chardev '{id}' not found") from None
-    with machine.chardevs.context.lock:
-        chardev.tell_break()
-    return {}
-
-
 # Memory, screen, keys ----------------------------------------------------------------------------
 
 
@@ -261,6 +198,7 @@ NEGOTIATE: Final = Command("qmp_capabilities", lambda machine, **given: None,
 COMMANDS: Final = {command.name: command for command in (
     NEGOTIATE,
     *migration.COMMANDS,
+    *characters.COMMANDS,
     *devices.COMMANDS,
     *chains.COMMANDS,
     *copies.COMMANDS,
@@ -286,7 +224,6 @@ COMMANDS: Final = {command.name: command for command in (
     Command("query-cpus-fast", query_cpus_fast, returns="[CpuInfoFast]"),
     Command("query-machines", query_machines, returns="[MachineInfo]"),
     Command("query-memory-size-summary", query_memory_size_summary, returns="MemoryInfo"),
-    Command("query-chardev", query_chardev, returns="[ChardevInfo]"),
     Command("stop", stop),
     Command("cont", cont),
     Command("system_reset", system_reset),
@@ -295,10 +232,6 @@ COMMANDS: Final = {command.name: command for command in (
     Command("inject-nmi", inject_nmi),
     Command("human-monitor-command", human_monitor_command,
             "command-line: str, *cpu-index: int", "str"),
-    Command("ringbuf-read", ringbuf_read, "device: str, size: int, *format: DataFormat", "str"),
-    Command("ringbuf-write", ringbuf_write, "device: str, data: str, *format: DataFormat"),
-    Command("chardev-remove", chardev_remove, "id: str"),
-    Command("chardev-send-break", chardev_send_break, "id: str"),
     Command("memsave", memsave, "val: int, size: int, filename: str, *cpu-index: int"),
     Command("pmemsave", pmemsave, "val: int, size: int, filename: str"),
     Command("screendump", screendump, "filename: str, *format: ImageFormat"),

@@ -18,6 +18,7 @@ from pytcg.monitor.command import (
     CLASS_NOT_ACTIVE,
     Command,
     CommandError,
+    option_text,
 )
 
 if TYPE_CHECKING:
@@ -36,14 +37,6 @@ def _rack(machine: Machine) -> Rack:
     return machine.rack
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, str | int):
-        return str(value)
-    raise CommandError("Invalid parameter type, expected: string")
-
-
 def _check_hot(machine: Machine, model: Model) -> None:
     if model.bus not in HOT or (model.bus == "PCI" and machine.board.hotplug is None):
         raise CommandError(f"Bus '{BUS_NAMES.get(model.bus, model.bus)}' does not support"
@@ -52,7 +45,7 @@ def _check_hot(machine: Machine, model: Model) -> None:
 
 def add(machine: Machine, given: dict[str, Any]) -> Any:
     """device_add."""
-    values = {key: _text(value) for key, value in given.items()}
+    values = {key: option_text(value) for key, value in given.items()}
     name = values.pop("driver")
     model = BY_NAME.get(name)
     if model is None:

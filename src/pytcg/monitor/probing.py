@@ -16,7 +16,7 @@ PARENTS: Final = {"PCI": "pci-device", "SCSI": "scsi-device", "IDE": "ide-device
                   "ISA": "isa-device", "virtio-serial-bus": "virtio-serial-port"}  # fmt: skip
 ABSTRACT: Final = {"object": None, "device": "object", "cpu": "device", "x86_64-cpu": "cpu",
                    **dict.fromkeys(PARENTS.values(), "device"), "memory-backend": "object",
-                   "machine": "object", "tls-creds": "object"}  # fmt: skip
+                   "machine": "object", "tls-creds": "object", "rng": "object"}  # fmt: skip
 KINDS_OF_VALUE: Final = {"OnOffAuto": "OnOffAuto", "pci-address": "int32"}
 QOM_TYPES: Final = {"size": "size", "share": "bool", "prealloc": "bool", "dump": "bool",
                     "merge": "bool", "discard-data": "bool", "verify-peer": "bool"}  # fmt: skip
@@ -25,15 +25,15 @@ QOM_TYPES: Final = {"size": "size", "share": "bool", "prealloc": "bool", "dump":
 def _types() -> dict[str, str | None]:
     """Every type there is, with its parent."""
     from pytcg.cli.system.machine_option import MACHINES
-    from pytcg.cli.system.object_option import KINDS
     from pytcg.engines import cpu_models
+    from pytcg.machine.objects import KINDS
 
     found: dict[str, str | None] = dict(ABSTRACT)
     found |= {model.name: PARENTS.get(model.bus, "device") for model in MODELS}
     found |= {f"{name}{CPU_TYPE}": "x86_64-cpu" for name in cpu_models()}
     for name in KINDS:
-        parent = next((kind for kind in ("memory-backend", "tls-creds") if name.startswith(kind)),
-                      "object")  # fmt: skip
+        groups = ("memory-backend", "rng", "tls-creds")
+        parent = next((kind for kind in groups if name.startswith(kind)), "object")
         found[name] = parent
     found |= {f"{name}-machine": "machine" for name in MACHINES if name != "pc"}
     return found
@@ -82,7 +82,7 @@ def _properties(model: Model) -> list[dict[str, Any]]:
 
 def list_properties(machine: Machine, typename: str) -> Any:
     """qom-list-properties: of devices, objects and processors."""
-    from pytcg.cli.system.object_option import KINDS
+    from pytcg.machine.objects import KINDS
 
     del machine
     types = _types()
@@ -197,12 +197,6 @@ def chardev_backends(machine: Machine) -> Any:
     return [{"name": name} for name in names()]
 
 
-def no_iothreads(machine: Machine) -> Any:
-    """query-iothreads: disks have threads of their own."""
-    del machine
-    return []
-
-
 def none_known(machine: Machine) -> Any:
     """query-tpm-models, query-tpm-types, query-tpm: there is none."""
     del machine
@@ -222,7 +216,6 @@ COMMANDS: Final = (
             "[CommandLineOptionInfo]"),
     Command("query-current-machine", current_machine, returns="CurrentMachineParams"),
     Command("query-chardev-backends", chardev_backends, returns="[ChardevBackendInfo]"),
-    Command("query-iothreads", no_iothreads, returns="[IOThreadInfo]"),
     Command("query-tpm-models", none_known, returns="[TpmModel]"),
     Command("query-tpm-types", none_known, returns="[TpmType]"),
 )  # fmt: skip

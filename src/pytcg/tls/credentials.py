@@ -167,6 +167,11 @@ def add_object(text: str) -> None:
     _OBJECTS[credentials.ident] = credentials
 
 
+def remove_object(ident: str) -> None:
+    """Nobody refers to it by its id any more."""
+    _OBJECTS.pop(ident, None)
+
+
 def find_object(ident: str, objects: Mapping[str, TlsCredentials] = _OBJECTS) -> TlsCredentials:
     """The credentials with this id."""
     if ident not in objects:

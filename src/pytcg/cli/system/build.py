@@ -21,7 +21,6 @@ from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.fsdevs import open_fsdevs
 from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.messages import complain
-from pytcg.cli.system.object_option import open_objects
 from pytcg.cli.system.option_values import Options
 from pytcg.cli.system.process_options import write_pid_file
 from pytcg.cli.system.resume import prepare
@@ -40,6 +39,7 @@ from pytcg.machine.io_stop import stop_for_errors
 from pytcg.machine.linux import LoadError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.memory_backend import BackendError
+from pytcg.machine.objects import ObjectError, Objects
 from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.roms import RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
@@ -49,11 +49,12 @@ from pytcg.monitor.block.joblist import end_jobs
 from pytcg.monitor.machine import Machine
 from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError, RamWindow
+from pytcg.tls.psk import TlsError
 from pytcg.ui.console import Console
 
 KNOWN_ERRORS = (
     DeviceError, LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError,
-    GuestError, KvmError, BackendError, FsdevError,
+    GuestError, KvmError, BackendError, FsdevError, ObjectError, TlsError,
 )  # fmt: skip
 
 
@@ -82,6 +83,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     stack.callback(loop.close)
     chardevs = open_chardevs(options, Context(loop.asyncio, loop.lock, loop.stop))
     stack.callback(chardevs.close)
+    objects = _make_objects(options, chardevs.context)
+    stack.callback(objects.close)
     serials = open_serials(options, chardevs)
     debugcon = options.debugcon and open_for(chardevs, "-debugcon", options.debugcon, "debugcon")
     memory, smbios = _make_memory(options.memory), _smbios(options)
@@ -96,9 +99,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
     drives = Drives(options, loop.lock, loop.fail, stack)
-    backends = open_objects(options, stack)
     fsdevs = open_fsdevs(options, loop, stack)
-    rack = Rack(board, drives.by_id, chardevs, backends, fsdevs)
+    rack = Rack(board, drives.by_id, chardevs, objects, fsdevs)
     drives.add_devices(rack)
     if code.kernel is not None:
         board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
@@ -127,6 +129,13 @@ def _run(options: Options, stack: ExitStack) -> int:
         stack.close()  # the terminal first
         print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
     return status
+
+
+def _make_objects(options: Options, context: Context) -> Objects:
+    objects = Objects(context)
+    for values in options.objects:
+        objects.create(values)
+    return objects
 
 
 def _write_pid_file(path: str, stack: ExitStack) -> None:

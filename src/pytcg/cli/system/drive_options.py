@@ -118,7 +118,8 @@ def set_device(options: Options, text: str) -> None:
     from pytcg.machine.devices.table import BY_NAME, listing
     from pytcg.machine.drives import DeviceError
 
-    values = _device_json(text) if text.startswith("{") else parse_keyval(text, implied="driver")
+    values = (json_values("-device", text) if text.startswith("{")
+              else parse_keyval(text, implied="driver"))  # fmt: skip
     name = values.pop("driver", "")
     if name in ("help", "?"):
         raise Information(listing())
@@ -134,11 +135,12 @@ def set_device(options: Options, text: str) -> None:
     options.devices.append((name, values))
 
 
-def _device_json(text: str) -> dict[str, str]:
+def json_values(option: str, text: str) -> dict[str, str]:
+    """An option's properties given as JSON; OptionError."""
     try:
         values = parse_json_name("json:" + text)
     except BlockError as error:
-        raise OptionError(f"-device {text}: {error}") from None
+        raise OptionError(f"{option} {text}: {error}") from None
     words = {True: "on", False: "off"}
     return {key: words[value] if isinstance(value, bool) else str(value)
             for key, value in values.items()}  # fmt: skip

@@ -12,17 +12,15 @@ from pytcg.ivshmem.protocol import MAX_VECTORS, IvshmemError
 from pytcg.machine.devices.model import Values
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
-from pytcg.machine.memory_backend import BackendError, place
+from pytcg.machine.memory_backend import BackendError, MemoryBackend, place
 
 
 def build_plain(rack: Rack, values: Values) -> object:
     """ivshmem-plain: memory alone."""
-    name, wanted = "ivshmem-plain", values["memdev"]
-    if wanted is None:
+    name = "ivshmem-plain"
+    if values["memdev"] is None:
         raise DeviceError(f"-device {name}: You must specify a 'memdev'")
-    backend = rack.backends.get(wanted)
-    if backend is None:
-        raise DeviceError(f"-device {name}: Property '{name}.memdev' can't find value '{wanted}'")
+    backend: MemoryBackend = rack.take_object(name, "memdev", values)
     try:
         card = Ivshmem(place(rack.board.memory, backend.fd, backend.size, share=backend.share))
     except (BackendError, ValueError) as error:

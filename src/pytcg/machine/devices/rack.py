@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytcg.chardev.base import Chardev, ChardevError
 from pytcg.chardev.registry import Chardevs
@@ -23,7 +23,7 @@ from pytcg.machine.devices.model import Values, values_of
 from pytcg.machine.devices.table import BY_NAME
 from pytcg.machine.drives import DeviceError, Drive, DriveBay
 from pytcg.machine.io_errors import READ_ACTIONS, WRITE_ACTIONS, Policy
-from pytcg.machine.memory_backend import MemoryBackend
+from pytcg.machine.objects import Objects
 from pytcg.machine.pc import Pc
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ class Rack:
 
     def __init__(self, board: Pc, drives: DriveBay,
                  chardevs: Chardevs,
-                 backends: Mapping[str, MemoryBackend] | None = None,
+                 objects: Objects | None = None,
                  fsdevs: Mapping[str, Callable[[], Service]] | None = None) -> None:  # fmt: skip
         self.board = board
         self.fsdevs = fsdevs or {}  # what makes a server of each, by id
-        self.backends = backends or {}
+        self.objects = objects or Objects(chardevs.context)
         self.drives = drives
         self.chardevs = chardevs
         self.plugged: list[Plugged] = []
@@ -230,6 +230,28 @@ class Rack:
             raise DeviceError(f"-device {name}: Property '{name}.chardev' {error}") from None
         self.undo_by(partial(self.chardevs.release, chardev))
         return chardev
+
+    def take_object(self, name: str, key: str, values: Values) -> Any:
+        """What stands behind the object that a property names, which stays as long as the device.
+
+        DeviceError.
+        """
+        wanted = values[key]
+        found = self.objects.get(wanted)
+        kind = {"memdev": "memory-backend"}.get(key, key)
+        if found is None:
+            raise DeviceError(f"-device {name}: Device '{wanted}' not found")
+        if not found.kind.startswith(kind):
+            raise DeviceError(f"-device {name}: Invalid parameter type for '{key}', expected:"
+                              f" {kind}")  # fmt: skip
+        found.users += 1
+        self.undo_by(found.release)
+        return found.thing
+
+    def take_iothread(self, name: str, values: Values) -> None:
+        """The property `iothread`."""
+        if values["iothread"] is not None:
+            self.take_object(name, "iothread", values)
 
     def plug_pci(self, device: PciDevice, name: str, values: Values) -> None:
         """Put a card into the slot that `addr` names, or the first free one."""

@@ -25,6 +25,7 @@ class ScsiBus(NamedTuple):
 
 def build_adapter(rack: Rack, values: Values) -> object:
     """virtio-scsi-pci; its bus is ID.0, or scsi.N."""
+    rack.take_iothread("virtio-scsi-pci", values)
     adapter = VirtioScsi()
     card = plug(rack, "virtio-scsi-pci", values, adapter, STORAGE_SCSI)
     number = sum(isinstance(bus, ScsiBus) for bus in rack.buses.values())

@@ -29,6 +29,9 @@ VIRTIO: Final = (
     Property("vectors", "uint32", help="MSI-X vectors; 0: none"),
 )
 
+IOTHREAD: Final = Property("iothread", "str",
+                           help="accepted; requests have threads of their own")
+
 SCSI: Final = (*BLOCK, Property("scsi-id", "uint32", help="target, the first free one if not set"),
                Property("lun", "uint32", 0),
                Property("vendor", "str", "QEMU"),
@@ -40,9 +43,14 @@ SERIAL_PORT: Final = (Property("nr", "uint32", help="the port's number"),
                       Property("chardev", "str", help="the character device"))  # fmt: skip
 
 MODELS: Final = (
-    Model("virtio-blk-pci", "PCI", "virtio disk", "virtio:build_blk", (*VIRTIO, *BLOCK)),
-    Model("virtio-scsi-pci", "PCI", "virtio SCSI adapter", "scsi:build_adapter", VIRTIO),
-    Model("virtio-rng-pci", "PCI", "virtio entropy source", "virtio:build_rng", VIRTIO),
+    Model("virtio-blk-pci", "PCI", "virtio disk", "virtio:build_blk",
+          (*VIRTIO, *BLOCK, IOTHREAD)),
+    Model("virtio-scsi-pci", "PCI", "virtio SCSI adapter", "scsi:build_adapter",
+          (*VIRTIO, IOTHREAD)),
+    Model("virtio-rng-pci", "PCI", "virtio entropy source", "virtio:build_rng",
+          (*VIRTIO, Property("rng", "str", help="an rng-builtin or rng-random"),
+           Property("max-bytes", "uint64", (1 << 63) - 1, help="the most in a period"),
+           Property("period", "uint32", 1 << 16, help="in milliseconds"))),
     Model("virtio-balloon-pci", "PCI", "virtio memory balloon", "virtio:build_balloon",
           (*VIRTIO, Property("deflate-on-oom", "bool", False))),
     Model("virtio-serial-pci", "PCI", "virtio serial ports and consoles",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from typing import Final
+from typing import Any, Final
 
 from pytcg.hw.pci.device import PciDevice
 from pytcg.hw.virtio.balloon import VirtioBalloon
 from pytcg.hw.virtio.blk import VirtioBlk
 from pytcg.hw.virtio.device import Feature, VirtioDevice
 from pytcg.hw.virtio.pci import VirtioPci
-from pytcg.hw.virtio.rng import VirtioRng
+from pytcg.hw.virtio.rng import UNLIMITED, VirtioRng
 from pytcg.machine.devices.model import Values
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
+from pytcg.machine.entropy import HostEntropy
 
 STORAGE_SCSI: Final = 0x010000  # class codes
 OTHER: Final = 0x00FF00
@@ -48,6 +48,7 @@ def build_blk(rack: Rack, values: Values) -> object:
     if drive.io is None:
         raise DeviceError(f"-device {name}: Device needs media, but drive is empty")
     cache = values["write-cache"]
+    rack.take_iothread(name, values)
     device = VirtioBlk(drive.io, values["serial"] or "",
                        write_cache=drive.write_cache if cache is None else cache)  # fmt: skip
     card = plug(rack, name, values, device, STORAGE_SCSI)
@@ -57,8 +58,19 @@ def build_blk(rack: Rack, values: Values) -> object:
 
 
 def build_rng(rack: Rack, values: Values) -> object:
-    """virtio-rng-pci: the host's entropy."""
-    return plug(rack, "virtio-rng-pci", values, VirtioRng(os.urandom), OTHER)
+    """virtio-rng-pci: from a source that `rng` names, or the host's entropy."""
+    name = "virtio-rng-pci"
+    if values["period"] <= 0:
+        raise DeviceError(f"-device {name}: 'period' parameter expects a positive integer")
+    if values["max-bytes"] > UNLIMITED:
+        raise DeviceError(f"-device {name}: 'max-bytes' parameter must be non-negative, and less"
+                          " than 2^63")  # fmt: skip
+    source: Any = HostEntropy()
+    if values["rng"] is not None:
+        source = rack.take_object(name, "rng", values)
+    device = VirtioRng(source, rack.board.backplane.clock, values["max-bytes"], values["period"])
+    rack.undo_by(device.close)
+    return plug(rack, name, values, device, OTHER)
 
 
 def build_balloon(rack: Rack, values: Values) -> object:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from pytcg.chardev.base import ChardevError
+from pytcg.chardev.spec import parse_chardev
+from pytcg.monitor.characters import create
+from pytcg.monitor.command import CommandError
 from pytcg.monitor.human.memory import evaluate
 from pytcg.monitor.human.table import HumanCommand, Shell, UsageError, number
 
@@ -71,6 +75,16 @@ def write_ring(shell: Shell, words: list[str]) -> str:
     return ""
 
 
+def add_chardev(shell: Shell, words: list[str]) -> str:
+    """chardev-add: what -chardev takes."""
+    try:
+        kind, name, values = parse_chardev(words[0])
+    except ChardevError as error:
+        raise CommandError(str(error)) from None
+    create(shell.machine, kind, name, values)
+    return ""
+
+
 def remove_chardev(shell: Shell, words: list[str]) -> str:
     """chardev-remove."""
     shell.qmp("chardev-remove", id=words[0])
@@ -109,6 +123,7 @@ COMMANDS: Final = (
                  read_ring, 2, 2),
     HumanCommand("ringbuf_write", "device data", "Write to a ring buffer character device",
                  write_ring, 2, 99),
+    HumanCommand("chardev-add", "args", "add chardev", add_chardev, 1, 1),
     HumanCommand("chardev-remove", "id", "remove chardev", remove_chardev, 1, 1),
     HumanCommand("chardev-send-break", "id", "send a break on chardev", send_break, 1, 1),
 )  # fmt: skip

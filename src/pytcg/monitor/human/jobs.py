@@ -109,6 +109,35 @@ def add_device(shell: Shell, words: list[str]) -> str:
     return ""
 
 
+def add_object(shell: Shell, words: list[str]) -> str:
+    """object_add KIND,id=NAME[,PROPERTY=VALUE]…"""
+    shell.qmp("object-add", **parse_keyval(words[0], implied="qom-type"))
+    return ""
+
+
+def show_iothreads(shell: Shell, words: list[str]) -> str:
+    """info iothreads."""
+    del words
+    return "".join(f"{row.pop('id')}:\n  thread_id={row.pop('thread-id')}\n"
+                   + "".join(f"  {key}={value}\n" for key, value in row.items())
+                   for row in shell.qmp("query-iothreads"))  # fmt: skip
+
+
+def show_memdev(shell: Shell, words: list[str]) -> str:
+    """info memdev."""
+    del words
+    text = ""
+    for row in shell.qmp("query-memdev"):
+        row["host nodes"] = ""
+        text += f"memory backend: {row.pop('id')}\n"
+        for key in ("size", "merge", "dump", "prealloc", "share", "reserve", "policy",
+                    "host nodes"):  # fmt: skip
+            value = row[key]
+            shown = str(value).lower() if isinstance(value, bool) else value
+            text += f"  {key}:  {shown}\n" if key == "size" else f"  {key}: {shown}\n"
+    return text + "\n"
+
+
 def balloon(shell: Shell, words: list[str]) -> str:
     """balloon: in MiB."""
     shell.qmp("balloon", value=number(words[0]) << 20)
@@ -125,6 +154,9 @@ COMMANDS: Final = (
     HumanCommand("device_add", "driver[,prop=value][,...]", "add device, like -device on the"
                  " command line", add_device, 1, 1),
     HumanCommand("device_del", "device", "remove device", _named("device_del", "id"), 1, 1),
+    HumanCommand("object_add", "[qom-type=]type,id=str[,prop=value][,...]", "create QOM object",
+                 add_object, 1, 1),
+    HumanCommand("object_del", "id", "destroy QOM object", _named("object-del", "id"), 1, 1),
     HumanCommand("balloon", "target", "request VM to change its memory allocation (in MB)",
                  balloon, 1, 1),
     HumanCommand("snapshot_blkdev", "[-n] device [new-image-file] [format]",
@@ -160,5 +192,7 @@ COMMANDS: Final = (
 )  # fmt: skip
 SUBJECTS: Final = (
     HumanCommand("block-jobs", "", "show progress of ongoing block device operations", show_jobs),
+    HumanCommand("iothreads", "", "show iothreads", show_iothreads),
+    HumanCommand("memdev", "", "show memory backends", show_memdev),
     HumanCommand("balloon", "", "show balloon information", show_balloon),
 )

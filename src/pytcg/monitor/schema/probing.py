@@ -20,6 +20,9 @@ struct("CommandLineParameterInfo", "name: str, type: CommandLineParameterType, *
 struct("CommandLineOptionInfo", "option: str, parameters: [CommandLineParameterInfo]")
 struct("CurrentMachineParams", "wakeup-suspend-support: bool")
 struct("ChardevBackendInfo", "name: str")
+struct("Memdev", "id: str, size: int, merge: bool, dump: bool, prealloc: bool, share: bool,"
+       " *reserve: bool, host-nodes: [uint16], policy: HostMemPolicy")  # fmt: skip
+enum("HostMemPolicy", "default preferred bind interleave")
 struct("IOThreadInfo", "id: str, thread-id: int, poll-max-ns: int, poll-grow: int,"
        " poll-shrink: int, aio-max-batch: int")  # fmt: skip
 enum("TpmModel", "tpm-tis tpm-crb")
