@@ -21,7 +21,8 @@ from bench.guests.report import HOST, QEMU
 from pytcg.cli import guest as base
 from pytcg.cli.initramfs import Entry, executable
 
-PROGRAMS: Final = (*build.PROGRAMS, *build.VECTORS, *large.PROGRAMS)
+EXTENDED: Final = (*build.VECTORS, *build.CIPHERS)
+PROGRAMS: Final = (*build.PROGRAMS, *EXTENDED, *large.PROGRAMS)
 EPILOG: Final = """
 The programs are in bench/guests/*.c; "python" and "gcc" are the distribution's. Each prints a
 checksum, which must be the host's, and the time its kernel took by the guest's own clock; boots are
@@ -96,8 +97,8 @@ def small_suite(programs: Iterable[str] = build.PROGRAMS,
 
 
 def vector_suite() -> Suite:
-    """Programs for x86-64-v3, on processors that have it."""
-    suite = small_suite(build.VECTORS, "vectors.cpio")
+    """Programs for x86-64-v3, and ciphers, on processors that have all of it."""
+    suite = small_suite(EXTENDED, "vectors.cpio")
     return replace(suite, guest=replace(suite.guest, cpu="max"))
 
 
@@ -113,7 +114,7 @@ def large_suite() -> Suite:
     return Suite(_guest("large.cpio", large.entries(root, timed), large.MEMORY), commands)
 
 
-SUITES: Final = ((build.PROGRAMS, small_suite), (build.VECTORS, vector_suite),
+SUITES: Final = ((build.PROGRAMS, small_suite), (EXTENDED, vector_suite),
                  (large.PROGRAMS, large_suite))  # fmt: skip
 
 

@@ -34,6 +34,8 @@ SYSTEM: Final = ("syscalls", "faults", "fork")
 PROGRAMS: Final = (*INTEGER, *FLOATING, *SYSTEM)
 # For x86-64-v3: FLOATING's matmul once more, a scan with AVX2, and every kind of vector loop.
 VECTORS: Final = ("matmul-v3", "scan-v3", "vectors-v3")
+# What processors have instructions for; each asks for its own.
+CIPHERS: Final = ("sha256-ni", "aes-gcm")
 COMPILE_V3: Final = ("gcc", "-O3", "-march=haswell", "-static", "-Wall")
 
 FOLDER: Final = "bench"  # in the guest
@@ -55,10 +57,10 @@ poweroff -f
 
 def compile_program(name: str, folder: Path) -> Path:
     """The program, compiled into a folder unless it is there and newer than its sources."""
-    made, with_main = folder / name, name in (*PROGRAMS, *VECTORS)
+    made, with_main = folder / name, name in (*PROGRAMS, *VECTORS, *CIPHERS)
     sources = [SOURCES / f"{name.removesuffix('-v3')}.c"]
     sources += [SOURCES / "main.c"] if with_main else []
-    inputs = [*sources, SOURCES / "guest.h"]
+    inputs = [*sources, *SOURCES.glob("*.h")]
     if made.exists() and made.stat().st_mtime > max(path.stat().st_mtime for path in inputs):
         return made
     compiler = COMPILE_V3 if name in VECTORS else COMPILE
