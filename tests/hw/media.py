@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pytcg.hw.storage.medium import Done
 
 
 class FakeMedium:
-    """A `Medium`; while `held`, requests wait for `release`."""
+    """A `Medium`; while `held`, requests wait for `release`; if `cached`, it can be quick."""
+
+    cached = True
 
     def __init__(self, size: int, *, read_only: bool = False) -> None:
         self.data = bytearray(size)
@@ -36,11 +38,27 @@ class FakeMedium:
         else:
             finish()
 
-    def read(self, offset: int, length: int, done: Done) -> None:
+    def read(self, offset: int, length: int, done: Done, *, waits: bool = False) -> None:
         assert 0 <= offset <= offset + length <= self.size
         self._end(lambda: bytes(self.data[offset : offset + length]), done)
 
-    def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False) -> None:
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        if not self.cached or self.held or self.broken:
+            return False
+        for buffer in buffers:
+            buffer[:] = self.data[offset : offset + len(buffer)]
+            offset += len(buffer)
+        assert offset <= self.size
+        return True
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        if not self.cached or self.held or self.broken:
+            return False
+        self.write(offset, b"".join(buffers), lambda data, errno: None)
+        return True
+
+    def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False,
+              waits: bool = False) -> None:  # fmt: skip
         assert 0 <= offset <= offset + len(data) <= self.size
         assert not self.read_only
 

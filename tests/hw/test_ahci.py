@@ -25,6 +25,12 @@ READ_FPDMA, WRITE_FPDMA, PACKET = 0x60, 0x61, 0xA0
 OK = 0x50
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["at-once", "later"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The medium has its bytes at hand, or hasn't."""
+    monkeypatch.setattr(FakeMedium, "cached", request.param)
+
+
 def filled(size: int = SIZE, **kind: bool) -> FakeMedium:
     medium = FakeMedium(size, **kind)
     medium.data[:] = random.Random(3).randbytes(size)

@@ -50,6 +50,8 @@ class Space:
     def dma_write(self, address: int, data: bytes) -> None:
         raise AssertionError
 
+    def dma_map(self, pieces: object) -> None: ...
+
 
 class Bench:
     """The three functions in their slots."""

@@ -7,10 +7,10 @@ import struct
 
 import pytest
 
+from hw.dma import DmaBytes
 from hw.media import FakeMedium
 from pytcg.hw.pci.config import Command
 from pytcg.hw.pci.config import Reg as Pci
-from pytcg.hw.pci.device import DmaError
 from pytcg.hw.storage.ata import AtaDisk
 from pytcg.hw.storage.ata_drive import AtaDrive
 from pytcg.hw.storage.ata_identify import DiskIdentity
@@ -24,11 +24,17 @@ TABLE = 0x1000
 BUFFER = 0x10000
 
 
-class Slot:
+@pytest.fixture(autouse=True, params=[True, False], ids=["at-once", "later"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The medium has its bytes at hand, or hasn't."""
+    monkeypatch.setattr(FakeMedium, "cached", request.param)
+
+
+class Slot(DmaBytes):
     """What the PCI function finds: memory and nothing else."""
 
     def __init__(self) -> None:
-        self.memory = bytearray(1 << 20)
+        super().__init__(1 << 20)
 
     def map_bar(self, bar: object) -> None: ...
 
@@ -37,16 +43,6 @@ class Slot:
     def set_pin(self, device: object, level: bool) -> None: ...
 
     def deliver(self, address: int, data: int) -> None: ...
-
-    def dma_read(self, address: int, length: int) -> bytes:
-        if address + length > len(self.memory):
-            raise DmaError("nobody")
-        return bytes(self.memory[address : address + length])
-
-    def dma_write(self, address: int, data: bytes) -> None:
-        if address + len(data) > len(self.memory):
-            raise DmaError("nobody")
-        self.memory[address : address + len(data)] = data
 
 
 class Pc:

@@ -18,6 +18,12 @@ WRITE, READ, COMPARE, ZEROES, MANAGE = 1, 2, 5, 8, 9
 SGL = 0x40
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["at-once", "later"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The medium has its bytes at hand, or hasn't."""
+    monkeypatch.setattr(FakeMedium, "cached", request.param)
+
+
 @pytest.fixture
 def driver() -> Driver:
     driver = Driver()

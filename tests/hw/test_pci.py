@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hw.dma import DmaBytes
 from pytcg.hw.pci.bar import Bar, BarType
 from pytcg.hw.pci.bus import ConfigMechanism1, DmaError, PciBus, swizzle
 from pytcg.hw.pci.config import Command, Reg, Status
@@ -13,12 +14,12 @@ from pytcg.hw.state import StateError
 BAR0, BAR1, BAR2 = 0x10, 0x14, 0x18
 
 
-class Board:
+class Board(DmaBytes):
     """Address spaces that note their windows, 64 KiB of memory, and the messages that arrive."""
 
     def __init__(self) -> None:
         self.windows: dict[int, Bar] = {}
-        self.memory = bytearray(0x10000)
+        super().__init__(0x10000)
         self.messages: list[tuple[int, int]] = []
         self.bus = PciBus(self, self, lambda address, data: self.messages.append((address, data)))
 
@@ -28,16 +29,6 @@ class Board:
 
     def unmap_bar(self, bar: Bar) -> None:
         del self.windows[bar.index]
-
-    def dma_read(self, address: int, length: int) -> bytes:
-        if address + length > len(self.memory):
-            raise DmaError("no memory")
-        return bytes(self.memory[address : address + length])
-
-    def dma_write(self, address: int, data: bytes) -> None:
-        if address + len(data) > len(self.memory):
-            raise DmaError("no memory")
-        self.memory[address : address + len(data)] = data
 
 
 class Card(PciDevice):

@@ -19,6 +19,12 @@ STATUS = DATA + 0x8000
 RINGS = {"split": 0, "packed": 1 << PACKED, "event": 1 << EVENT, "both": 1 << PACKED | 1 << EVENT}
 
 
+@pytest.fixture(autouse=True, params=[True, False], ids=["at-once", "later"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The medium has its bytes at hand, or hasn't."""
+    monkeypatch.setattr(FakeMedium, "cached", request.param)
+
+
 class Disk:
     def __init__(self, features: int = 0, *, read_only: bool = False) -> None:
         self.medium = FakeMedium(SECTORS * 512, read_only=read_only)
@@ -55,6 +61,8 @@ def test_reads_and_writes(ring: str, indirect: bool) -> None:
         assert (disk.status, disk.driver.finished()) == (0, 1)
         assert disk.medium.data[(100 + turn) * 512 :][:512] == memory[DATA + 512 : DATA + 1024]
     assert disk.driver.isr() & 1
+    if disk.medium.cached:  # every read said so, no write did
+        assert (disk.driver.slot.maps, disk.driver.slot.stores) == (60, 30)
 
 
 def test_flush_waits_for_the_medium() -> None:

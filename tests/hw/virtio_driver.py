@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 
+from hw.dma import DmaBytes
 from pytcg.hw.pci.config import Command
 from pytcg.hw.pci.config import Reg as Pci
-from pytcg.hw.pci.device import DmaError
 from pytcg.hw.virtio.modern import Reg
 from pytcg.hw.virtio.pci import DEVICE, ISR, NOTIFY, VirtioPci
 
@@ -16,11 +16,11 @@ LANE = 0x20000  # between the rings of two queues
 NEXT, WRITE, IS_INDIRECT = 1, 2, 4
 
 
-class Slot:
+class Slot(DmaBytes):
     """What a card finds: memory, and a pin that is looked at."""
 
     def __init__(self) -> None:
-        self.memory = bytearray(MEMORY)
+        super().__init__(MEMORY)
         self.pin = False
 
     def map_bar(self, bar: object) -> None: ...
@@ -31,16 +31,6 @@ class Slot:
         self.pin = level
 
     def deliver(self, address: int, data: int) -> None: ...
-
-    def dma_read(self, address: int, length: int) -> bytes:
-        if address + length > MEMORY:
-            raise DmaError("nobody")
-        return bytes(self.memory[address : address + length])
-
-    def dma_write(self, address: int, data: bytes) -> None:
-        if address + len(data) > MEMORY:
-            raise DmaError("nobody")
-        self.memory[address : address + len(data)] = data
 
 
 class Driver:

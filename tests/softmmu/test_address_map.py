@@ -114,3 +114,44 @@ def test_random_layers_against_painting_page_by_page(memory: AddressMap, seed: i
         else:
             assert found is not None
             assert found.cut(address, address + PAGE) == expected.cut(address, address + PAGE)
+
+
+def test_ram_in_place_is_plain_ram_with_neighbours_joined(memory: AddressMap) -> None:
+    told: list[tuple[int, int]] = []
+    memory.on_write.append(lambda at, length: told.append((at, length)))
+    place = memory.map([(PAGE, 100), (PAGE + 100, 28), (3 * PAGE, 4), (PAGE, 4)])
+    assert place is not None and [len(view) for view in place.views] == [128, 4, 4]
+    place.views[0][:] = bytes(range(128))
+    place.views[1][:] = b"here"
+    assert memory.read(PAGE, 128) == bytes(range(128)) and memory.read(3 * PAGE, 4) == b"here"
+    assert not told
+    place.stored()
+    assert told == [(PAGE, 128), (3 * PAGE, 4), (PAGE, 4)]
+
+
+@pytest.mark.parametrize("piece", [
+    (4 * PAGE, 4), (5 * PAGE - 4, 4), (4 * PAGE - 2, 4),  # ROM, and across its beginning
+    (8 * PAGE, 4), (9 * PAGE - 2, 4),  # loads and stores elsewhere, and across its end
+    (16 * PAGE - 2, 4), (64 * PAGE, 4), ((1 << 64) - 4, 4), (0, 1 << 32),
+])  # fmt: skip
+def test_what_is_no_plain_ram_is_not_had_in_place(memory: AddressMap, piece: tuple[int, int]
+                                                  ) -> None:  # fmt: skip
+    memory.shadow("bios", [rom(4 * PAGE, PAGE, 20 * PAGE)])
+    memory.shadow("pam", [Region(8 * PAGE, PAGE, 21 * PAGE, 8 * PAGE)])
+    assert memory.map([(0, 4)]) is not None
+    assert memory.map([(0, 4), piece]) is None
+
+
+def test_ram_in_place_lies_where_the_window_has_it(memory: AddressMap) -> None:
+    """Behind a hole addresses and offsets differ; windows move in between."""
+    memory.add_ram(64 * PAGE, 4 * PAGE, 16 * PAGE)
+    place = memory.map([(15 * PAGE, PAGE), (64 * PAGE, 8), (3, 1)])
+    assert place is not None and [len(view) for view in place.views] == [PAGE + 8, 1]
+    place.views[0][PAGE:] = b"behind-a"
+    assert memory.read(64 * PAGE, 8) == b"behind-a"
+    memory.shadow("again", [ram(5 * PAGE, PAGE, 2 * PAGE)])
+    place = memory.map([(5 * PAGE, 4), (6 * PAGE, 4), (4 * PAGE, 4)])
+    assert place is not None
+    for number, view in enumerate(place.views):
+        view[:] = bytes([number] * 4)
+    assert [memory.read(page * PAGE, 1)[0] for page in (2, 6, 4)] == [0, 1, 2]

@@ -80,17 +80,19 @@ class DiskIo:
         """Whether writes are refused."""
         return self.device.read_only
 
-    def read(self, offset: int, length: int, done: Done) -> None:
-        """Fetch bytes."""
-        buffer = bytearray(length)
-        if self.read_now(offset, [memoryview(buffer)]):
-            done(bytes(buffer), 0)
-            return
+    def read(self, offset: int, length: int, done: Done, *, waits: bool = False) -> None:
+        """Fetch bytes; ``waits``: `read_now` has just said no."""
+        if not waits:
+            buffer = bytearray(length)
+            if self.read_now(offset, [memoryview(buffer)]):
+                done(bytes(buffer), 0)
+                return
         self._submit(READ, length, lambda device: device.pread(offset, length), done)
 
-    def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False) -> None:
+    def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False,
+              waits: bool = False) -> None:  # fmt: skip
         """Store bytes."""
-        if not fua and self.write_now(offset, [memoryview(data)]):
+        if not fua and not waits and self.write_now(offset, [memoryview(data)]):
             done(b"", 0)
             return
         self.accounts.highest = max(self.accounts.highest, offset + len(data))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from pytcg.exec.layout import STORES_DROPPED
@@ -10,7 +10,7 @@ from pytcg.hw.core.apic_bus import DeliveryMode, Destination, Trigger
 from pytcg.hw.pci.bar import Bar
 from pytcg.hw.pci.bus import DmaError
 from pytcg.machine.bus import MmioBus, PortBus
-from pytcg.softmmu.address_map import AddressMap, Region
+from pytcg.softmmu.address_map import AddressMap, Mapped, Region
 from pytcg.softmmu.ram import RamError
 
 MESSAGES: Final = 0xFEE00000  # SDM vol. 3, 11.11: a write here is an interrupt
@@ -61,6 +61,10 @@ class PciSpaces:
             self._memory.store(address, data)
         except RamError as error:
             raise DmaError(str(error)) from error
+
+    def dma_map(self, pieces: Iterable[tuple[int, int]]) -> Mapped | None:
+        """Ranges of RAM in place; None where some are no plain RAM."""
+        return self._memory.map(pieces)
 
 
 def deliver_message(send: Send, address: int, data: int) -> None:

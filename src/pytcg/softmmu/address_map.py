@@ -61,6 +61,25 @@ def rom(physical: int, length: int, offset: int) -> Region:
     return Region(physical, length, offset, STORES_DROPPED)
 
 
+class Mapped:
+    """Parts of the RAM window as somebody's buffers, who calls `stored` once he filled them.
+
+    ``places`` are offsets and lengths.
+    """
+
+    def __init__(self, memory: AddressMap, places: Sequence[tuple[int, int]]) -> None:
+        self._memory = memory
+        self._places = places
+        view = memory.window.view
+        self.views = [view[at : at + length] for at, length in places]
+
+    def stored(self) -> None:
+        """Others have to know that there are other bytes now."""
+        for listener in self._memory.on_write:
+            for at, length in self._places:
+                listener(at, length)
+
+
 class AddressMap:
     """Physical memory of one window. `regions` is what counts: ascending, without overlaps."""
 
@@ -214,6 +233,25 @@ class AddressMap:
             if piece.stores != STORES_DROPPED:
                 self._put_bytes(piece.stores, data[done : done + piece.length])
             done += piece.length
+
+    def map(self, pieces: Iterable[tuple[int, int]]) -> Mapped | None:
+        """Physical ranges, neighbours joined; None if one is not plain RAM in one region."""
+        places: list[tuple[int, int]] = []
+        start = end = shift = behind = -1
+        for address, length in pieces:
+            if address < start or address + length > end:  # than the last one's region
+                region = self.find(address)
+                if region is None or not region.writable or address + length > region.end:
+                    return None
+                start, end, shift = address, region.end, region.offset - region.physical
+            at = address + shift
+            if at == behind:
+                first, before = places[-1]
+                places[-1] = first, before + length
+            else:
+                places.append((at, length))
+            behind = at + length
+        return Mapped(self, places)
 
     def _put_bytes(self, offset: int, data: bytes) -> None:
         self.window.view[offset : offset + len(data)] = data

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from pytcg.hw.line import Line
 from pytcg.hw.pci.bar import BarSpace
 from pytcg.hw.pci.config import SIZE, Reg
-from pytcg.hw.pci.device import DmaError, PciDevice
+from pytcg.hw.pci.device import DmaError, DmaMap, PciDevice
 from pytcg.hw.pci.msi import Deliver
 from pytcg.hw.state import State, StateError, load, save
 
@@ -26,6 +26,8 @@ class DmaMemory(Protocol):
 
     def dma_write(self, address: int, data: bytes) -> None: ...
 
+    def dma_map(self, pieces: Iterable[tuple[int, int]]) -> DmaMap | None: ...
+
 
 def swizzle(slot: int, pin: int) -> int:
     """The PIRQ (0 to 3) of a slot's pin (1 for INTA) on the i440FX board, as QEMU wires it."""
@@ -41,6 +43,7 @@ class PciBus:
         self.unmap_bar = space.unmap_bar
         self.dma_read = memory.dma_read
         self.dma_write = memory.dma_write
+        self.dma_map = memory.dma_map
         self.deliver = deliver
         self.pirq = [Line() for _ in range(pirqs)]
         self.devices: dict[int, PciDevice] = {}

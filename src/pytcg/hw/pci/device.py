@@ -22,6 +22,7 @@ A device is a subclass with an `Identity`; its constructor says what else it has
   messages are on; `set_intx(level)` drives the pin, which is quiet while they are on.
 * `dma_read(address, length)`, `dma_write(address, data)`: guest memory as a bus master. `DmaError`
   if software has not enabled that or no memory answers; the device does what its datasheet says.
+  `dma_map(pieces)` is RAM in place.
 * `config.define(…)` for registers of its own, `config_written(reg, size)` to hear of stores.
 
 `PciBus.plug` (`bus.py`) puts it into a slot. The caller of all this holds the device lock.
@@ -29,6 +30,7 @@ A device is a subclass with an `Identity`; its constructor says what else it has
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -43,6 +45,19 @@ ROM_ENABLE: Final = 1
 
 class DmaError(Exception):
     """A bus master's access that nobody answered, or that software has not enabled."""
+
+
+class DmaMap(Protocol):
+    """Guest memory that bytes are moved to or from in place."""
+
+    @property
+    def views(self) -> Sequence[memoryview]:
+        """The bytes, in order."""
+        ...
+
+    def stored(self) -> None:
+        """They were stored to."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,10 @@ class Host(Protocol):
 
     def dma_write(self, address: int, data: bytes) -> None:
         """Store to guest memory; DmaError."""
+        ...
+
+    def dma_map(self, pieces: Iterable[tuple[int, int]]) -> DmaMap | None:
+        """(address, length) ranges in place; None where some are no plain RAM."""
         ...
 
 
@@ -256,6 +275,15 @@ class PciDevice:
             self._abort()
             raise
 
+    def dma_map(self, pieces: Iterable[tuple[int, int]]) -> DmaMap | None:
+        """Guest memory in place; None: go by `dma_read` and `dma_write`, which know what is wrong.
+
+        For what is moved at once: the guest may do anything with its memory afterwards.
+        """
+        if self.host is None or not self._commanded(Command.BUS_MASTER):
+            return None
+        return self.host.dma_map(pieces)
+
     def _abort(self) -> None:
         status = self.config.get(Reg.STATUS, 2)
         self.config.put(Reg.STATUS, 2, status | Status.RECEIVED_MASTER_ABORT)
@@ -281,4 +309,4 @@ class PciDevice:
         self._sync()
 
 
-__all__ = ["BarType", "DmaError", "Host", "Identity", "PciDevice"]
+__all__ = ["BarType", "DmaError", "DmaMap", "Host", "Identity", "PciDevice"]

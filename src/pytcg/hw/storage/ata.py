@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag, auto
 from functools import partial
@@ -66,7 +66,8 @@ Finish = Callable[[Result], None]
 class Transfer(NamedTuple):
     """A command that was accepted: `run` it, with the data if that goes OUT.
 
-    ``block`` is how many bytes go at a time when the processor moves them.
+    ``block`` is how many bytes go at a time when the processor moves them. ``exchange`` moves them
+    between the medium and buffers at once; None if that would wait.
     """
 
     direction: Direction
@@ -74,6 +75,7 @@ class Transfer(NamedTuple):
     run: Callable[[bytes, Finish], None]
     dma: bool = False
     block: int = SECTOR
+    exchange: Callable[[Sequence[memoryview]], Result | None] | None = None
 
 
 class Abort(Exception):
@@ -199,8 +201,21 @@ class AtaDisk:
         last = first + count - 1
         if kind.out:
             run = partial(self._write, first, last, kind.fua)
-            return Transfer(Direction.OUT, length, run, kind.dma, block)
-        return Transfer(Direction.IN, length, partial(self._read, first, last), kind.dma, block)
+            exchange = partial(self._write_now, first, last, kind.fua)
+            return Transfer(Direction.OUT, length, run, kind.dma, block, exchange)
+        run = partial(self._read, first, last)
+        exchange = partial(self._read_now, first, last)
+        return Transfer(Direction.IN, length, run, kind.dma, block, exchange)
+
+    def _read_now(self, first: int, last: int, buffers: Sequence[memoryview]) -> Result | None:
+        moved = self.medium.read_now(first * SECTOR, buffers)
+        return Result(count=0, lba=last) if moved else None
+
+    def _write_now(self, first: int, last: int, fua: bool, buffers: Sequence[memoryview]
+                   ) -> Result | None:  # fmt: skip
+        if fua or not self.write_cache or not self.medium.write_now(first * SECTOR, buffers):
+            return None
+        return Result(count=0, lba=last)
 
     def _read(self, first: int, last: int, _: bytes, finish: Finish) -> None:
         def done(data: bytes, errno: int) -> None:

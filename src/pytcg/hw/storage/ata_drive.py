@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from pytcg.hw.pci.device import DmaMap
 from pytcg.hw.state import State
 from pytcg.hw.storage.ata import Abort, AtaDisk, Direction, Result, Taskfile, Transfer
-from pytcg.hw.storage.ide_drive import IdeDrive
+from pytcg.hw.storage.ide_drive import DmaState, IdeDrive, Then
 
 
 class AtaDrive(IdeDrive):
@@ -29,12 +30,33 @@ class AtaDrive(IdeDrive):
         except Abort as refusal:
             self.abort(refusal.error)
             return
-        if transfer.direction is not Direction.OUT:
+        if transfer.exchange is not None and transfer.dma:
+            self.dma_wait(self._waiting(transfer))
+        elif transfer.direction is not Direction.OUT:
             self._run(transfer, b"")
         elif transfer.dma:
             self.dma_out(transfer.length, partial(self._run, transfer))
         else:
             self.data_out(transfer.length, transfer.block, partial(self._run, transfer))
+
+    def _waiting(self, transfer: Transfer) -> DmaState:
+        """Blocks of the medium and the bus master: best if they meet."""
+        into = transfer.direction is Direction.IN
+        return DmaState(None, transfer.length, partial(self._run, transfer),
+                        exchange=partial(self._exchange, transfer),
+                        fetch=partial(self._run, transfer, b"") if into else None)  # fmt: skip
+
+    def _exchange(self, transfer: Transfer, memory: DmaMap) -> Then | None:
+        assert transfer.exchange is not None
+        result = transfer.exchange(memory.views)
+        if result is None:
+            return None
+        if transfer.direction is Direction.IN:
+            memory.stored()
+        return lambda _: self._show_end(result)
+
+    def fetching(self, task: Taskfile) -> DmaState:
+        return self._waiting(self.disk.start(task))
 
     def continuation(self, task: Taskfile, *, out: bool) -> Callable[[bytes], None]:
         if out:
@@ -55,10 +77,15 @@ class AtaDrive(IdeDrive):
     def _ended(self, generation: int, transfer: Transfer, result: Result) -> None:
         if generation != self.generation:
             return
-        self.show(count=result.count, lba=result.lba)
         if result.error or transfer.direction is not Direction.IN:
-            self.finish(result.error)
-        elif transfer.dma:
+            self._show_end(result)
+            return
+        self.show(count=result.count, lba=result.lba)
+        if transfer.dma:
             self.dma_in(result.data, lambda _: self.finish())
         else:
             self.data_in(result.data, transfer.block)
+
+    def _show_end(self, result: Result) -> None:
+        self.show(count=result.count, lba=result.lba)
+        self.finish(result.error)

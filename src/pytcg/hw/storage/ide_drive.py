@@ -11,7 +11,8 @@ from enum import IntEnum, IntFlag
 from typing import Final, Protocol
 
 from pytcg.hw.bits import register_bits
-from pytcg.hw.state import State, load, save
+from pytcg.hw.pci.device import DmaMap
+from pytcg.hw.state import State, StateError, load, save
 from pytcg.hw.storage.ata import Error, Taskfile
 
 OBSOLETE: Final = 0xA0  # device register bits that read as 1
@@ -60,13 +61,25 @@ class Cable(Protocol):
         ...
 
 
-class DmaState:
-    """A command that waits for the bus master: data to give, or a length to take."""
+Then = Callable[[bytes], None]
+"""What follows a data phase: gets what was taken (OUT), or b"" (IN)."""
 
-    def __init__(self, data: bytes | None, length: int, then: Callable[[bytes], None]) -> None:
+
+class DmaState:
+    """A command that waits for the bus master: data to give, or a length to take.
+
+    With ``exchange`` the bytes may go straight between medium and memory: it moves them and tells
+    what follows, or None if that would wait. Then ``fetch`` gets the data to give.
+    """
+
+    def __init__(self, data: bytes | None, length: int, then: Then, *,
+                 exchange: Callable[[DmaMap], Then | None] | None = None,
+                 fetch: Callable[[], None] | None = None) -> None:  # fmt: skip
         self.data = data
         self.length = length
-        self.then = then  # called with what was taken (OUT) or b"" (IN)
+        self.then = then
+        self.exchange = exchange
+        self.fetch = fetch
 
 
 class IdeDrive(ABC):
@@ -192,6 +205,10 @@ class IdeDrive(ABC):
     @abstractmethod
     def continuation(self, task: Taskfile, *, out: bool) -> Callable[[bytes], None]:
         """What follows when a restored command's data has gone OUT, or in by the bus master."""
+
+    def fetching(self, task: Taskfile) -> DmaState:
+        """A restored command that was to fetch its data when the bus master is there."""
+        raise StateError(f"{type(self).__name__}: command {task.command:#x} fetches nothing")
 
     def raise_irq(self) -> None:
         """INTRQ."""
@@ -323,17 +340,36 @@ class IdeDrive(ABC):
             self.begin_block_out(min(self._block, self._end - len(gather)))
             self.raise_irq()
 
-    def dma_in(self, data: bytes, then: Callable[[bytes], None]) -> None:
+    def dma_in(self, data: bytes, then: Then) -> None:
         """Let the bus master fetch data, then go on."""
+        self.dma_wait(DmaState(data, len(data), then))
+
+    def dma_out(self, length: int, then: Then) -> None:
+        """Let the bus master bring data, then go on."""
+        self.dma_wait(DmaState(None, length, then))
+
+    def dma_wait(self, state: DmaState) -> None:
+        """Let the bus master do as the state says."""
         self.status = READY | Status.DRQ
-        self.dma = DmaState(data, len(data), then)
+        self.dma = state
         self._ask_dma()
 
-    def dma_out(self, length: int, then: Callable[[bytes], None]) -> None:
-        """Let the bus master bring data, then go on."""
-        self.status = READY | Status.DRQ
-        self.dma = DmaState(None, length, then)
-        self._ask_dma()
+    def exchange(self, memory: DmaMap | None) -> bool:
+        """Move the bytes between medium and memory at once, for `dma_done` to follow.
+
+        If not: the state stays as one without ``exchange``; but `dma` is another one, or None, if
+        the data has to be fetched first.
+        """
+        state = self.dma
+        assert state is not None and state.exchange is not None
+        exchange, state.exchange = state.exchange, None
+        then = None if memory is None else exchange(memory)
+        if then is not None:
+            state.then = then
+        elif state.fetch is not None:
+            self.dma = None
+            state.fetch()
+        return then is not None
 
     def _ask_dma(self) -> None:
         if self.cable is not None:
@@ -359,7 +395,7 @@ class IdeDrive(ABC):
         if self.dma is not None:
             data = self.dma.data
             phase["dma"] = {"data": None if data is None else data.hex(),
-                            "length": self.dma.length}  # fmt: skip
+                            "length": self.dma.length, "fetch": self.dma.fetch is not None}
         return save(self, 1, self._FIELDS) | {"phase": phase}
 
     def restore(self, state: State) -> None:
@@ -372,10 +408,15 @@ class IdeDrive(ABC):
             self._gather = bytearray.fromhex(phase["gather"])
             self._then = self.continuation(self._task, out=True)
         if "dma" in phase:
-            data, length = phase["dma"]["data"], phase["dma"]["length"]
-            then = self.continuation(self._task, out=data is None)
-            self.dma = DmaState(None if data is None else bytes.fromhex(data), length, then)
+            self.dma = self._restored_dma(phase["dma"])
         self._changed()
+
+    def _restored_dma(self, saved: State) -> DmaState:
+        if saved.get("fetch"):
+            return self.fetching(self._task)
+        data = saved["data"]
+        then = self.continuation(self._task, out=data is None)
+        return DmaState(None if data is None else bytes.fromhex(data), saved["length"], then)
 
     def dma_failed(self) -> None:
         """The bus master could not: memory didn't answer, or its list was too short."""

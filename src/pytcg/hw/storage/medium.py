@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 Done = Callable[[bytes, int], None]
@@ -22,12 +22,21 @@ class Medium(Protocol):
         """Whether writes are refused."""
         ...
 
-    def read(self, offset: int, length: int, done: Done) -> None:
-        """Fetch bytes."""
+    def read(self, offset: int, length: int, done: Done, *, waits: bool = False) -> None:
+        """Fetch bytes; ``waits``: `read_now` has just said no."""
         ...
 
-    def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False) -> None:
+    def write(self, offset: int, data: bytes, done: Done, *, fua: bool = False,
+              waits: bool = False) -> None:  # fmt: skip
         """Store bytes; with ``fua`` they are on stable storage when `done` is called."""
+        ...
+
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """Fetch bytes into buffers, if they are at hand; else their contents are undefined."""
+        ...
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        """Store the buffers' bytes, if that can be done at once."""
         ...
 
     def write_zeroes(self, offset: int, length: int, done: Done, *, may_unmap: bool) -> None:

@@ -12,7 +12,7 @@ from pytcg.hw.pci.bar import BarType
 from pytcg.hw.pci.device import DmaError, Identity, PciDevice
 from pytcg.hw.state import State, load, save
 from pytcg.hw.storage.ide_channel import IdeChannel
-from pytcg.hw.storage.ide_drive import DmaState
+from pytcg.hw.storage.ide_drive import DmaState, IdeDrive
 
 CHANNELS: Final = 2
 IDETIM: Final = 0x40  # configuration: timing and decode enable of each channel
@@ -20,6 +20,9 @@ IDETIM_BITS: Final = 0xFFFFFFFF
 DECODE: Final = 0x8000
 END_OF_TABLE: Final = 0x80000000
 SPAN: Final = 0x10000
+ENTRY: Final = struct.Struct("<LL")
+PAGE: Final = 4096
+AHEAD: Final = 64 * ENTRY.size
 
 
 class BusReg(IntEnum):
@@ -60,15 +63,22 @@ class Spans:
         """(address, length) pieces of so many bytes, fewer if the table ends; DmaError."""
         pieces = []
         while length and not self.ended:
-            address, count = struct.unpack("<LL", self._device.dma_read(self._next, 8))
-            self._next += 8
-            self.ended = bool(count & END_OF_TABLE)
-            span = count & 0xFFFE or SPAN
-            step = min(span, length)
-            pieces.append((address & ~1, step))
-            length -= step
-            self.longer = span > step
+            for address, count in ENTRY.iter_unpack(self._page()):
+                self._next += ENTRY.size
+                self.ended = bool(count & END_OF_TABLE)
+                span = count & 0xFFFE or SPAN
+                step = min(span, length)
+                pieces.append((address & ~1, step))
+                length -= step
+                self.longer = span > step
+                if self.ended or not length:
+                    break
         return pieces
+
+    def _page(self) -> bytes:
+        """The next entries, as far as memory is there if the first is."""
+        room = PAGE - self._next % PAGE
+        return self._device.dma_read(self._next, min(room & -ENTRY.size, AHEAD) or ENTRY.size)
 
     longer = False  # the last piece's region goes on
 
@@ -128,34 +138,42 @@ class BusMaster:
         if not self.status & BusStatus.ACTIVE:
             return
         for drive in self.channel.drives:
-            if drive is None or drive.dma is None:
-                continue
-            try:
-                moved, all_used = self._move(drive.dma)
-            except DmaError:
-                self.status |= BusStatus.ERROR
-                moved, all_used = None, True
-            if all_used:
-                self.status &= ~BusStatus.ACTIVE
-            if moved is None:
-                drive.dma_failed()
-            else:
-                drive.dma_done(moved)
+            if drive is not None and drive.dma is not None:
+                self._serve(drive, drive.dma)
 
-    def _move(self, state: DmaState) -> tuple[bytes | None, bool]:
-        """The data that went OUT (None: the table was too short), and whether it was used up."""
-        spans = Spans(self._device, self.table)
-        pieces = spans.take(state.length)
-        complete = sum(length for _, length in pieces) == state.length
-        used = spans.ended and not spans.longer
+    def _serve(self, drive: IdeDrive, state: DmaState) -> None:
+        spans, moved = Spans(self._device, self.table), None
+        try:
+            pieces = spans.take(state.length)
+            complete = sum(length for _, length in pieces) == state.length
+            if state.exchange is not None:
+                if drive.exchange(self._device.dma_map(pieces) if complete else None):
+                    moved = b""
+                elif drive.dma is not state:  # it has to fetch its data first
+                    return
+            if moved is None:
+                data = self._move(state, pieces)
+                moved = data if complete else None
+            used = spans.ended and not spans.longer
+        except DmaError:
+            self.status |= BusStatus.ERROR
+            moved, used = None, True
+        if used:
+            self.status &= ~BusStatus.ACTIVE
+        if moved is None:
+            drive.dma_failed()
+        else:
+            drive.dma_done(moved)
+
+    def _move(self, state: DmaState, pieces: list[tuple[int, int]]) -> bytes:
+        """The data that went OUT."""
         if state.data is None:
-            data = b"".join(self._device.dma_read(address, length) for address, length in pieces)
-            return (data if complete else None), used
+            return b"".join(self._device.dma_read(address, length) for address, length in pieces)
         at = 0
         for address, length in pieces:
             self._device.dma_write(address, state.data[at : at + length])
             at += length
-        return (b"" if complete else None), used
+        return b""
 
 
 class Piix3Ide(PciDevice):

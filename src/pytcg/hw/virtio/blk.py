@@ -122,8 +122,14 @@ class VirtioBlk(VirtioDevice):
         if not self._fits(sector, length):
             end(IOERR)
             return
+        target = chain.target(length)
+        if target is not None and self.medium.read_now(sector * SECTOR, target.views):
+            target.stored()
+            end(OK, moved=length)
+            return
         self.medium.read(sector * SECTOR, length,
-                         lambda data, errno: end(IOERR) if errno else end(OK, data))  # fmt: skip
+                         lambda data, errno: end(IOERR) if errno else end(OK, data),
+                         waits=target is not None)  # fmt: skip
 
     def _write(self, chain: Chain, sector: int, end: End) -> None:
         length = chain.to_read - HEADER
@@ -131,7 +137,12 @@ class VirtioBlk(VirtioDevice):
             end(IOERR)
             return
         through = not self.write_cache or not self.has(Bit.FLUSH)
-        self.medium.write(sector * SECTOR, chain.read(HEADER), _plain(end), fua=through)
+        source = None if through else chain.source(HEADER, length)
+        if source is not None and self.medium.write_now(sector * SECTOR, source.views):
+            end(OK)
+            return
+        self.medium.write(sector * SECTOR, chain.read(HEADER), _plain(end), fua=through,
+                          waits=source is not None)  # fmt: skip
 
     def _clear(self, chain: Chain, kind: int, end: End) -> None:
         if chain.to_read != HEADER + RANGE.size:  # one range at a time, as the limits say
@@ -149,22 +160,24 @@ class VirtioBlk(VirtioDevice):
             self.medium.write_zeroes(offset, length, _plain(end), may_unmap=bool(flags))
 
     def _end(self, generation: int, queue: Virtqueue, chain: Chain, status: int,
-             data: bytes = b"") -> None:  # fmt: skip
+             data: bytes = b"", moved: int = 0) -> None:  # fmt: skip
+        """``moved``: bytes that are in the guest's memory already."""
         if generation != self.generation:
             return
         try:
-            chain.write(data)
-            chain.write(bytes([status]), chain.to_write - 1)
+            if data:
+                chain.write(data)
+            chain.write_last(status)
         except DmaError:
             self.fail()
             return
-        queue.push(chain, len(data) + 1)
+        queue.push(chain, moved + len(data) + 1)
 
 
 class End(Protocol):
     """The type of `VirtioBlk._end` with its first arguments bound."""
 
-    def __call__(self, status: int, data: bytes = b"") -> None: ...
+    def __call__(self, status: int, data: bytes = b"", moved: int = 0) -> None: ...
 
 
 def _plain(end: End) -> Done:

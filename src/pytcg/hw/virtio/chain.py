@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from pytcg.hw.pci.device import DmaMap
+
 MAX_DESCRIPTORS = 1024  # of one chain, its indirect table included
 MAX_BYTES = 1 << 27  # that a device takes into its own memory at once
 
@@ -20,23 +22,43 @@ class Memory(Protocol):
 
     def dma_write(self, address: int, data: bytes) -> None: ...
 
+    def dma_map(self, pieces: Iterable[tuple[int, int]]) -> DmaMap | None: ...
+
 
 class Chain:
     """``head`` is what the ring wants back; ``slots``, how many of its descriptors are taken."""
 
     def __init__(self, memory: Memory, head: int, slots: int,
-                 descriptors: Iterable[tuple[int, int, bool]]) -> None:  # fmt: skip
+                 descriptors: Iterable[tuple[int, int, int]]) -> None:  # fmt: skip
         self._memory = memory
         self.head = head
         self.slots = slots
         self.readable: list[tuple[int, int]] = []
         self.writable: list[tuple[int, int]] = []
         for address, length, writes in descriptors:
-            if not writes and self.writable:
+            if writes:
+                self.writable.append((address, length))
+            elif self.writable:
                 raise RingError("a descriptor to read follows one to write")
-            (self.writable if writes else self.readable).append((address, length))
-        self.to_read = sum(length for _, length in self.readable)
-        self.to_write = sum(length for _, length in self.writable)
+            else:
+                self.readable.append((address, length))
+        self.to_read = sum([length for _, length in self.readable])
+        self.to_write = sum([length for _, length in self.writable])
+
+    def source(self, offset: int, length: int) -> DmaMap | None:
+        """A part of what is to read, in place; None where memory is not plain RAM."""
+        return self._memory.dma_map(_pieces(self.readable, offset, length))
+
+    def target(self, length: int) -> DmaMap | None:
+        """The beginning of what is to write, in place; as `source`."""
+        return self._memory.dma_map(_pieces(self.writable, 0, length))
+
+    def write_last(self, byte: int) -> None:
+        """Store to the last byte of the writable part."""
+        for address, size in reversed(self.writable):
+            if size:
+                self._memory.dma_write(address + size - 1, bytes((byte,)))
+                return
 
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of the readable part; RingError for more than a device takes."""

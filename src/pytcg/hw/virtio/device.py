@@ -61,6 +61,7 @@ class Virtqueue:
     def __init__(self, device: VirtioDevice, index: int, size: int) -> None:
         self._device = device
         self.index = index
+        self._taking = self._untold = False
         self.largest = size
         self.reset()
 
@@ -120,22 +121,30 @@ class Virtqueue:
         return chain
 
     def take_all(self, serve: Callable[[Chain], None]) -> None:
-        """Serve every buffer there is; ask for notifications when there are no more."""
+        """Serve every buffer there is; ask for notifications when there are no more.
+
+        For what is given back meanwhile the driver hears once, at the end.
+        """
+        self._taking, self._untold = True, False
+        try:
+            self._take_all(serve)
+        except (RingError, DmaError):
+            self._device.fail()
+        finally:
+            self._taking = False
+        if self._untold:
+            self._tell()
+
+    def _take_all(self, serve: Callable[[Chain], None]) -> None:
+        chain: Chain | None = None
         while True:
             self._ask(wanted=False)
+            if chain is not None:
+                serve(chain)
             while (chain := self.pop()) is not None:
-                try:
-                    serve(chain)
-                except (RingError, DmaError):
-                    self._device.fail()
-                    return
+                serve(chain)
             self._ask(wanted=True)
             if (chain := self.pop()) is None:  # one that came in between has no notification
-                return
-            try:
-                serve(chain)
-            except (RingError, DmaError):
-                self._device.fail()
                 return
 
     def _ask(self, *, wanted: bool) -> None:
@@ -152,12 +161,23 @@ class Virtqueue:
             return
         try:
             self.ring.push(chain, written)
-            interrupt = notify and self.ring.wants_interrupt()
         except DmaError:
             self._device.fail()
             return
-        if interrupt:
-            self._device.interrupt(self)
+        if notify and self._taking:
+            self._untold = True
+        elif notify:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Interrupt, if the driver wants to hear of what was given back."""
+        if self.ring is None or not self._device.running:
+            return
+        try:
+            if self.ring.wants_interrupt():
+                self._device.interrupt(self)
+        except DmaError:
+            self._device.fail()
 
 
 class VirtioDevice:

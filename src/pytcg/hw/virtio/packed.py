@@ -77,8 +77,8 @@ class PackedRing:
             raise RingError("an indirect descriptor where none may be")
         where, size, _ = descriptors[0]
         rows = []
-        table = read_indirect(self._memory, where, size)
-        for address, length, _, flags in DESCRIPTOR.iter_unpack(table):
+        # The packed ring's descriptors have their identity and flags the other way round.
+        for address, length, _, flags in read_indirect(self._memory, where, size):
             if flags & INDIRECT:
                 raise RingError("an indirect descriptor in an indirect table")
             rows.append((address, length, bool(flags & WRITE)))

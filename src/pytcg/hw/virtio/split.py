@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import Final
 
 from pytcg.hw.state import State, load, save
@@ -15,6 +14,9 @@ INDIRECT: Final = 4
 NO_INTERRUPT: Final = 1  # available ring's flags
 NO_NOTIFY: Final = 1  # used ring's flags
 DESCRIPTOR: Final = struct.Struct("<QLHH")
+
+Rows = list[tuple[int, int, int, int]]
+"""Descriptors: address, length, flags, the next one's index."""
 
 
 class SplitRing:
@@ -63,27 +65,28 @@ class SplitRing:
         self.next_available = self.next_available + 1 & 0xFFFF
         return chain
 
-    def _walk(self, head: int) -> Iterator[tuple[int, int, bool]]:
-        read = self._memory.dma_read
+    def _walk(self, head: int) -> list[tuple[int, int, int]]:
+        """(address, length, whether to write) of a chain's descriptors."""
         index, size = head, self._size
-        table = b""  # an indirect one, once there is one
+        rows: Rows = []  # of an indirect table, once there is one
+        found = []
         for count in range(MAX_DESCRIPTORS):
             if index >= size or count > size:
                 raise RingError("a chain leaves its table, or is a loop")
-            if table:
-                raw = table[16 * index : 16 * index + 16]
+            if rows:
+                address, length, flags, following = rows[index]
             else:
-                raw = read(self._table + 16 * index, 16)
-            address, length, flags, following = DESCRIPTOR.unpack(raw)
+                raw = self._memory.dma_read(self._table + 16 * index, 16)
+                address, length, flags, following = DESCRIPTOR.unpack(raw)
             if flags & INDIRECT:
-                if table or not self._indirect or flags & NEXT:
+                if rows or not self._indirect or flags & NEXT:
                     raise RingError("an indirect descriptor where none may be")
-                table = read_indirect(self._memory, address, length)
-                index, size = 0, length // 16
+                rows = read_indirect(self._memory, address, length)
+                index, size = 0, len(rows)
                 continue
-            yield address, length, bool(flags & WRITE)
+            found.append((address, length, flags & WRITE))
             if not flags & NEXT:
-                return
+                return found
             index = following
         raise RingError("a chain of too many descriptors")
 
@@ -115,8 +118,8 @@ class SplitRing:
             self._write16(self._used, 0 if wanted else NO_NOTIFY)
 
 
-def read_indirect(memory: Memory, address: int, length: int) -> bytes:
+def read_indirect(memory: Memory, address: int, length: int) -> Rows:
     """An indirect table; RingError for impossible sizes."""
     if not length or length % 16 or length // 16 > MAX_DESCRIPTORS:
         raise RingError(f"an indirect table of {length} bytes")
-    return memory.dma_read(address, length)
+    return list(DESCRIPTOR.iter_unpack(memory.dma_read(address, length)))

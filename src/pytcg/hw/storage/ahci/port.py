@@ -177,6 +177,13 @@ class AhciPort(PortRegisters):
     def _move_dma(self, drive: IdeDrive) -> None:
         state = drive.dma
         assert state is not None
+        if state.exchange is not None:
+            if drive.exchange(self._regions.map(state.length)):
+                self._regions.skip(state.length)
+                drive.dma_done(b"")
+                return
+            if drive.dma is not state:  # it has to fetch its data first
+                return
         if state.data is None:
             data = self._regions.gather(state.length)
             if len(data) < state.length:

@@ -40,6 +40,12 @@ class QueuedCommand:
             self._write(first * SECTOR, count * SECTOR, end)
 
     def _read(self, offset: int, length: int, end: End) -> None:
+        target = self._regions.map(length)
+        if target is not None and self._disk.medium.read_now(offset, target.views):
+            target.stored()
+            end(0)
+            return
+
         def done(data: bytes, errno: int) -> None:
             if not self._current():
                 return
@@ -51,14 +57,20 @@ class QueuedCommand:
                 return
             end(Error.UNC if errno else 0)
 
-        self._disk.medium.read(offset, length, done)
+        self._disk.medium.read(offset, length, done, waits=target is not None)
 
     def _write(self, offset: int, length: int, end: End) -> None:
+        medium = self._disk.medium
+        fua = bool(self._fis.device & FUA) or not self._disk.write_cache
+        source = None if fua or medium.read_only else self._regions.map(length)
+        if source is not None and medium.write_now(offset, source.views):
+            end(0)
+            return
         try:
             data = self._regions.gather(length)
         except DmaError:
             data = b""
-        if len(data) < length or self._disk.medium.read_only:
+        if len(data) < length or medium.read_only:
             end(Error.ABRT)
             return
 
@@ -66,5 +78,4 @@ class QueuedCommand:
             if self._current():
                 end(Error.ABRT if errno else 0)
 
-        fua = bool(self._fis.device & FUA) or not self._disk.write_cache
-        self._disk.medium.write(offset, data, done, fua=fua)
+        medium.write(offset, data, done, fua=fua, waits=source is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from pytcg.hw.pci.device import PciDevice
+from pytcg.hw.pci.device import DmaError, DmaMap, PciDevice
 from pytcg.hw.storage.ahci.regs import MAX_REGION, REGION, TABLE_REGIONS, Header
 
 
@@ -38,6 +38,22 @@ class Regions:
             if self._used >= size:
                 self._next, self._used = self._next + 1, 0
         return pieces
+
+    def map(self, length: int) -> DmaMap | None:
+        """Just as many bytes in place; nothing is taken. None: see `PciDevice.dma_map`."""
+        place = self._next, self._used, self.moved
+        try:
+            pieces = self._take(length)
+        except DmaError:
+            pieces = []
+        self._next, self._used, self.moved = place
+        if sum(size for _, size in pieces) < length:
+            return None
+        return self._card.dma_map(pieces)
+
+    def skip(self, length: int) -> None:
+        """So many bytes were moved."""
+        self._take(length)
 
     def gather(self, length: int) -> bytes:
         """Bytes for the drive; DmaError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytcg.hw.pci.device import DmaError, PciDevice
+from pytcg.hw.pci.device import DmaError, DmaMap, PciDevice
 from pytcg.hw.storage.nvme import pointers
 from pytcg.hw.storage.nvme.command import Command, Failed, Status
 from pytcg.hw.storage.nvme.identify import PAGE
@@ -26,6 +26,11 @@ class GuestMemory:
             return self._device.dma_read(address, length)
         except DmaError:
             raise Failed(Status.DATA_TRANSFER_ERROR) from None
+
+    def map(self, spans: Spans) -> DmaMap | None:
+        """The pieces in place; None where some are no plain RAM, or there are bit buckets."""
+        pieces = [(address, length) for address, length in spans if address is not None]
+        return self._device.dma_map(pieces) if len(pieces) == len(spans) else None
 
     def gather(self, spans: Spans) -> bytes:
         """The bytes of the pieces; a bit bucket has none to give."""

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from pytcg.hw.pci.device import DmaMap
 from pytcg.hw.storage.medium import Done, Medium
 from pytcg.hw.storage.nvme.command import Command, Failed, Status
 from pytcg.hw.storage.nvme.identify import MAX_TRANSFER, SECTOR
@@ -27,6 +28,8 @@ class Memory(Protocol):
     epoch: int
 
     def spans(self, command: Command, length: int) -> Spans: ...
+
+    def map(self, spans: Spans) -> DmaMap | None: ...
 
     def gather(self, spans: Spans) -> bytes: ...
 
@@ -76,6 +79,13 @@ class Namespace:
 
     def _read(self, command: Command, end: End) -> None:
         offset, length, spans = self._transfer(command)
+        self.bytes_read += length
+        self.reads += 1
+        target = self._memory.map(spans)
+        if target is not None and self.medium.read_now(offset, target.views):
+            target.stored()
+            end(Status.SUCCESS)
+            return
         epoch = self._memory.epoch
 
         def done(data: bytes, errno: int) -> None:
@@ -85,20 +95,22 @@ class Namespace:
             except Failed as failure:
                 end(failure.status)
                 return
-            self.bytes_read += length
-            self.reads += 1
             end(Status.READ_ERROR if errno else Status.SUCCESS)
 
-        self.medium.read(offset, length, done)
+        self.medium.read(offset, length, done, waits=target is not None)
 
     def _write(self, command: Command, end: End) -> None:
         self._writable()
         offset, length, spans = self._transfer(command)
-        data = self._memory.gather(spans)
         through = bool(command.cdw12 & FUA) or not self.write_cache
+        source = None if through else self._memory.map(spans)
+        if source is not None and self.medium.write_now(offset, source.views):
+            end(Status.SUCCESS)
+        else:
+            self.medium.write(offset, self._memory.gather(spans), _plain(end), fua=through,
+                              waits=source is not None)  # fmt: skip
         self.bytes_written += length
         self.writes += 1
-        self.medium.write(offset, data, _plain(end), fua=through)
 
     def _compare(self, command: Command, end: End) -> None:
         offset, length, spans = self._transfer(command)
