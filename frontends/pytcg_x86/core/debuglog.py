@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-import capstone
-
 from pytcg.exec.layout import FORM, RECORD, TB
 from pytcg.exec.logevent import LogEvent
 from pytcg.log import Log
@@ -162,6 +160,8 @@ class Reporter:
 
 def disassemble(code: bytes, address: int, mode: int) -> str:
     """AT&T text, a line an instruction; what capstone does not know is shown as bytes."""
+    import capstone
+
     size = capstone.CS_MODE_16
     if mode & Mode.CODE64:
         size = capstone.CS_MODE_64

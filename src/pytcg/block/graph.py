@@ -6,7 +6,7 @@ a node may be moved to another one that has the same content while every user is
 
 from __future__ import annotations
 
-import random
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
@@ -68,7 +68,7 @@ class Graph:
             for node in walk(root):
                 if not node.node_name:
                     self._count += 1
-                    node.node_name = f"#block{self._count}{random.randrange(100):02}"
+                    node.node_name = f"#block{self._count}{os.urandom(1)[0] % 100:02}"
                 found[node.node_name] = node
         self.nodes = found
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from pytcg.cli import initramfs
+from pytcg.cli.folders import cache_folder as cache_folder
 
 # Meta-packages that depend on the newest kernel image, smallest first: Debian's, then Ubuntu's.
 KERNEL_PACKAGES: Final = ("linux-image-cloud-amd64", "linux-image-amd64", "linux-image-virtual")
@@ -33,12 +34,6 @@ INITRAMFS: Final = "initramfs.cpio"
 
 class GuestError(Exception):
     """The guest's files can't be had; the text says which step failed."""
-
-
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/pytcg/guest`."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "pytcg" / "guest"
 
 
 def progress(text: str) -> None:

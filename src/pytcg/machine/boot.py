@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pytcg.machine import layout
 from pytcg.machine import pc_map as at
-from pytcg.machine.layout import E820Entry
 from pytcg.machine.linux import LinuxBoot, Memory, is_linux, read_file
-from pytcg.machine.linux_rom import FirmwareKernel, make_firmware_kernel
-from pytcg.machine.multiboot import open_multiboot
-from pytcg.machine.pvh import open_pvh
-from pytcg.machine.runner import Vcpu
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytcg.machine.layout import E820Entry
+    from pytcg.machine.linux_rom import FirmwareKernel
+    from pytcg.machine.runner import Vcpu
 
 
 class Bootable(Protocol):
@@ -29,12 +30,17 @@ def open_kernel(path: str, initrd: str | None, command_line: str, ram_size: int)
     words = path, image, initrd, command_line, ram_size
     if is_linux(image):
         return LinuxBoot.make(*words)
+    from pytcg.machine.multiboot import open_multiboot
+    from pytcg.machine.pvh import open_pvh
+
     return open_multiboot(*words) or open_pvh(*words) or LinuxBoot.make(*words)
 
 
 def open_firmware_kernel(path: str, initrd: str | None, command_line: str,
                          ram_size: int) -> FirmwareKernel:  # fmt: skip
     """A kernel for firmware to start; LoadError."""
+    from pytcg.machine.linux_rom import make_firmware_kernel
+
     image = read_file(path, "kernel", ram_size)
     ramdisk = read_file(initrd, "initrd", ram_size) if initrd is not None else b""
     return make_firmware_kernel(path, image, ramdisk, command_line, ram_size)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pytcg.hw.chipset.fw_cfg import FwCfg, Key
-from pytcg.hw.core.mc146818 import Mc146818
+
+if TYPE_CHECKING:
+    from pytcg.hw.core.mc146818 import Mc146818
 
 DEFAULT_ORDER: Final = "cad"
 LETTERS: Final = {"a": 1, "b": 1, "c": 2, "d": 3, "n": 4}

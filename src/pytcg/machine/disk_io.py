@@ -15,11 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pytcg.block.device import BlockDevice, BlockError
-from pytcg.hw.storage.medium import Done
 from pytcg.machine.io_errors import Failure, OnFailure, Policy
+
+if TYPE_CHECKING:
+    from pytcg.hw.storage.medium import Done
 
 PARALLEL: Final = 8
 SLOW: Final = 10_000_000  # nanoseconds: a request that kept the processor waiting

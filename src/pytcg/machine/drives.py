@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from pytcg.block.device import BlockDevice
 from pytcg.block.graph import Graph
-from pytcg.hw.storage.medium import Medium
 from pytcg.machine.disk_io import DiskIo
-from pytcg.machine.io_errors import Failure
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from pytcg.block.device import BlockDevice
+    from pytcg.hw.storage.medium import Medium
+    from pytcg.machine.io_errors import Failure
 
 
 class DeviceError(Exception):

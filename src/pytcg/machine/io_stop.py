@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pytcg.machine.drives import Drive, DriveBay
-from pytcg.machine.io_errors import Failure
+from typing import TYPE_CHECKING
+
 from pytcg.machine.runner import Runner, RunState
+
+if TYPE_CHECKING:
+    from pytcg.machine.drives import Drive, DriveBay
+    from pytcg.machine.io_errors import Failure
 
 
 def stop_for_errors(drives: DriveBay, runner: Runner) -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from pytcg.hw.chipset.fw_cfg import Control, FwCfg, Key
 from pytcg.machine.layout import HIGH_MEMORY, MIB, low_memory_end
 from pytcg.machine.linux import HEADER, SECTOR, LoadError, LoadFlags, is_linux
 
 ROM_FILE: Final = "genroms/linux.bin"
-BOOT_PATH: Final = f"/rom@{ROM_FILE}"
 TABLES_RESERVE: Final = 2 * MIB  # below the end of RAM, where firmware puts its tables
 OLD_COMMAND_MAGIC: Final = 0xA33F
 OLD_INITRD_MAX: Final = 0x37FFFFFF
@@ -29,6 +28,8 @@ PAGE: Final = 4096
 @dataclass(frozen=True)
 class FirmwareKernel:
     """The pieces of a kernel and where its boot protocol wants them."""
+
+    boot_path: ClassVar[str] = f"/rom@{ROM_FILE}"  # in the boot order
 
     setup: bytes
     setup_address: int

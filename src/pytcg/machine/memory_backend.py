@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytcg.hw.pci.bar import Backing
-from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError
+
+if TYPE_CHECKING:
+    from pytcg.softmmu.address_map import AddressMap
 
 
 class BackendError(Exception):

@@ -7,19 +7,11 @@ does itself what a BIOS would leave behind (`firmware`).
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pytcg.chardev.base import Chardev
-from pytcg.exec.bus import CpuBus
-from pytcg.hw.chipset.pci_hotplug import PciHotplug
-from pytcg.hw.clock import Clock
 from pytcg.hw.pci.bus import SLOTS
-from pytcg.hw.storage.ahci.hba import Ahci
-from pytcg.hw.storage.piix3_ide import Piix3Ide
-from pytcg.hw.virtio.input import VirtioInput
 from pytcg.machine import firmware
 from pytcg.machine import pc_map as at
 from pytcg.machine.acpi import link
@@ -35,16 +27,28 @@ from pytcg.machine.board.ide import make_ide
 from pytcg.machine.board.interrupts import Interrupts
 from pytcg.machine.board.pci import make_hotplug, make_pci_bus
 from pytcg.machine.board.power import PowerControl
-from pytcg.machine.board.q35 import Q35Chipset, make_sata
 from pytcg.machine.board.serial import make_serial_ports
 from pytcg.machine.board.timers import Timers
 from pytcg.machine.board.vga import Display
 from pytcg.machine.boot_order import BootOptions, BootOrder
-from pytcg.machine.linux_rom import BOOT_PATH, FirmwareKernel
 from pytcg.machine.pci_host import PciSpaces
-from pytcg.machine.runner import PowerRequest, Vcpu
 from pytcg.machine.smbios import ANCHOR_FILE, TABLES_FILE, Smbios
-from pytcg.softmmu.address_map import AddressMap
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+
+    from pytcg.chardev.base import Chardev
+    from pytcg.exec.bus import CpuBus
+    from pytcg.hw.chipset.pci_hotplug import PciHotplug
+    from pytcg.hw.clock import Clock
+    from pytcg.hw.storage.ahci.hba import Ahci
+    from pytcg.hw.storage.piix3_ide import Piix3Ide
+    from pytcg.hw.virtio.input import VirtioInput
+    from pytcg.machine.board.q35 import Q35Chipset
+    from pytcg.machine.linux_rom import FirmwareKernel
+    from pytcg.machine.runner import PowerRequest, Vcpu
+    from pytcg.softmmu.address_map import AddressMap
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class Pc:
         self.ide: Piix3Ide | None = None
         self.sata: Ahci | None = None
         if config.q35:
+            from pytcg.machine.board.q35 import Q35Chipset, make_sata
+
             self.chipset = Q35Chipset(board, self.pci, config.ram_size, self.power.sleep,
                                       self.interrupts.ioapic.set_irq)  # fmt: skip
             self.sata = make_sata(self.pci)
@@ -119,7 +125,7 @@ class Pc:
         self.boot_order = BootOrder(config.boot)
         self.inputs: list[VirtioInput] = []  # besides the keyboard and mouse of the 8042
         if config.kernel is not None:
-            self.boot_order.before.append(BOOT_PATH)
+            self.boot_order.before.append(config.kernel.boot_path)
         self.fw_cfg.before_reset(self._tell_firmware)
 
     def start(self) -> None:

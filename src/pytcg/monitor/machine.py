@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytcg.block.jobs.job import Job
-from pytcg.chardev.registry import Chardevs
-from pytcg.machine.devices.rack import Rack
-from pytcg.machine.drives import DriveBay
-from pytcg.machine.loop import MainLoop
-from pytcg.machine.pc import Pc
-from pytcg.machine.runner import Runner
-from pytcg.monitor.block.exports import BlockExports
-from pytcg.monitor.human.table import UsualFormat
-from pytcg.monitor.migration import Migration
-from pytcg.ui.console import Console
+from pytcg.block.graph import Holder
 
-if TYPE_CHECKING:  # a machine without viewers needs no server
+if TYPE_CHECKING:  # a machine without monitors and viewers needs none of what serves them
+    from collections.abc import Callable
+
+    from pytcg.block.gate import Gate
+    from pytcg.block.jobs.job import Job
+    from pytcg.block.protocols.nbd.server import NbdServer
+    from pytcg.chardev.registry import Chardevs
+    from pytcg.machine.devices.rack import Rack
+    from pytcg.machine.drives import DriveBay
+    from pytcg.machine.loop import MainLoop
+    from pytcg.machine.pc import Pc
+    from pytcg.machine.runner import Runner
+    from pytcg.ui.console import Console
     from pytcg.ui.vnc.server import VncServer
+
+
+@dataclass
+class Migration:
+    """How the last one went: ``status`` in QMP's words, None if there was none."""
+
+    status: str | None = None
+    error: str = ""
+    events: bool = False  # the capability that brings MIGRATION events
+
+
+@dataclass
+class BlockExports:
+    """The server, if there is one, and what it offers: each export's gate, by its name."""
+
+    server: NbdServer | None = None
+    path: str | None = None
+    gates: dict[str, Gate] = field(default_factory=dict)
+
+
+@dataclass
+class UsualFormat:
+    """What `/FORMAT` leaves out: as it was the last time."""
+
+    notation: str = "x"
+    size: int = 4
 
 
 @dataclass
@@ -31,7 +59,7 @@ class Machine:
     chardevs: Chardevs
     loop: MainLoop
     drives: DriveBay
-    console: Console | None = None
+    make_console: Callable[[], Console | None] = lambda: None
     name: str = ""
     uuid: str = "00000000-0000-0000-0000-000000000000"
     migration: Migration = field(default_factory=Migration)
@@ -43,3 +71,21 @@ class Machine:
     usual_format: UsualFormat = field(default_factory=UsualFormat)
     serve_gdb: Callable[[str], str] | None = None
     """Serves GDB on a chardev, or nowhere ("none"): what `gdbserver` then prints."""
+
+    @cached_property
+    def console(self) -> Console | None:
+        """Its screen, keyboard and mouse; None without a screen."""
+        return self.make_console()
+
+    def end(self) -> None:
+        """The emulator ends: stop what is under way, and give back what commands hold."""
+        if self.exports.server is not None:
+            from pytcg.monitor.block import exports
+
+            exports.stop(self)
+        for job in list(self.jobs.values()):
+            job.cancel(force=True)
+            job.join()
+        for user in self.drives.graph.users:
+            if isinstance(user, Holder):
+                user.device.close()

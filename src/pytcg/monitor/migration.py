@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytcg.machine.runner import RunState
@@ -18,15 +17,6 @@ REFUSALS: Final = {
     RunState.INMIGRATE: "Guest is waiting for an incoming migration",
     RunState.POSTMIGRATE: "Can't migrate the vm that was paused due to previous migration",
 }
-
-
-@dataclass
-class Migration:
-    """How the last one went: ``status`` in QMP's words, None if there was none."""
-
-    status: str | None = None
-    error: str = ""
-    events: bool = False  # the capability that brings MIGRATION events
 
 
 def _set(machine: Machine, status: str, error: str = "") -> None:

@@ -11,7 +11,7 @@ from pytcg.machine.objects import KINDS, ObjectError, Objects, iothread_numbers
 from pytcg.monitor.command import CLASS_NO_DEVICE, Command, CommandError, option_text
 from pytcg.monitor.probing import CPU_TYPE, KINDS_OF_VALUE
 from pytcg.monitor.schema.types import enum
-from pytcg.tls.psk import TlsError
+from pytcg.tls.errors import TlsError
 
 if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine

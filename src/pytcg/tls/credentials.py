@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytcg.block.options import parse_bool, parse_keyval
-from pytcg.tls.psk import TlsError as TlsError
+from pytcg.tls.errors import TlsError as TlsError
 from pytcg.tls.psk import install_client_key, install_server_keys
 
 _KINDS = ("tls-creds-x509", "tls-creds-psk", "tls-creds-anon")

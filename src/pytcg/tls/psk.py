@@ -11,6 +11,7 @@ import ssl
 import sys
 from collections.abc import Callable, Mapping
 
+from pytcg.tls.errors import TlsError
 from pytcg.typed import Any
 
 # The callbacks of the older kind are defined for TLS 1.2; ECDHE gives each session its own key.
@@ -24,10 +25,6 @@ _CLIENT = ctypes.CFUNCTYPE(
 )
 # OpenSSL keeps a bare pointer to the callback, so the thunk lives as long as the process.
 _THUNKS: list[Any] = []
-
-
-class TlsError(Exception):
-    """Credentials that can't be used; the text is the message."""
 
 
 def install_server_keys(context: ssl.SSLContext, keys: Mapping[str, bytes]) -> None:

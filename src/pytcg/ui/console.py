@@ -5,18 +5,12 @@ Every call takes the device lock.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from pytcg.hw.display.picture import FORMATS
-from pytcg.hw.display.screen import VgaScreen
-from pytcg.hw.input.ps2_keyboard import Ps2Keyboard
-from pytcg.hw.input.ps2_mouse import Ps2Mouse
 from pytcg.hw.virtio.input import (
     ABSOLUTE_MAX,
     VirtioInput,
@@ -25,6 +19,15 @@ from pytcg.hw.virtio.input import (
     VirtioTablet,
 )
 from pytcg.ui.keys import EVDEV, key_bytes
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytcg.hw.display.screen import VgaScreen
+    from pytcg.hw.input.ps2_keyboard import Ps2Keyboard
+    from pytcg.hw.input.ps2_mouse import Ps2Mouse
 
 Pixels = npt.NDArray[np.uint32]
 

@@ -9,6 +9,7 @@ import os
 from typing import Any, Final
 
 from pytcg.accel.kvm.abi import API_VERSION, IOCTLS, Cap, counted, struct
+from pytcg.accel.kvm.errors import KvmError as KvmError
 
 DEVICE: Final = "/dev/kvm"
 NEEDED: Final = (Cap.USER_MEMORY, Cap.EXT_CPUID, Cap.VCPU_EVENTS, Cap.DEBUGREGS, Cap.XSAVE,
@@ -16,10 +17,6 @@ NEEDED: Final = (Cap.USER_MEMORY, Cap.EXT_CPUID, Cap.VCPU_EVENTS, Cap.DEBUGREGS,
 _TSS_ADDRESS: Final = 0xFEFF_D000  # three pages below the BIOS, as QEMU has them
 _IDENTITY_MAP: Final = 0xFEFF_C000
 _CPUID_ROWS: Final = 256
-
-
-class KvmError(Exception):
-    """KVM is not there, not permitted or too old, or it refuses; the text is QEMU's."""
 
 
 class KvmFile:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
-from pytcg.accel.kvm.device import KvmError
+from pytcg.accel.kvm.errors import KvmError
 from pytcg.block.device import BlockError
 from pytcg.chardev.base import ChardevError, Context
-from pytcg.cli import guest
+from pytcg.cli.folders import cache_folder
 from pytcg.cli.system.characters import open_chardevs, open_for, open_serials, start_monitors
 from pytcg.cli.system.debugger import serve_debugger
 from pytcg.cli.system.display_options import VGA_BIOS, has_card
@@ -21,11 +21,9 @@ from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.fsdevs import open_fsdevs
 from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.messages import complain
-from pytcg.cli.system.option_values import Options
 from pytcg.cli.system.process_options import write_pid_file
 from pytcg.cli.system.resume import prepare
 from pytcg.engines import EngineError, cpu_warning, make_kvm_vcpu, make_vcpu
-from pytcg.exec.bus import CpuBus
 from pytcg.exec.vcpu import GuestError
 from pytcg.log import Log
 from pytcg.machine import layout
@@ -44,13 +42,17 @@ from pytcg.machine.pc import Pc, PcConfig
 from pytcg.machine.roms import RomError, RomFinder
 from pytcg.machine.runner import MachineError, Runner, Vcpu
 from pytcg.machine.smbios import Smbios, SmbiosError
-from pytcg.monitor.block.exports import end_exports
-from pytcg.monitor.block.joblist import end_jobs
 from pytcg.monitor.machine import Machine
 from pytcg.softmmu.address_map import AddressMap
 from pytcg.softmmu.ram import RamError, RamWindow
-from pytcg.tls.psk import TlsError
-from pytcg.ui.console import Console
+from pytcg.tls.errors import TlsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytcg.cli.system.option_values import Options
+    from pytcg.exec.bus import CpuBus
+    from pytcg.ui.console import Console
 
 KNOWN_ERRORS = (
     DeviceError, LoadError, RomError, BlockError, ChardevError, Claimed, EngineError, MachineError,
@@ -108,19 +110,18 @@ def _run(options: Options, stack: ExitStack) -> int:
         chardevs.connect(link.chardev, link.uart)
     if config.debugcon is not None:
         chardevs.connect(config.debugcon, None)
-    console = _make_console(board, loop)
     runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused,
                     incoming=options.incoming is not None)  # fmt: skip
     stop_for_errors(drives.by_id, runner)
     uuid = str(smbios.uuid)
-    machine = Machine(board, runner, chardevs, loop, drives.by_id, console, options.name, uuid)
+    machine = Machine(board, runner, chardevs, loop, drives.by_id,
+                      partial(_make_console, board, loop), options.name, uuid)  # fmt: skip
     if options.vnc:
         from pytcg.cli.system.vnc_servers import serve_vnc
 
-        machine.vnc += serve_vnc(options, console, loop, runner, stack)
+        machine.vnc += serve_vnc(options, machine.console, loop, runner, stack)
     machine.cpu_model, machine.rack = options.cpu, rack
-    stack.callback(end_jobs, machine)
-    stack.callback(end_exports, machine)
+    stack.callback(machine.end)
     start_monitors(options, machine)
     serve_debugger(options, machine, stack)
     prepare(options, machine)
@@ -147,7 +148,7 @@ def _write_pid_file(path: str, stack: ExitStack) -> None:
 
 def _open_vga_bios(options: Options) -> bytes | None:
     """The card's BIOS. Who starts a kernel and names no card can do without."""
-    finder = RomFinder(options.rom_folders, guest.cache_folder())
+    finder = RomFinder(options.rom_folders, cache_folder())
     if not has_card(options) or (options.vga is None and finder.find(VGA_BIOS) is None):
         return None
     return finder.read(VGA_BIOS, "the VGA BIOS")
@@ -156,6 +157,8 @@ def _open_vga_bios(options: Options) -> bytes | None:
 def _make_console(board: Pc, loop: MainLoop) -> Console | None:
     if board.display is None:
         return None
+    from pytcg.ui.console import Console
+
     inputs = board.power.keyboard
     return Console(loop.lock, board.display.screen, inputs.keyboard, inputs.mouse, board.inputs)
 

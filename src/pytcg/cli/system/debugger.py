@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pytcg.chardev.base import ChardevError
-from pytcg.chardev.spec import open_chardev
-from pytcg.cli.system.option_values import Options
-from pytcg.gdbstub.system import GdbServer, debuggable
-from pytcg.gdbstub.target import TargetError
-from pytcg.monitor.commands import run_command
-from pytcg.monitor.human.monitor import run_line
-from pytcg.monitor.machine import Machine
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from pytcg.cli.system.option_values import Options
+    from pytcg.gdbstub.system import GdbServer
+    from pytcg.monitor.machine import Machine
 
 _TCP = ",server=on,wait=off,nodelay=on"
 
@@ -29,6 +29,10 @@ class DebuggerService:
         if device == "none":
             self.close()
             return
+        from pytcg.chardev.spec import open_chardev
+        from pytcg.gdbstub.system import GdbServer, debuggable
+        from pytcg.gdbstub.target import TargetError
+
         try:
             debuggable(self._machine)
         except TargetError as error:
@@ -55,6 +59,9 @@ class DebuggerService:
             server.stop()
 
     def _monitor(self, line: str) -> str:
+        from pytcg.monitor.commands import run_command
+        from pytcg.monitor.human.monitor import run_line
+
         return run_line(self._machine, line, partial(run_command, self._machine))
 
 

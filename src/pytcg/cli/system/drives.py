@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
 from pytcg.block.options import merge, parse_name, unflatten
-from pytcg.cli.system.option_values import Options
-from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError, Drive, DriveBay
 from pytcg.machine.io_errors import Policy
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from pytcg.cli.system.option_values import Options
+    from pytcg.machine.devices.rack import Rack
 
 OWN: Final = ("if", "file", "index", "bus", "unit", "media", "format", "cache", "aio", "snapshot",
               "readonly", "id", "discard", "detect-zeroes", "copy-on-read", "rerror", "werror",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytcg.cli import guest
+from pytcg.cli.folders import cache_folder
 from pytcg.machine.boot import Bootable, open_firmware_kernel, open_kernel
 from pytcg.machine.linux import NeedsFirmware, is_linux, read_file
-from pytcg.machine.linux_rom import FirmwareKernel
 from pytcg.machine.roms import DEFAULT_BIOS, RomFinder
 
 if TYPE_CHECKING:
     from pytcg.cli.system.option_values import Options
+    from pytcg.machine.linux_rom import FirmwareKernel
 
 
 class GuestCode(NamedTuple):
@@ -50,7 +50,7 @@ def _open_bios(options: Options) -> bytes | None:
     """The firmware. A kernel may start without, so there it may be missing if nobody named it."""
     if options.flashes:
         return None
-    finder = RomFinder(options.rom_folders, guest.cache_folder())
+    finder = RomFinder(options.rom_folders, cache_folder())
     if options.kernel is not None and options.bios is None and finder.find(DEFAULT_BIOS) is None:
         return None
     return finder.read_bios(options.bios)

@@ -9,7 +9,7 @@ from pytcg.cli.system.messages import complain
 from pytcg.cli.system.object_option import read_secret
 from pytcg.cli.system.option_values import OptionError
 from pytcg.tls.credentials import find_object
-from pytcg.tls.psk import TlsError
+from pytcg.tls.errors import TlsError
 from pytcg.ui.vnc.address import VncError
 from pytcg.ui.vnc.server import VncServer
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from pytcg.hw.state import State, load, save
+
+if TYPE_CHECKING:  # loaded when somebody looks
+    import numpy as np
+    import numpy.typing as npt
 
 READING, WRITING = 3, 0
 
@@ -78,6 +81,8 @@ class Dac:
 
     def rgb(self) -> npt.NDArray[np.uint32]:
         """The 256 colours as 00RRGGBBh, the pixel mask applied to their numbers."""
+        import numpy as np
+
         parts = np.frombuffer(self.colors, np.uint8).reshape(256, 3).astype(np.uint32)
         full = parts if self.wide else parts << 2 | parts >> 4
         colors = (full[:, 0] << 16 | full[:, 1] << 8 | full[:, 2]).astype(np.uint32)

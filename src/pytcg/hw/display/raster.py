@@ -1,4 +1,4 @@
-"""What the CRT controller's registers mean: the picture's size, and where each line comes from."""
+"""What the CRT controller's registers mean: where each line of the picture comes from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pytcg.hw.display.crt_numbers import display_end, line_compare
 from pytcg.hw.display.registers import (
     CLOCKING_8_DOTS,
     CLOCKING_HALF,
@@ -19,34 +20,6 @@ from pytcg.hw.display.registers import (
 )
 
 Lines = npt.NDArray[np.int64]
-
-
-def overflow(crt: bytes | bytearray, low: int, *bits: tuple[int, int, int]) -> int:
-    """A number whose high bits lie elsewhere: each (register, bit there, bit of the number)."""
-    value = crt[low]
-    for register, source, target in bits:
-        value |= (crt[register] >> source & 1) << target
-    return value
-
-
-def vertical_total(crt: bytes | bytearray) -> int:
-    """Lines of a frame."""
-    return overflow(crt, Crt.V_TOTAL, (Crt.OVERFLOW, 0, 8), (Crt.OVERFLOW, 5, 9)) + 2
-
-
-def display_end(crt: bytes | bytearray) -> int:
-    """Lines shown."""
-    return overflow(crt, Crt.V_DISPLAY_END, (Crt.OVERFLOW, 1, 8), (Crt.OVERFLOW, 6, 9)) + 1
-
-
-def retrace_start(crt: bytes | bytearray) -> int:
-    """The line where vertical retrace begins."""
-    return overflow(crt, Crt.V_RETRACE_START, (Crt.OVERFLOW, 2, 8), (Crt.OVERFLOW, 7, 9))
-
-
-def line_compare(crt: bytes | bytearray) -> int:
-    """The last line of the upper part of a split screen."""
-    return overflow(crt, Crt.LINE_COMPARE, (Crt.OVERFLOW, 4, 8), (Crt.MAX_SCAN_LINE, 6, 9))
 
 
 @dataclass(frozen=True)

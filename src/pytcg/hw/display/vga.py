@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from pytcg.hw.clock import NS_PER_SECOND, Clock
 from pytcg.hw.display.aperture import Aperture
+from pytcg.hw.display.crt_numbers import display_end, retrace_start, vertical_total
 from pytcg.hw.display.dac import Dac
-from pytcg.hw.display.raster import display_end, retrace_start, vertical_total
 from pytcg.hw.display.registers import (
     ATT_MASKS,
     ATT_VIDEO_ON,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Protocol
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # loaded when somebody looks
+    import numpy as np
+    import numpy.typing as npt
+
+    Bytes = npt.NDArray[np.uint8]
 
 PAGE_BITS: Final = 12
 PAGE: Final = 1 << PAGE_BITS
 ALL_PAGES: Final = slice(None)
-
-Bytes = npt.NDArray[np.uint8]
 
 
 class DirtyPages(Protocol):
@@ -29,17 +31,20 @@ class OwnDirtyPages:
     """The log of memory that only devices write."""
 
     def __init__(self, size: int) -> None:
-        self._pages = np.ones(size >> PAGE_BITS, np.bool_)
+        self._pages = bytearray(b"\1") * (size >> PAGE_BITS)
 
     def mark(self, first: int, last: int) -> None:
         """Pages first to last were written."""
-        self._pages[first : last + 1] = True
+        self._pages[first : last + 1] = b"\1" * (last + 1 - first)
 
     def take(self, pages: slice) -> npt.NDArray[np.bool_]:
         """Those of these pages that were written since."""
-        found = np.zeros_like(self._pages)
-        found[pages] = self._pages[pages]
-        self._pages[pages] = False
+        import numpy as np
+
+        marked = np.frombuffer(self._pages, np.bool_)
+        found = np.zeros_like(marked)
+        found[pages] = marked[pages]
+        marked[pages] = False
         return found
 
 
@@ -54,10 +59,20 @@ class Vram:
         self.size = len(buffer)
         self.view = memoryview(buffer)
         self.words = self.view.cast("I")
-        self.bytes: Bytes = np.frombuffer(buffer, np.uint8)
-        self.planes = self.bytes.reshape(-1, 4)
         self.dirty: DirtyPages = dirty or OwnDirtyPages(self.size)
         self.on_clear: Callable[[int, int], None] = lambda start, length: None
+
+    @cached_property
+    def bytes(self) -> Bytes:
+        """The memory as an array."""
+        import numpy as np
+
+        return np.frombuffer(self.view, np.uint8)
+
+    @cached_property
+    def planes(self) -> Bytes:
+        """Its words' bytes, four a row: plane 0 to 3 of each address."""
+        return self.bytes.reshape(-1, 4)
 
     def store_word(self, index: int, value: int) -> None:
         """All planes of one address."""
@@ -68,6 +83,6 @@ class Vram:
     def clear(self, length: int) -> None:
         """Zero the first bytes, as setting a mode does."""
         length = min(length, self.size)
-        self.bytes[:length] = 0
+        self.view[:length] = bytes(length)
         self.dirty.mark(0, (length - 1) >> PAGE_BITS)
         self.on_clear(0, length)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pytcg.hw.core.mc146818 import Mc146818
 from pytcg.hw.storage.floppy.drive import Kind
 from pytcg.hw.storage.floppy.fdc import Fdc82077
 from pytcg.hw.storage.floppy.regs import Reg
 from pytcg.machine import pc_map as at
-from pytcg.machine.board.backplane import Backplane
-from pytcg.machine.board.dma import IsaDma
+
+if TYPE_CHECKING:
+    from pytcg.hw.core.mc146818 import Mc146818
+    from pytcg.machine.board.backplane import Backplane
+    from pytcg.machine.board.dma import IsaDma
 
 CMOS_DRIVES: Final = 0x10
 CMOS_EQUIPMENT: Final = 0x14

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pytcg.hw.chipset.ich9 import Ich9Lpc, Ich9Smbus
 from pytcg.hw.chipset.q35 import Q35Mch
@@ -13,8 +13,12 @@ from pytcg.hw.pci.bus import Ecam, PciBus
 from pytcg.hw.storage.ahci.hba import Ahci
 from pytcg.machine import pc_map as at
 from pytcg.machine import spd
-from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.board.chipset import ShadowMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytcg.machine.board.backplane import Backplane
 
 
 class Q35Chipset:

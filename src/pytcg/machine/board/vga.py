@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from pytcg.hw.display.screen import VgaScreen
 from pytcg.hw.display.vga import Vga
 from pytcg.hw.display.vga_pci import VgaPci
 from pytcg.hw.display.vram import PAGE, Vram
 from pytcg.hw.pci.bar import Backing
-from pytcg.hw.pci.bus import PciBus
 from pytcg.machine import pc_map as at
-from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.bus import PortHandlers
 from pytcg.machine.layout import MIB, VGA_HOLE, VGA_HOLE_SIZE
 from pytcg.softmmu.address_map import ram
+
+if TYPE_CHECKING:  # a screen that nobody looks at needs none of this
+    import numpy as np
+    import numpy.typing as npt
+
+    from pytcg.hw.display.screen import VgaScreen
+    from pytcg.hw.pci.bus import PciBus
+    from pytcg.machine.board.backplane import Backplane
 
 MEMORY_SIZE: Final = 16 * MIB
 _FIRST_PORTS: Final = range(0x0C)  # 3B0h-3BBh: above is a parallel port
@@ -31,22 +34,26 @@ class ComparedPages:
     """
 
     def __init__(self, view: memoryview) -> None:
-        self._now = np.frombuffer(view, np.uint64).reshape(-1, PAGE // 8)
+        self._view = view
         self._before: npt.NDArray[np.uint64] | None = None
-        self._marked = np.ones(len(self._now), np.bool_)
+        self._pages = bytearray(b"\1") * (len(view) // PAGE)
 
     def mark(self, first: int, last: int) -> None:
         """Pages first to last were written by the chip."""
-        self._marked[first : last + 1] = True
+        self._pages[first : last + 1] = b"\1" * (last + 1 - first)
 
     def take(self, pages: slice) -> npt.NDArray[np.bool_]:
         """Those of these pages that differ from what they were when last taken."""
-        found = np.zeros_like(self._marked)
-        found[pages] = self._marked[pages]
-        self._marked[pages] = False
+        import numpy as np
+
+        marked = np.frombuffer(self._pages, np.bool_)
+        found = np.zeros_like(marked)
+        found[pages] = marked[pages]
+        marked[pages] = False
+        memory = np.frombuffer(self._view, np.uint64).reshape(-1, PAGE // 8)
         if self._before is None:
-            self._before = np.zeros_like(self._now)
-        now, before = self._now[pages], self._before[pages]
+            self._before = np.zeros_like(memory)
+        now, before = memory[pages], self._before[pages]
         differs = (now != before).any(axis=1)
         before[differs] = now[differs]
         found[pages] |= differs
@@ -61,7 +68,6 @@ class Display:
         self._offset = board.memory.allocate(MEMORY_SIZE)
         view = board.memory.view(self._offset, MEMORY_SIZE)
         self.vga = board.add(Vga(board.clock, Vram(view, ComparedPages(view))))
-        self.screen = VgaScreen(self.vga)
         self._alias: tuple[int, int, int] | None = None
         self.vga.on_mapping = self._map_window
         pci.plug(VgaPci(self.vga, Backing(view, self._offset), rom), at.VGA_SLOT)
@@ -71,6 +77,13 @@ class Display:
             board.ports.attach(self.vga, at.VGA + ports.start, count=len(ports),
                                first=ports.start)  # fmt: skip
         self._attach_dispi(board)
+
+    @cached_property
+    def screen(self) -> VgaScreen:
+        """What draws the picture."""
+        from pytcg.hw.display.screen import VgaScreen
+
+        return VgaScreen(self.vga)
 
     def _attach_dispi(self, board: Backplane) -> None:
         vbe = self.vga.vbe

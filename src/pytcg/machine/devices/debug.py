@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pytcg.hw.testing.edu import Edu
 from pytcg.machine.board.debug import attach_debug_console, attach_debug_exit
-from pytcg.machine.board.testing import attach_testdev
 from pytcg.machine.devices.model import Values
 from pytcg.machine.devices.rack import Rack
 from pytcg.machine.drives import DeviceError
@@ -21,6 +19,8 @@ def build_exit(rack: Rack, values: Values) -> object:
 
 def build_edu(rack: Rack, values: Values) -> object:
     """edu."""
+    from pytcg.hw.testing.edu import Edu
+
     card = Edu(values["dma_mask"])
     rack.plug_pci(card, "edu", values)
     return card
@@ -28,6 +28,8 @@ def build_edu(rack: Rack, values: Values) -> object:
 
 def build_testdev(rack: Rack, values: Values) -> object:
     """pc-testdev."""
+    from pytcg.machine.board.testing import attach_testdev
+
     del values
     return attach_testdev(rack.board.backplane)
 

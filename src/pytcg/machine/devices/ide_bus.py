@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pytcg.hw.storage.ahci.hba import Ahci
 from pytcg.hw.storage.ide_channel import UNITS
-from pytcg.hw.storage.ide_drive import IdeDrive
-from pytcg.hw.storage.piix3_ide import Piix3Ide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytcg.hw.storage.ahci.hba import Ahci
+    from pytcg.hw.storage.ide_drive import IdeDrive
+    from pytcg.hw.storage.piix3_ide import Piix3Ide
 
 QUEUE_DEPTH: Final = 32
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pytcg.machine.drives import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 Values = dict[str, Any]
 """Properties by name, of their types: str, int, bool, or None where there is no default."""

@@ -12,8 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytcg.chardev.base import Chardev, ChardevError
-from pytcg.chardev.registry import Chardevs
-from pytcg.hw.pci.device import PciDevice
 from pytcg.lazy import load
 from pytcg.machine import pc_map as at
 from pytcg.machine.bus import Claimed
@@ -24,9 +22,11 @@ from pytcg.machine.devices.table import BY_NAME
 from pytcg.machine.drives import DeviceError, Drive, DriveBay
 from pytcg.machine.io_errors import READ_ACTIONS, WRITE_ACTIONS, Policy
 from pytcg.machine.objects import Objects
-from pytcg.machine.pc import Pc
 
 if TYPE_CHECKING:
+    from pytcg.chardev.registry import Chardevs
+    from pytcg.hw.pci.device import PciDevice
+    from pytcg.machine.pc import Pc
     from pytcg.ninep.service import Service
 
 ROOT_BUSES = (None, "pci.0", "pci", "pcie.0")

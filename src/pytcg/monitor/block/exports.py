@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pytcg.block.gate import Gate
@@ -16,15 +15,6 @@ from pytcg.monitor.command import Command, CommandError
 
 if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine
-
-
-@dataclass
-class BlockExports:
-    """The server, if there is one, and what it offers: each export's gate, by its name."""
-
-    server: NbdServer | None = None
-    path: str | None = None
-    gates: dict[str, Gate] = field(default_factory=dict)
 
 
 def _server(machine: Machine) -> NbdServer:
@@ -107,12 +97,6 @@ def stop(machine: Machine) -> Any:
             os.unlink(machine.exports.path)
     for name in list(machine.exports.gates):
         _withdraw(machine, name)
-
-
-def end_exports(machine: Machine) -> None:
-    """The emulator ends."""
-    if machine.exports.server is not None:
-        stop(machine)
 
 
 def query_exports(machine: Machine) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pytcg.block.graph import Holder
 from pytcg.block.jobs.job import Job, Status
 from pytcg.monitor.command import CLASS_NOT_ACTIVE, Command, CommandError
 
@@ -49,16 +48,6 @@ def start_job(machine: Machine, job: Job) -> None:
 
 def _in_main_loop(machine: Machine, done: Callable[[], None]) -> None:
     machine.loop.asyncio.call_soon_threadsafe(done)
-
-
-def end_jobs(machine: Machine) -> None:
-    """The emulator ends: stop what is under way, and give the targets back."""
-    for job in list(machine.jobs.values()):
-        job.cancel(force=True)
-        job.join()
-    for user in machine.drives.graph.users:
-        if isinstance(user, Holder):
-            user.device.close()
 
 
 def _tell(machine: Machine, job: Job) -> None:

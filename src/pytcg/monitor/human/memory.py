@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytcg.machine.virtual import read_virtual
 from pytcg.monitor.human.expression import Expression
-from pytcg.monitor.human.table import HumanCommand, Shell, UsageError, UsualFormat
+from pytcg.monitor.human.table import HumanCommand, Shell, UsageError
 from pytcg.softmmu.ram import RamError
+
+if TYPE_CHECKING:
+    from pytcg.monitor.machine import UsualFormat
 
 SIZES: Final = {"b": 1, "h": 2, "w": 4, "g": 8, "L": 8}
 MOST_BYTES: Final = 1 << 20

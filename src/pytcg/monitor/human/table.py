@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -11,14 +10,6 @@ if TYPE_CHECKING:
 
 Qmp = Callable[..., Any]
 """Runs a command of QMP's table: ``qmp(name, **arguments)``; CommandError."""
-
-
-@dataclass
-class UsualFormat:
-    """What `/FORMAT` leaves out: as it was the last time."""
-
-    notation: str = "x"
-    size: int = 4
 
 
 class Shell(NamedTuple):

@@ -1,0 +1,12 @@
+"""Where programs keep what they have fetched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/pytcg/guest`: kernels, initramfs images, firmware."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "pytcg" / "guest"
