@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -167,3 +167,46 @@ def test_random_rings(tmp_path: Path) -> None:
         share.service.close()
         assert not share.failures
     assert list(tmp_path.iterdir()) == [tmp_path / "shared"]
+
+
+def test_the_driver_s_own_thread_serves_what_is_quick(share: Share) -> None:
+    share.ask(VERSION)
+    threads: list[str] = []
+    later: list[Callable[[], None]] = []
+    handle = share.service.session.handle
+
+    def watched(request: bytes) -> bytes:
+        threads.append(threading.current_thread().name)
+        return handle(request)
+
+    def keep(work: Callable[[], None]) -> bool:
+        later.append(work)
+        return True
+
+    def slow(request: bytes) -> bytes:
+        time.sleep(0.01)
+        return watched(request)
+
+    share.service.session.handle = watched  # type: ignore[method-assign]
+    share.service.after_store = keep
+    share.offer(ATTACH)
+    assert not threads and len(later) == 1  # not while the lock is held
+    later.pop()()
+    assert threads == [threading.current_thread().name] and share.finished() == 20
+    walk = message(Kind.WALK, 1, pack("ddS", (0, 1, [b"f"])))
+    share.service.session.handle = slow  # type: ignore[method-assign]
+    share.offer(walk)
+    later.pop()()
+    assert share.finished() and not share.failures
+    share.offer(message(Kind.CLUNK, 1, pack("d", (1,))))  # the host was slow: a worker's again
+    assert share.finished() == 7 and not later and threads[-1].startswith("9p-")
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_what_waits_is_never_the_driver_s(share: Share, waits: bool) -> None:
+    share.service.waits = waits
+    share.service.after_store = lambda work: pytest.fail("it would wait")
+    answer = lambda request: message(request[4] + 1, 1)  # noqa: E731
+    share.service.session.handle = answer  # type: ignore[method-assign]
+    kind = Kind.ATTACH if waits else Kind.FSYNC
+    assert share.ask(message(kind, 1, bytes(8))) == message(kind + 1, 1)

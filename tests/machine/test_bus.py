@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from pytcg.machine.bus import Claimed, MmioBus, MmioRegion, PortBus, PortHandlers
+from pytcg.machine.cpu_bus import PcCpuBus
 
 
 class Registers:
@@ -96,3 +99,29 @@ def test_two_regions_in_one_page_are_refused() -> None:
     bus.attach(region)
     with pytest.raises(Claimed):
         bus.attach(region._replace(base=0x1800))
+
+
+def test_work_after_a_store_has_no_lock_and_is_done_before_the_processor_goes_on() -> None:
+    lock = threading.RLock()
+    found: list[bool] = []
+    ports, mmio = PortBus(), MmioBus()
+    bus = PcCpuBus(ports, mmio, lock)
+
+    def look() -> None:
+        found.append(lock.acquire(timeout=5))
+        lock.release()
+
+    def is_free() -> None:
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    def store(*_: int) -> None:
+        before = len(found)
+        assert bus.after_store(is_free) and len(found) == before
+
+    ports.attach_port(PortHandlers(lambda: 0, store), 0x80, size=1)
+    mmio.attach(MmioRegion(0x1000, 0x1000, lambda at, size: 0, store))
+    bus.write_port(0x80, 1, 0)
+    bus.write_mmio(0x1000, 4, 0)
+    assert found == [True, True] and not bus.after_store(is_free)

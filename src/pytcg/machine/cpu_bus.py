@@ -16,6 +16,9 @@ class OnSmm(Protocol):
     def __call__(self, *, active: bool) -> None: ...
 
 
+Work = Callable[[], None]
+
+
 class PcCpuBus:
     """CpuBus of a PC. Made before the chips: the vCPU comes first, the local APIC needs its TSC."""
 
@@ -24,6 +27,7 @@ class PcCpuBus:
         self._mmio = mmio
         self._lock = lock
         self._lapic: LocalApic | None = None
+        self._later: list[Work] | None = None  # while a store is under way
         self.on_fpu_error: Callable[[], None] = lambda: None
         self.on_smm: OnSmm = lambda *, active: None
 
@@ -43,7 +47,13 @@ class PcCpuBus:
 
     def write_port(self, port: int, size: int, value: int) -> None:
         with self._lock:
-            self._ports.write(port, size, value)
+            self._later = later = list[Work]()
+            try:
+                self._ports.write(port, size, value)
+            finally:
+                self._later = None
+        for work in later:
+            work()
 
     def read_port_run(self, port: int, size: int, count: int) -> bytes:
         with self._lock:
@@ -59,7 +69,23 @@ class PcCpuBus:
 
     def write_mmio(self, address: int, size: int, value: int) -> None:
         with self._lock:
-            self._mmio.write(address, size, value)
+            self._later = later = list[Work]()
+            try:
+                self._mmio.write(address, size, value)
+            finally:
+                self._later = None
+        for work in later:
+            work()
+
+    def after_store(self, work: Work) -> bool:
+        """Have the processor's thread work once its store is done, without the device lock.
+
+        With the lock held. False: nobody's store is under way.
+        """
+        if self._later is None:
+            return False
+        self._later.append(work)
+        return True
 
     def acknowledge_interrupt(self) -> int:
         with self._lock:

@@ -20,11 +20,13 @@ class Fsdev:
     """Files that machines show: each device serves a client of its own from them."""
 
     def __init__(self, name: str, backend: Backend, multidevs: str = "warn",
-                 admit: Admit | None = None) -> None:  # fmt: skip
+                 admit: Admit | None = None, *, waits: bool = False) -> None:  # fmt: skip
+        """``waits``: requests do more than look into the host's caches."""
         self.name = name
         self.backend = backend
         self._multidevs = multidevs
         self._admit = admit
+        self._waits = waits
 
     def serve(self, lock: AbstractContextManager[object], fail: Callable[[BaseException], None],
               stack: ExitStack, warn: Callable[[str], None]) -> Service:  # fmt: skip
@@ -38,5 +40,6 @@ class Fsdev:
         session = Session(self.backend, Qids(self._multidevs, warn), (DOTL, DOTU),
                           self._admit)  # fmt: skip
         service = Service(session, lock, fail)
+        service.waits = self._waits or self._admit is not None
         stack.callback(service.close)
         return service

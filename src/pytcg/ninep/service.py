@@ -1,9 +1,14 @@
-"""Requests in threads: a session's requests side by side, their replies under the device lock."""
+"""Requests in threads: a session's requests side by side, their replies under the device lock.
+
+The client's own thread serves what is quick, after it has let go of the lock: waking another one
+takes longer than most requests do (docs/PERFORMANCE.md, "Shared folders").
+"""
 
 from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -14,6 +19,8 @@ from pytcg.ninep.wire import HEADER, Kind, message
 from pytcg.ninep.workers import Workers
 
 PARALLEL: Final = 8
+SLOW: Final = 3_000_000  # nanoseconds: a request that kept the client's thread
+PATIENCE: Final = 100_000_000
 Done = Callable[[bytes], None]
 
 
@@ -28,6 +35,11 @@ class Service:
         self._state = threading.Lock()
         self._waiting: dict[int, list[Callable[[], None]]] = {}  # flushes, by the tag they wait for
         self._workers = Workers(PARALLEL, "9p")
+        self.after_store: Callable[[Callable[[], None]], bool] = lambda work: False
+        """Has the calling thread work once it holds no lock; False if it can't."""
+        self.waits = False
+        """Whether the files are far away, or throttled: nothing is quick then."""
+        self._patient_until = 0
 
     def submit(self, request: bytes, done: Done) -> None:
         """Serve a message of at least a header; ``done`` gets the reply."""
@@ -41,7 +53,20 @@ class Service:
                     return
         with self._state:
             self._waiting.setdefault(tag, [])
-        self._workers.submit(partial(self._serve, tag, request, done))
+        work = partial(self._serve, tag, request, done)
+        if not self._is_quick(kind) or not self.after_store(partial(self._timed, work)):
+            self._workers.submit(work)
+
+    def _is_quick(self, kind: int) -> bool:
+        return (not self.waits and kind != Kind.FSYNC
+                and time.monotonic_ns() >= self._patient_until)  # fmt: skip
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        """In the client's thread; where the host makes it wait, the next ones are the workers'."""
+        began = time.monotonic_ns()
+        work()
+        if time.monotonic_ns() - began > SLOW:
+            self._patient_until = began + PATIENCE
 
     def reset(self) -> None:
         """The client is gone; what is under way ends by itself."""

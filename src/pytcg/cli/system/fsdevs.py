@@ -31,7 +31,8 @@ def open_fsdevs(options: Options, loop: MainLoop, stack: ExitStack
         name = values["id"]
         try:
             multidevs = values.get("multidevs", "warn")
-            fsdev = Fsdev(name, _open(values), multidevs, _throttle(values))
+            fsdev = Fsdev(name, _open(values), multidevs, _throttle(values),
+                          waits=values["fsdriver"] == "proxy" or _writes_out(values))
         except OSError as error:
             raise FsdevError(f"cannot initialize fsdev '{name}': {error}") from error
         found[name] = partial(fsdev.serve, loop.lock, loop.fail, stack, complain)
@@ -61,7 +62,11 @@ def _open_proxy(values: dict[str, str], *, read_only: bool) -> Backend:
         text = getattr(error, "strerror", None) or error
         raise OSError(f"failed to connect to '{path or values['sock_fd']}': {text}") from error
     return ProxyFolder(connection, read_only=read_only,
-                       write_out=values.get("writeout") == "immediate")  # fmt: skip
+                       write_out=_writes_out(values))  # fmt: skip
+
+
+def _writes_out(values: dict[str, str]) -> bool:
+    return values.get("writeout") == "immediate"
 
 
 def _throttle(values: dict[str, str]) -> Admit | None:
@@ -91,7 +96,7 @@ def _open_local(values: dict[str, str], *, read_only: bool) -> Backend:
     except OSError as error:
         raise OSError(f"failed to open '{path}': {error.strerror}") from error
     return LocalFolder(root, _model(model, values), read_only=read_only,
-                       write_out=values.get("writeout") == "immediate")  # fmt: skip
+                       write_out=_writes_out(values))  # fmt: skip
 
 
 def _model(name: str, values: dict[str, str]) -> Passthrough:

@@ -28,5 +28,6 @@ def build(rack: Rack, values: Values) -> object:
         raise DeviceError(f"-device {NAME}: mount tag '{tag}' ({len(raw)} bytes) is longer than"
                           f" maximum ({TAG_MAX - 1} bytes)")  # fmt: skip
     server = serve()
+    server.after_store = rack.board.cpu_bus.after_store
     rack.undo_by(server.close)
     return plug(rack, NAME, values, VirtioNinep(server, raw), NETWORK)
