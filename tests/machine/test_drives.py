@@ -205,7 +205,7 @@ def test_a_host_that_lets_the_processor_wait_gets_threads(
     assert isinstance(io, DiskIo)
     buffer = memoryview(bytearray(512))
     with monkeypatch.context() as patch:
-        patch.setattr(io.device, "write_now", lambda *_: time.sleep(0.02) or True)
+        patch.setattr(io.device, "write_now", lambda *_: time.sleep(0.05) or True)
         assert io.write_now(0, [buffer])
     assert not io.write_now(0, [buffer]) and not io.read_now(0, [buffer])
 

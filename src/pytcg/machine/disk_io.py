@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Final
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.machine.io_errors import Failure, OnFailure, Policy
+from pytcg.patience import Patience
 
 if TYPE_CHECKING:
     from pytcg.hw.storage.medium import Done
 
 PARALLEL: Final = 8
-SLOW: Final = 10_000_000  # nanoseconds: a request that kept the processor waiting
-PATIENCE: Final = 1_000_000_000
 READ, WRITE, FLUSH, UNMAP = "rd", "wr", "flush", "unmap"
 Work = Callable[[BlockDevice], bytes | None]
 
@@ -68,7 +67,7 @@ class DiskIo:
         self._pending = 0
         self._active = 0  # of these, in the block layer
         self._held = 0
-        self._patient_until = 0  # by the monotonic clock: requests go to the threads
+        self._patience = Patience()
         self._idle = threading.Condition()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="disk")
 
@@ -114,9 +113,9 @@ class DiskIo:
     def _now(self, kind: str, buffers: Sequence[memoryview], work: Callable[[BlockDevice], bool]
              ) -> bool:  # fmt: skip
         """Do it in the calling thread: the processor's, which holds the device lock meanwhile."""
-        began = time.monotonic_ns()
+        began = self._patience.begin()
         with self._idle:
-            if self._held or began < self._patient_until:
+            if self._held or not began:
                 return False
             self._active += 1
         moved = work(self.device)
@@ -126,8 +125,7 @@ class DiskIo:
                 self._count(self.accounts.kinds[kind], sum(map(len, buffers)), began, failed=False)
             if self._held:
                 self._idle.notify_all()
-        if time.monotonic_ns() - began > SLOW:  # the host has to write back first: don't wait again
-            self._patient_until = began + PATIENCE
+        self._patience.end(began)
         return moved
 
     def write_zeroes(self, offset: int, length: int, done: Done, *, may_unmap: bool) -> None:

@@ -17,10 +17,9 @@ from typing import Final
 from pytcg.ninep.session import Session
 from pytcg.ninep.wire import HEADER, Kind, message
 from pytcg.ninep.workers import Workers
+from pytcg.patience import Patience
 
 PARALLEL: Final = 8
-SLOW: Final = 3_000_000  # nanoseconds: a request that kept the client's thread
-PATIENCE: Final = 100_000_000
 Done = Callable[[bytes], None]
 
 
@@ -39,7 +38,7 @@ class Service:
         """Has the calling thread work once it holds no lock; False if it can't."""
         self.waits = False
         """Whether the files are far away, or throttled: nothing is quick then."""
-        self._patient_until = 0
+        self._patience = Patience()
 
     def submit(self, request: bytes, done: Done) -> None:
         """Serve a message of at least a header; ``done`` gets the reply."""
@@ -54,19 +53,15 @@ class Service:
         with self._state:
             self._waiting.setdefault(tag, [])
         work = partial(self._serve, tag, request, done)
-        if not self._is_quick(kind) or not self.after_store(partial(self._timed, work)):
+        began = 0 if self.waits or kind == Kind.FSYNC else self._patience.begin()
+        if not began or not self.after_store(partial(self._timed, work)):
             self._workers.submit(work)
 
-    def _is_quick(self, kind: int) -> bool:
-        return (not self.waits and kind != Kind.FSYNC
-                and time.monotonic_ns() >= self._patient_until)  # fmt: skip
-
     def _timed(self, work: Callable[[], None]) -> None:
-        """In the client's thread; where the host makes it wait, the next ones are the workers'."""
+        """In the client's thread."""
         began = time.monotonic_ns()
         work()
-        if time.monotonic_ns() - began > SLOW:
-            self._patient_until = began + PATIENCE
+        self._patience.end(began)
 
     def reset(self) -> None:
         """The client is gone; what is under way ends by itself."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from pytcg.hw.pci.device import DmaMap
 
 MAX_DESCRIPTORS = 1024  # of one chain, its indirect table included
+FEW = 2  # pieces that are moved one by one
 MAX_BYTES = 1 << 27  # that a device takes into its own memory at once
 
 
@@ -66,13 +67,22 @@ class Chain:
             length = self.to_read - offset
         if length > MAX_BYTES:
             raise RingError(f"a buffer of {length} bytes")
-        pieces = _pieces(self.readable, offset, length)
+        pieces = list(_pieces(self.readable, offset, length))
+        if len(pieces) > FEW and (source := self._memory.dma_map(pieces)) is not None:
+            return b"".join(source.views)
         return b"".join(self._memory.dma_read(address, size) for address, size in pieces)
 
     def write(self, data: bytes, offset: int = 0) -> None:
         """Store into the writable part; what doesn't fit is dropped."""
-        at = 0
-        for address, size in _pieces(self.writable, offset, len(data)):
+        at, pieces = 0, list(_pieces(self.writable, offset, len(data)))
+        if len(pieces) > FEW and (target := self._memory.dma_map(pieces)) is not None:
+            bytes_of = memoryview(data)
+            for view in target.views:
+                view[:] = bytes_of[at : at + len(view)]
+                at += len(view)
+            target.stored()
+            return
+        for address, size in pieces:
             self._memory.dma_write(address, data[at : at + size])
             at += size
 
