@@ -517,3 +517,89 @@ def test_the_first_descriptor_tables_are_empty() -> None:
         return tables, mu.ctl_get_timeout(), attempt(u, lambda: mu.emu_start(A, A + 3))
 
     both(scenario)
+
+
+def test_a_written_instruction_pointer_calls_hooks_again() -> None:
+    def scenario(u: Any) -> Any:
+        mu, log = make(u, b"\x90\x90\x90"), []
+
+        def code(uc: Any, address: int, size: int, _: Any) -> None:
+            log.append(address - A)
+            if len(log) < 5:
+                uc.reg_write(u.UC_X86_REG_EIP, A + 1)
+
+        mu.hook_add(u.UC_HOOK_CODE, code)
+        mu.emu_start(A, A + 3)
+        return log
+
+    both(scenario)
+
+
+def test_a_block_is_told_when_its_memory_came_late() -> None:
+    def scenario(u: Any) -> Any:
+        mu, log = u.Uc(u.UC_ARCH_X86, u.UC_MODE_32), []
+
+        def missing(uc: Any, access: int, address: int, *_: Any) -> bool:
+            uc.mem_map(0x1000, 0x1000)
+            uc.mem_write(0x1000, b"\x90\x90")
+            return True
+
+        mu.hook_add(u.UC_HOOK_MEM_FETCH_UNMAPPED, missing)
+        mu.hook_add(u.UC_HOOK_BLOCK, lambda uc, address, size, d: log.append((address, size)))
+        mu.emu_start(0x1000, 0x1002)
+        return log
+
+    both(scenario)
+
+
+def test_new_edges_and_operands_of_comparisons() -> None:
+    def scenario(u: Any) -> Any:
+        # cmp eax, 0; jg l; inc eax; nop; l: sub ebx, [ecx]; cmp byte [ecx], 5; cmp al, bh
+        code = b"\x83\xf8\x00\x7f\x02\x40\x90\x2b\x19\x80\x39\x05\x38\xf8"
+        mu, log = make(u, code), []
+        mu.mem_map(0x3000, 0x1000)
+        mu.mem_write(0x3000, b"\x12\x34\x56\x78")
+        mu.reg_write(u.UC_X86_REG_ECX, 0x3000)
+        mu.reg_write(u.UC_X86_REG_EBX, 0x7000)
+        mu.hook_add(u.UC_HOOK_EDGE_GENERATED, lambda uc, cur, prev, d: log.append(
+            ("edge", prev.pc, prev.size, prev.icount, cur.pc, cur.size)))  # fmt: skip
+
+        def operands(_: Any, address: int, a: int, b: int, bits: int, kind: int) -> None:
+            # Of SUB Unicorn tells the result, and both with more than their bits.
+            a = a if kind == u.UC_TCG_OP_FLAG_CMP else 0
+            log.append((address, a & (1 << bits) - 1, b & (1 << bits) - 1, bits, kind))
+
+        for kind in (u.UC_TCG_OP_FLAG_CMP, u.UC_TCG_OP_FLAG_DIRECT):
+            mu.hook_add(u.UC_HOOK_TCG_OPCODE, operands, kind, aux1=u.UC_TCG_OP_SUB, aux2=kind)
+        for eax in (0, 5):
+            mu.reg_write(u.UC_X86_REG_EAX, eax)
+            mu.emu_start(A, A + len(code))
+        wrong = attempt(u, lambda: mu.hook_add(u.UC_HOOK_TCG_OPCODE, print, None, aux1=7))
+        return log, wrong
+
+    both(scenario)
+
+
+def test_devices_that_are_cut_count_from_their_pieces() -> None:
+    def scenario(u: Any) -> Any:
+        mu, log = make(u, b"\x8b\x1d\x04\x40\x00\x00\x89\x1d\x08\x30\x00\x00"), []
+        mu.mmio_map(0x2000, 0x3000, lambda uc, offset, size, d: log.append(offset) or 7, None,
+                    lambda uc, offset, size, value, d: log.append((offset, value)), None)
+        mu.mem_unmap(0x2000, 0x1000)
+        mu.emu_start(A, A + 12)
+        mu.mem_protect(0x4000, 0x1000, u.UC_PROT_READ)
+        mu.emu_start(A, A + 12)
+        return log
+
+    both(scenario)
+
+
+def test_hooks_may_answer_rdtsc() -> None:
+    u = OURS  # Unicorn's Python binding takes no such hooks, its C interface does
+    mu = make(u, b"\x0f\x31\x0f\x01\xf9", u.UC_MODE_64)
+    mu.hook_add(u.UC_HOOK_INSN, lambda uc, d: uc.reg_write(u.UC_X86_REG_RAX, 5) or True, None, 1, 0,
+                u.UC_X86_INS_RDTSC)  # fmt: skip
+    mu.hook_add(u.UC_HOOK_INSN, lambda uc, d: uc.reg_write(u.UC_X86_REG_RCX, 6) or True, None, 1, 0,
+                u.UC_X86_INS_RDTSCP)  # fmt: skip
+    mu.emu_start(A, A + 5)
+    assert (mu.reg_read(u.UC_X86_REG_RAX), mu.reg_read(u.UC_X86_REG_RCX)) == (5, 6)

@@ -445,8 +445,8 @@ def account_fault(env: ExecEnv) -> None:
 
     Without room the fetch belongs to the next run: its fault is forgotten and will come again.
     """
-    env.block_skip = env.pc
     if env.fault_record != NULL:
+        env.block_skip = env.pc
         refund(env, ptr(env.fault_record))
     elif env.budget <= 0:
         env.exception_pending = 0

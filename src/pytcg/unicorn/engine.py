@@ -103,6 +103,7 @@ class Uc:
         base = cpu.regs["cs.base"] if self._mode != uc.UC_MODE_64 else 0
         self._timed_out, self._timeout = False, timeout
         self._hooks.error = 0
+        self._hooks.begin()
         stop_at = None if self._exits is not None else self._offset(until, base)
         stop = cpu.run(self._offset(begin, base), stop_at,
                        max_insns=count if count > 0 else None,
@@ -219,12 +220,18 @@ class Uc:
         """A device: read_cb(uc, offset, size, data), write_cb(uc, offset, size, value, data)."""
         self._check_range(address, size)
         read = write = None
+
+        def piece(offset: int) -> int:
+            """What is left of a device that was cut counts from its own beginning."""
+            found = self._cpu.memory.find(address + offset)
+            return address + offset - found.address if found is not None else offset
+
         if read_cb is not None:
             def read(offset: int, width: int) -> int:
-                return read_cb(self, offset, width, read_ud)
+                return read_cb(self, piece(offset), width, read_ud)
         if write_cb is not None:
             def write(offset: int, width: int, value: int) -> None:
-                write_cb(self, offset, width, value, write_ud)
+                write_cb(self, piece(offset), width, value, write_ud)
         try:
             self._cpu.map_mmio(address, size, handler=Callbacks(read, write))
         except MapError as error:
@@ -278,7 +285,7 @@ class Uc:
     def hook_add(self, htype: int, callback: Callable[..., Any], user_data: Any = None,
                  begin: int = 1, end: int = 0, aux1: int = 0, aux2: int = 0) -> int:  # fmt: skip
         """A handle; ``begin`` > ``end`` is everywhere. UcError for kinds there are not."""
-        return self._hooks.add(htype, callback, user_data, begin, end, aux1)
+        return self._hooks.add(htype, callback, user_data, begin, end, aux1, aux2)
 
     def hook_del(self, handle: int) -> None:
         self._hooks.remove(handle)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytcg.library.hooks import SKIP, Hook, RawCallback, Skip
 from pytcg.library.stop import Stop
+from pytcg.unicorn import opcodes
 from pytcg.unicorn import unicorn_const as uc
 from pytcg.unicorn import x86_const as x86
 from pytcg.unicorn.error import UcError
@@ -26,8 +27,12 @@ _FAULTS = {
     ("fetch", True): (uc.UC_HOOK_MEM_FETCH_PROT, uc.UC_MEM_FETCH_PROT),
 }
 _GROUPS = (uc.UC_HOOK_INTR, uc.UC_HOOK_INSN, uc.UC_HOOK_CODE | uc.UC_HOOK_BLOCK,
-           uc.UC_HOOK_MEM_INVALID, uc.UC_HOOK_MEM_VALID, uc.UC_HOOK_INSN_INVALID)  # fmt: skip
+           uc.UC_HOOK_MEM_INVALID, uc.UC_HOOK_MEM_VALID, uc.UC_HOOK_INSN_INVALID,
+           uc.UC_HOOK_EDGE_GENERATED, uc.UC_HOOK_TCG_OPCODE)  # fmt: skip
 """Kinds that one callback can serve together."""
+_REPLACED = {x86.UC_X86_INS_CPUID: "cpuid", x86.UC_X86_INS_RDTSC: "rdtsc",
+             x86.UC_X86_INS_RDTSCP: "rdtscp"}  # fmt: skip
+"""Instructions whose hook may do their work."""
 _CALLS = {"syscall": x86.UC_X86_INS_SYSCALL, "sysenter": x86.UC_X86_INS_SYSENTER}
 
 
@@ -51,6 +56,7 @@ class UcHooks:
         self._entries: dict[int, _Entry] = {}
         self._next = 1
         self._exits: list[Hook] = []
+        self._before: tuple[int, int] | None = None
         self.error = 0
         cpu.hooks.fault(self._fault)
         cpu.hooks.interrupt(self._interrupt)
@@ -58,7 +64,7 @@ class UcHooks:
             cpu.hooks.instruction(name, self._system_call(number), late=True)
 
     def add(self, kind: int, callback: Callable[..., Any], data: Any, begin: int, end: int,
-            instruction: int) -> int:  # fmt: skip
+            instruction: int, flags: int = 0) -> int:  # fmt: skip
         """UcError for a kind, or a mix of kinds, that there is not."""
         if not any(kind & group and not kind & ~group for group in _GROUPS):
             raise UcError(uc.UC_ERR_ARG)
@@ -77,6 +83,10 @@ class UcHooks:
             entry.hooks.append(hooks.memory(self._memory(entry), first, limit, access=accesses))
         if kind & uc.UC_HOOK_INSN:
             entry.hooks += self._instruction(entry, instruction)
+        if kind & uc.UC_HOOK_EDGE_GENERATED:
+            entry.hooks.append(hooks.block(self._edge(entry)))
+        if kind & uc.UC_HOOK_TCG_OPCODE:
+            entry.hooks.append(self._opcode(entry, instruction, flags))
         self._entries[handle] = entry
         return handle
 
@@ -124,6 +134,37 @@ class UcHooks:
 
         return RawCallback(call)
 
+    def begin(self) -> None:
+        """A run begins: what it comes from is no block of it."""
+        self._before = None
+
+    def _edge(self, entry: _Entry) -> Callable[[Cpu, int, int], None]:
+        """Called for a block that is entered for the first time, and after another one."""
+        known: set[int] = set()
+
+        def call(cpu: Cpu, address: int, size: int) -> None:
+            before, self._before = self._before, (address, size)
+            if address in known:
+                return
+            known.add(address)
+            if before is not None and entry.first <= address <= entry.last:
+                entry.callback(self._uc, opcodes.count(cpu, address, size),
+                               opcodes.count(cpu, *before), entry.data)  # fmt: skip
+
+        return call
+
+    def _opcode(self, entry: _Entry, opcode: int, flags: int) -> Hook:
+        names = opcodes.mnemonics(opcode, flags)
+        if names is None:
+            raise UcError(uc.UC_ERR_HOOK)
+
+        def call(cpu: Cpu, address: int, size: int) -> None:
+            found = opcodes.operands(cpu, address, size)
+            if found is not None:
+                entry.callback(self._uc, address, *found, entry.data)
+
+        return self._cpu.hooks.instruction(names, call, entry.first, entry.last + 1)
+
     # Instructions ------------------------------------------------------------------------------
 
     def _instruction(self, entry: _Entry, number: int) -> list[Hook]:
@@ -136,8 +177,8 @@ class UcHooks:
         if number in _CALLS.values():
             entry.instruction = number
             return []
-        if number == x86.UC_X86_INS_CPUID:
-            return [hooks.instruction("cpuid", self._perhaps(entry), entry.first, limit)]
+        if number in _REPLACED:
+            return [hooks.instruction(_REPLACED[number], self._perhaps(entry), entry.first, limit)]
         raise UcError(uc.UC_ERR_ARG)
 
     def _in(self, entry: _Entry, port: int, size: int) -> int:

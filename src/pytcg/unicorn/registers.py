@@ -43,6 +43,17 @@ def _plain(name: str) -> Accessor:
     return (lambda regs: regs[name]), write
 
 
+def _instruction_pointer(name: str) -> Accessor:
+    """Written in a hook it is where to go on, were it the same address: hooks are called again."""
+    read, write_plain = _plain(name)
+
+    def write(regs: Registers, value: int) -> None:
+        write_plain(regs, value)
+        regs._jumped(regs["rip"])
+
+    return read, write
+
+
 def _vector(name: str, bits: int) -> Accessor:
     mask = (1 << bits) - 1
 
@@ -150,6 +161,8 @@ def _accessors() -> dict[int, Accessor]:
             found[number] = _stack_top(low)
         elif name[:3] in ("XMM", "YMM") and int(name[3:]) < 16:
             found[number] = _vector(low, 128 if name[0] == "X" else 256)
+        elif low in ("rip", "eip", "ip"):
+            found[number] = _instruction_pointer(low)
         elif name[:3] not in ("XMM", "YMM", "ZMM", "MSR") and name[:1] != "K":
             found[number] = _plain(low)
     return found
