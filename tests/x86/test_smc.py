@@ -317,3 +317,21 @@ def test_the_next_instruction_is_what_a_device_made_of_it(engine: str) -> None:
     bus.on_write = device
     assert cpu.run() is ExitReason.REQUESTED
     assert found == [0x40, 0x41, 0x42]
+
+
+@ENGINES
+@pytest.mark.parametrize("at", [58, 60, 62, 64])
+def test_a_store_beside_and_across_a_line_of_64_bytes(engine: str, at: int) -> None:
+    cpu = processor(engine)
+    far = CODE + 0x400
+    cpu.write(far, bytes([NOP] * 68 + [INC, 0xC3]))
+    cpu.write(far + 0x200, bytes([INC, 0xC3]))
+    run(cpu, f"""
+        xor eax, eax; mov ecx, 2
+        1: mov edx, {far}; call edx; mov edx, {far + 0x200}; call edx
+        mov dword ptr [{far + at}], {INC * 0x01010101:#x}
+        dec ecx
+        jnz 1b
+        hlt
+    """)  # fmt: skip
+    assert cpu.regs["eax"] == 2 + 4 + 2

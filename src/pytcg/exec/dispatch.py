@@ -19,6 +19,7 @@ from pytcg.exec.invalidate import (
     hash_slot,
     invalidate_byte,
     jump_slot,
+    lines_of,
     page_has_code,
     page_of,
     tb_flush,
@@ -207,11 +208,14 @@ def link_pages(env: ExecEnv, tb: Tb) -> None:
     page: Page = page_of(env, tb.physical)
     tb.page_next[0] = page.first
     page.first = ptr(tb)
+    page.lines |= lines_of(tb.physical, u64(tb.size))
     if tb.physical2 != NO_PAGE:
         protect_page(env, tb.physical2)
         second: Page = page_of(env, tb.physical2)
         tb.page_next[1] = second.spilling
         second.spilling = ptr(tb)
+        first_part: u64 = PAGE_SIZE - (tb.physical & (PAGE_SIZE - 1))
+        second.lines |= lines_of(u64(0), tb.size - first_part)
 
 
 @native

@@ -12,6 +12,7 @@ from pytcg.exec.layout import (
     JUMP,
     JUMP_CACHE_BITS,
     JUMP_CACHE_SIZE,
+    LINE_BITS,
     MEMBER_SIZE,
     PAGE_BITS,
     PAGE_SIZE,
@@ -29,7 +30,7 @@ from pytcg.exec.layout import (
     Tb,
 )
 from pytcg.exec.stitch import close_head, open_head
-from pytcg_native import NULL, address_of, fill, native, ptr, symbol, u32, u64
+from pytcg_native import NULL, address_of, fill, likely, native, ptr, symbol, u32, u64
 
 DEAD = 0xFFFF_FFFF
 """Flags of a dead block: no mode has them."""
@@ -43,6 +44,8 @@ _HASH_BYTES = TB_HASH_SIZE * 8
 _HEAD = TB.size
 _HALF = JUMP_CACHE_BITS // 2
 _HALF_MASK = (1 << _HALF) - 1
+_LAST_LINE = 63
+_ALL_LINES = (1 << 64) - 1
 
 
 @native(inline=True)
@@ -55,6 +58,16 @@ def page_has_code(env: ExecEnv, offset: u64) -> bool:
     """Whether a translated block touches the page of a RAM offset."""
     page: Page = page_of(env, offset)
     return page.first != NULL or page.spilling != NULL
+
+
+@native(inline=True)
+def lines_of(offset: u64, size: u64) -> u64:
+    """The lines of a page that ``size`` bytes (at least one) touch, as far as they are in it."""
+    place: u64 = offset & (PAGE_SIZE - 1)
+    last: u64 = (place + (size - 1)) >> LINE_BITS
+    if last > _LAST_LINE:
+        last = _LAST_LINE
+    return (u64(_ALL_LINES) << (place >> LINE_BITS)) & (u64(_ALL_LINES) >> (_LAST_LINE - last))
 
 
 @native(inline=True)
@@ -139,6 +152,9 @@ def tb_kill(env: ExecEnv, tb: Tb) -> None:
 def invalidate_write(env: ExecEnv, offset: u64, size: u32) -> None:
     """Kill the blocks that overlap ``size`` bytes at a RAM offset, within one page."""
     page: Page = page_of(env, offset)
+    if likely(page.lines & lines_of(offset, u64(size)) == 0):
+        return
+    page.lines = 0
     end: u64 = offset + size
     kept: ptr = NULL
     tb: Tb = Tb(page.first)
@@ -150,6 +166,7 @@ def invalidate_write(env: ExecEnv, offset: u64, size: u32) -> None:
             else:
                 tb.page_next[0] = kept
                 kept = ptr(tb)
+                page.lines |= lines_of(tb.physical, u64(tb.size))
         tb = following
     page.first = kept
     _invalidate_spilling(env, page, offset)
@@ -169,6 +186,7 @@ def _invalidate_spilling(env: ExecEnv, page: Page, offset: u64) -> None:
             else:
                 tb.page_next[1] = kept
                 kept = ptr(tb)
+                page.lines |= lines_of(u64(0), tb.size - first_part)
         tb = following
     page.spilling = kept
 
@@ -233,6 +251,7 @@ def forget_page(env: ExecEnv, offset: u64) -> None:
     page: Page = page_of(env, offset)
     page.first = NULL
     page.spilling = NULL
+    page.lines = 0
 
 
 @native

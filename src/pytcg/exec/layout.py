@@ -123,8 +123,12 @@ STORES_DROPPED = 0xFFFF_FFFF_FFFF_FFFF  # a ROM
 STORES_TO_DEVICE = 0xFFFF_FFFF_FFFF_FFFE  # flash memory: what is written is a command
 
 # One a page of the RAM window: the blocks that begin on it, and those that end on it from the page
-# before. `first` is not NULL as long as there is any of either.
-PAGE = Struct("Page", [("first", "ptr"), ("spilling", "ptr")])
+# before.
+PAGE = Struct("Page", [
+    ("first", "ptr"), ("spilling", "ptr"),
+    ("lines", "u64"),     # a bit for each of its lines of 64 bytes that may hold code
+])  # fmt: skip
+LINE_BITS = PAGE_BITS - 6
 
 # A page that regions have accessed in some way, and may again. ``limit`` is how far into it an
 # access may begin: 0 as long as there is none, else so far that 16 bytes don't reach the next page.
