@@ -42,3 +42,34 @@ def test_an_access_over_a_page_s_end_sees_both_pages(engine: str, base: str) -> 
     assert made.regs["rsi"] == 1
     assert made.regs["rax"] == 0x5555_6600_0000_0000
     assert made.cpu.read(FIRST + 0xFFD, 3) + made.cpu.read(SECOND, 5) == (1).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("engine", ["threaded", "jit", "python"])
+@pytest.mark.parametrize("scale", [1, 8])
+def test_accesses_by_one_base_and_index_see_both_pages(engine: str, scale: int) -> None:
+    """The first access finds the place of the others; the index and the base change meanwhile."""
+    made = machine(engine)
+    stop = made.run(f"""
+        mov rbx, {VIEW}
+        mov rcx, {0x1000 // scale}
+        mov r9, 2
+    1:  mov rax, [rbx + rcx*{scale}]
+        mov rdx, [rbx + rcx*{scale} - 4]
+        mov qword ptr [rbx + rcx*{scale} - 3], r9
+        mov rsi, [rbx + rcx*{scale} - 3]
+        sub rcx, {8 // scale}
+        mov rdi, [rbx + rcx*{scale}]
+        add rbx, 8
+        mov r8, [rbx + rcx*{scale}]
+        sub rbx, 8
+        add rcx, {8 // scale}
+        dec r9
+        jnz 1b
+        hlt
+    """)
+    assert stop.kind == "hlt"
+    assert made.regs["rax"] == 0x5555_6600_0000_0000
+    assert made.regs["rdx"] == 0x222
+    assert made.regs["rsi"] == 1
+    assert made.regs["rdi"] == 0x0000_0122_3333_4444
+    assert made.regs["r8"] == 0x5555_6600_0000_0000

@@ -204,10 +204,11 @@ class Translator:
             offset = disp
         else:
             base = b.ptradd(self.env, self.field("base", Type.I64))
-            offset = b.ld(Type.I64, base) + disp
+            offset = b.ld(Type.I64, base)
             if cx.ea == "sib":
                 index = b.ptradd(self.env, self.field("index", Type.I64))
                 offset = offset + (b.ld(Type.I64, index) << self.field("shift", Type.I64))
+            offset = offset + disp  # last: regions find accesses by what they differ in
         self._offset = self.wrap_offset(offset)
         return self._offset
 

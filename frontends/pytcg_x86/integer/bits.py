@@ -12,6 +12,8 @@ from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.integer.move import merged
 
+# Where the manual leaves flags undefined these define all: code that needs not keep the others is
+# faster in regions. Which values: LZCNT's and TZCNT's are POPCNT's, BSF's and BSR's are OR's.
 UNDEFINED = {"BT": "OSAP", "BTS": "OSAP", "BTR": "OSAP", "BTC": "OSAP", "BSF": "OSAPC",
              "BSR": "OSAPC", "LZCNT": "OSAP", "TZCNT": "OSAP"}  # fmt: skip
 
@@ -102,7 +104,7 @@ def bsf(t: Translator, dst: Operand, src: Operand) -> None:
     """BSF: DEST := index of the lowest set bit; of 0, DEST stays as it is, and ZF := 1."""
     value = t.read(src)
     merged(t, dst, value.ne(0), t.b.op("ctz", value))
-    t.flags.put(zf=value.eq(0))
+    t.flags.logic(value)
 
 
 @lower("BSR", dst="raw")
@@ -110,22 +112,27 @@ def bsr(t: Translator, dst: Operand, src: Operand) -> None:
     """BSR: DEST := index of the highest set bit; of 0, DEST stays as it is, and ZF := 1."""
     value = t.read(src)
     merged(t, dst, value.ne(0), (dst.bits - 1) - t.b.op("clz", value))
-    t.flags.put(zf=value.eq(0))
+    t.flags.logic(value)
 
 
 @lower("POPCNT", dst="w")
 def popcnt(t: Translator, src: Value) -> Value:
     """POPCNT: number of set bits; ZF := SRC is 0, the other flags are cleared (SDM vol. 2B)."""
     result = t.b.op("popcnt", src)
+    _counted(t, result, t.b.const(0, Type.I1))
+    return result
+
+
+def _counted(t: Translator, result: Value, cf: Value) -> None:
+    """ZF from the result, CF; the other flags are cleared."""
     clear = t.b.const(0, Type.I1)
     t.flags.result(t.const(1, 64))  # SF and PF clear
-    t.flags.put(cf=clear, of=clear, af=clear, zf=src.eq(0))
-    return result
+    t.flags.put(cf=cf, of=clear, af=clear, zf=result.eq(0))
 
 
 def _count_zeros(t: Translator, src: Value, op: str) -> Value:
     result = t.b.op(op, src)
-    t.flags.put(cf=src.eq(0), zf=result.eq(0))
+    _counted(t, result, src.eq(0))
     return result
 
 

@@ -118,8 +118,8 @@ class StateBuilder(Builder):
         self.env = function.params[0]
         self.locals = [self._part_local(part) for part in PARTS]
         self.used: set[int] = set()
-        self.known: dict[int | tuple[str, int], Value] = {}
-        """Values that hold here: parts by number, what else is kept by a name and an id."""
+        self.known: dict[int | tuple[str, int] | tuple[str, int, int], Value] = {}
+        """Values that hold here: parts by number, what else is kept by a name and ids."""
         self.flags = FlagState()
         self.dirty: set[int] = set()
         """Parts that differ from env where the region is left."""
@@ -175,7 +175,22 @@ class StateBuilder(Builder):
             self._check_call(attrs)
         elif name in ("add", "sub") and args[1].const is not None and args[0].bits == 64:
             return self._sum(args[0], args[1].const if name == "add" else -args[1].const)
+        elif name in ("add", "shl") and args[0].bits == 64 and args[0].const is None:
+            return self._once(name, *args)
         return super().op(name, *map(self.plain, args), **attrs)
+
+    def _once(self, name: str, a: Value, b: Value) -> Value:
+        """What addresses are made of: the same operands make the same value."""
+        if b.const is None:
+            key = name, a.id, b.id
+        elif name == "shl":
+            key = "shl by", a.id, b.const
+        else:
+            return super().op(name, a, b)
+        value = self.known.get(key)
+        if value is None:
+            value = self.known[key] = super().op(name, a, b)
+        return value
 
     def _sum(self, a: Value, number: int) -> Value:
         """A value and a constant; remembered, so that addresses can be compared."""
