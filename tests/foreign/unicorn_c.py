@@ -28,7 +28,6 @@ KNOWN: Mapping[str, str] = {
     "test_x86_invalid_vex_l": "there is AVX",
     "test_x86_read_virtual": "uc_vmem_read is C's only: no permissions in its stand-in here",
     "test_x86_vtlb": "no TLB_FILL hooks",
-    "test_mem_protect_map_ptr": "malloc's memory doesn't begin at a page of the host",
     "test_snapshot": "snapshots in contexts are C's only; `Uc.cpu` has its own",
     "test_snapshot_with_vtlb": "no TLB_FILL hooks",
     "test_context_snapshot": "snapshots in contexts are C's only",

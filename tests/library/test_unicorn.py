@@ -603,3 +603,24 @@ def test_hooks_may_answer_rdtsc() -> None:
                 u.UC_X86_INS_RDTSCP)  # fmt: skip
     mu.emu_start(A, A + 5)
     assert (mu.reg_read(u.UC_X86_REG_RAX), mu.reg_read(u.UC_X86_REG_RCX)) == (5, 6)
+
+
+def test_host_memory_that_is_no_page() -> None:
+    def scenario(u: Any) -> Any:
+        mu, found = make(u, bytes.fromhex("ff03ff8300200000")), []  # inc [ebx]; inc [ebx + 2000h]
+        memory = ctypes.create_string_buffer(0x3000 + 1)
+        mu.mem_map_ptr(0x10000, 0x3000, u.UC_PROT_ALL, ctypes.addressof(memory) + 1)
+        mu.reg_write(u.UC_X86_REG_EBX, 0x10000)
+        for value in (b"\x05", b"\x17"):
+            memory[1] = value
+            mu.emu_start(A, A + 8)
+            found.append((memory[1], memory[0x2001], mu.mem_read(0x10000, 2)))
+        mu.mem_write(0x12000, b"xy")
+        memory[2] = b"z"
+        found.append((memory[0x2001:0x2004], mu.mem_read(0x10001, 1)))
+        mu.mem_unmap(0x11000, 0x1000)
+        mu.emu_start(A, A + 8)
+        found.append((memory[1], memory[0x2001], list(mu.mem_regions())))
+        return found
+
+    both(scenario)

@@ -16,6 +16,7 @@ from pytcg.unicorn import unicorn_const as uc
 from pytcg.unicorn.context import MODES, UcContext
 from pytcg.unicorn.error import UcError
 from pytcg.unicorn.hooks import UcHooks, seen_access
+from pytcg.unicorn.shadow import Shadows, is_page
 from pytcg.unicorn.x86_const import UC_CPU_X86_ENDING, UC_CPU_X86_HASWELL, UC_X86_REG_MSR
 
 _PAGE = 0x1000
@@ -68,6 +69,7 @@ class Uc:
         self._exits: set[int] | None = None
         self._timeout = 0
         self._hooks = UcHooks(self, self._cpu)
+        self._shadows = Shadows(self._cpu)
         self._set_up()
         if cpu is not None:
             self.ctl_set_cpu_model(cpu)
@@ -105,11 +107,15 @@ class Uc:
         self._hooks.error = 0
         self._hooks.begin()
         stop_at = None if self._exits is not None else self._offset(until, base)
-        stop = cpu.run(self._offset(begin, base), stop_at,
-                       max_insns=count if count > 0 else None,
-                       timeout=timeout / uc.UC_SECOND_SCALE if timeout > 0 else None)  # fmt: skip
-        if stop.kind == "limit":
-            stop = self._fetch(stop, stop_at)
+        self._shadows.take()
+        try:
+            stop = cpu.run(self._offset(begin, base), stop_at,
+                           max_insns=count if count > 0 else None,
+                           timeout=timeout / uc.UC_SECOND_SCALE if timeout > 0 else None)
+            if stop.kind == "limit":
+                stop = self._fetch(stop, stop_at)
+        finally:
+            self._shadows.give()
         self._timed_out = stop.kind == "timeout"
         self._errno = self._hooks.error or self._error_of(stop)
         if self._errno:
@@ -179,11 +185,15 @@ class Uc:
             raise self._fail(_map_error(error)) from None
 
     def mem_map_ptr(self, address: int, size: int, perms: int, ptr: Any) -> None:
-        """Host memory that is guest memory; ``ptr`` is a page's, which Unicorn doesn't ask for."""
+        """Host memory that is guest memory: itself if ``ptr`` is a page's, else see `shadow`."""
         self._check_range(address, size)
         number = ptr if isinstance(ptr, int) else ctypes.cast(ptr, ctypes.c_void_p).value
         if not number:
             raise self._fail(uc.UC_ERR_ARG)
+        if not is_page(number, size):
+            self.mem_map(address, size, perms)
+            self._shadows.add(address, size, number)
+            return
         # The caller answers for the memory at ``ptr``, as it does in Unicorn.
         memory = (ctypes.c_char * size).from_address(number)
         try:
@@ -195,10 +205,12 @@ class Uc:
         if size == 0:
             return
         self._check_range(address, size)
+        self._shadows.give()
         try:
             self._cpu.unmap(address, size)
         except MapError:
             raise self._fail(uc.UC_ERR_NOMEM) from None
+        self._shadows.forget(address, size)
 
     def mem_protect(self, address: int, size: int, perms: int = uc.UC_PROT_ALL) -> None:
         assert (perms & ~uc.UC_PROT_ALL) == 0, "unexpected perms bitmask"
@@ -243,6 +255,7 @@ class Uc:
             yield region.address, region.end - 1, int(region.perms)
 
     def mem_read(self, address: int, size: int) -> bytearray:
+        self._shadows.take()
         try:
             return bytearray(self._cpu.memory.read(address, size))
         except UnmappedError:
@@ -251,8 +264,10 @@ class Uc:
             raise self._fail(uc.UC_ERR_READ_UNMAPPED, address, size) from None
 
     def mem_write(self, address: int, data: bytes) -> None:
+        self._shadows.take()
         try:
             self._cpu.write(address, data)
+            self._shadows.give()
         except UnmappedError:
             if self._is_device(address, len(data)):
                 self._device_write(address, bytes(data))
