@@ -250,6 +250,8 @@ class ApicCore:
         return vector
 
     def _extint_waiting(self) -> bool:
+        if not self.lint[0] and not self.extint_message:
+            return False
         if not self.enabled:
             return self.lint[0]
         entry = self._lvt(Reg.LVT_LINT0)
@@ -295,10 +297,15 @@ class ApicCore:
         return self.id >> 4 << 16 | 1 << (self.id & 15) if self.x2apic else self.ldr
 
     def _sync(self) -> None:
+        if self.lint[0]:
+            self._sample_lint0()
+        self.intr.set(self._deliverable() is not None or self._extint_waiting())
+
+    def _sample_lint0(self) -> None:
+        """Accept what a level-triggered LINT0 asks for, once until its EOI."""
         lint0 = self._lvt(Reg.LVT_LINT0)
         blocked = lint0 & (Lvt.MASK | Lvt.REMOTE_IRR)
         fixed_level = lint0 & Lvt.LEVEL and self._lvt_mode(Reg.LVT_LINT0) is DeliveryMode.FIXED
-        if self.lint[0] and fixed_level and not blocked and self.software_enabled:
+        if fixed_level and not blocked and self.software_enabled:
             self.lvt[Reg.LVT_LINT0 - Reg.LVT_TIMER] = int(lint0 | Lvt.REMOTE_IRR)
             self._local_interrupt(Reg.LVT_LINT0)
-        self.intr.set(self._deliverable() is not None or self._extint_waiting())

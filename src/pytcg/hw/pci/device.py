@@ -41,6 +41,7 @@ from pytcg.hw.state import State, StateError, load, save
 
 MIN_ROM: Final = 2048
 ROM_ENABLE: Final = 1
+COMMAND, MASTER = int(Reg.COMMAND), int(Command.BUS_MASTER)  # looked at for each DMA access
 
 
 class DmaError(Exception):
@@ -196,7 +197,7 @@ class PciDevice:
         self._sync()
 
     def _deliver(self, address: int, data: int) -> None:
-        if self.host is not None and self._commanded(Command.BUS_MASTER):
+        if self.host is not None and self.config.bytes[COMMAND] & MASTER:
             self.host.deliver(address, data)
 
     # --- the bus's side ------------------------------------------------------------------------
@@ -253,7 +254,7 @@ class PciDevice:
     # --- bus mastering -------------------------------------------------------------------------
 
     def _master(self) -> Host:
-        if self.host is None or not self._commanded(Command.BUS_MASTER):
+        if self.host is None or not self.config.bytes[COMMAND] & MASTER:
             raise DmaError("bus mastering is not enabled")
         return self.host
 
@@ -280,7 +281,7 @@ class PciDevice:
 
         For what is moved at once: the guest may do anything with its memory afterwards.
         """
-        if self.host is None or not self._commanded(Command.BUS_MASTER):
+        if self.host is None or not self.config.bytes[COMMAND] & MASTER:
             return None
         return self.host.dma_map(pieces)
 
