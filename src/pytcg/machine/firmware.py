@@ -16,11 +16,11 @@ BASE_MEMORY_KIB: Final = 639
 EXTENDED_BIOS_DATA: Final = 0x9FC0  # segment
 
 
-def bios_data_area(serial_ports: Sequence[int]) -> bytes:
+def bios_data_area(serial_ports: Sequence[int], parallel_ports: Sequence[int] = ()) -> bytes:
     """The words of the BIOS data area that early kernel code looks at."""
     area = bytearray(0x100)
-    ports = [*serial_ports, 0, 0, 0, 0][:4]
-    struct.pack_into("<4H", area, 0, *ports)
+    struct.pack_into("<4H", area, 0, *[*serial_ports, 0, 0, 0, 0][:4])
+    struct.pack_into("<3H", area, 8, *[*parallel_ports, 0, 0, 0][:3])
     struct.pack_into("<H", area, 0x0E, EXTENDED_BIOS_DATA)
     struct.pack_into("<H", area, 0x13, BASE_MEMORY_KIB)
     return bytes(area)

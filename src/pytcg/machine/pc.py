@@ -25,6 +25,7 @@ from pytcg.machine.board.floppy import make_fdc, tell_cmos
 from pytcg.machine.board.fw_cfg import make_fw_cfg
 from pytcg.machine.board.ide import make_ide
 from pytcg.machine.board.interrupts import Interrupts
+from pytcg.machine.board.parallel import make_parallel_ports
 from pytcg.machine.board.pci import make_hotplug, make_pci_bus
 from pytcg.machine.board.power import PowerControl
 from pytcg.machine.board.serial import make_serial_ports
@@ -70,6 +71,7 @@ class PcConfig:
     nographic: bool = False  # firmware talks to the first serial port
     boot: BootOptions = field(default_factory=BootOptions)
     smbios: Smbios | None = None
+    parallels: Sequence[Chardev | None] = ()  # None: this port is not there
     epoch: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -120,6 +122,7 @@ class Pc:
             self.hotplug = make_hotplug(board, self.pci, self.chipset.pm)
         self.fw_cfg = make_fw_cfg(board, spaces, config.ram_size, nographic=config.nographic)
         self.serial_links = make_serial_ports(board, config.serials)
+        self.parallel_links = make_parallel_ports(board, config.parallels)
         if config.debugcon is not None:
             debug.attach_debug_console(board, config.debugcon, config.debugcon_port)
         self.boot_order = BootOrder(config.boot)
@@ -130,11 +133,21 @@ class Pc:
 
     def start(self) -> None:
         """Power-on or reset: chips, memory contents, processor, in this order."""
+        self._tell_ports()
         self.backplane.reset()
         self.vcpu.reset()
         if self.boot is not None:
             self._play_firmware()
             self.boot(self.vcpu)
+
+    def _tell_ports(self) -> None:
+        """What the PM function says of the super I/O's ports."""
+        if isinstance(self.chipset, Chipset):
+            bases = [serial.port.base for serial in self.serial_links]
+            bases += [parallel.port.base for parallel in self.parallel_links]
+            self.chipset.power.tell_ports(
+                parallel=at.LPT_PORTS[0].base in bases,
+                serial=(at.COM_PORTS[0].base in bases, at.COM_PORTS[1].base in bases))
 
     def _play_firmware(self) -> None:
         """Leave the machine as a BIOS does."""
@@ -143,7 +156,8 @@ class Pc:
             self.ide.set_up()
         firmware.program_interrupts(self.interrupts.pic, self.interrupts.lapic)
         uarts = [link.port for link in self.serial_links]
-        data_area = firmware.bios_data_area([uart.base for uart in uarts])
+        data_area = firmware.bios_data_area([uart.base for uart in uarts],
+                                            [link.port.base for link in self.parallel_links])
         self.memory.write(firmware.BIOS_DATA_AREA, data_area)
         self.memory.write(at.ACPI_TABLES, self._acpi_tables().place(at.ACPI_TABLES))
         self.memory.write(at.SMBIOS_TABLES, self._smbios().place(at.SMBIOS_TABLES))
@@ -153,7 +167,8 @@ class Pc:
 
     def _acpi_tables(self) -> link.Image:
         uarts = [serial.port for serial in self.serial_links]
-        hardware = at.acpi_hardware(self.config.ram_size, uarts, hpet=self.config.hpet,
+        parallels = [parallel.port for parallel in self.parallel_links]
+        hardware = at.acpi_hardware(self.config.ram_size, uarts, parallels, hpet=self.config.hpet,
                                     vga=self.config.vga, q35=self.config.q35,
                                     hotplug_slots=self._hotplug_slots())  # fmt: skip
         return link.build(hardware)

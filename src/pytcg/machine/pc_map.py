@@ -43,6 +43,8 @@ COM_PORTS: Final = (
     SerialPort(0x3E8, 4), SerialPort(0x2E8, 3),
 )  # fmt: skip
 
+LPT_PORTS: Final = (ParallelPort(0x378, 7), ParallelPort(0x278, 7), ParallelPort(0x3BC, 7))
+
 IDE_CHANNELS: Final = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))  # ports, control port, IRQ
 
 IO_APIC: Final = 0xFEC00000

@@ -12,7 +12,13 @@ from pytcg.accel.kvm.errors import KvmError
 from pytcg.block.device import BlockError
 from pytcg.chardev.base import ChardevError, Context
 from pytcg.cli.folders import cache_folder
-from pytcg.cli.system.characters import open_chardevs, open_for, open_serials, start_monitors
+from pytcg.cli.system.characters import (
+    open_chardevs,
+    open_for,
+    open_parallels,
+    open_serials,
+    start_monitors,
+)
 from pytcg.cli.system.debugger import serve_debugger
 from pytcg.cli.system.display_options import VGA_BIOS, has_card
 from pytcg.cli.system.drives import Drives
@@ -94,6 +100,7 @@ def _run(options: Options, stack: ExitStack) -> int:
         options.memory, serials, debugcon or None, options.debugcon_port, code.bios,
         flashes=open_flashes(options, stack), kernel=code.firmware_kernel,
         q35=options.q35, hpet=options.hpet, smm=options.smm,
+        parallels=open_parallels(options, chardevs),
         nographic=options.nographic or options.firmware_on_serial,
         vga=has_card(options), vga_rom=_open_vga_bios(options),
         boot=boot_options(options.boot), smbios=smbios,
@@ -108,6 +115,8 @@ def _run(options: Options, stack: ExitStack) -> int:
         board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
     for link in board.serial_links:
         chardevs.connect(link.chardev, link.uart)
+    for parallel in board.parallel_links:
+        chardevs.connect(parallel.chardev, None)
     if config.debugcon is not None:
         chardevs.connect(config.debugcon, None)
     runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused,

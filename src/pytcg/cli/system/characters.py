@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytcg.chardev.base import Chardev, ChardevError, Context
 from pytcg.chardev.mux import MuxPort
 from pytcg.chardev.registry import Chardevs
-from pytcg.cli.system.options import serial_ports
+from pytcg.cli.system.options import parallel_ports, serial_ports
 
 if TYPE_CHECKING:
     from pytcg.cli.system.option_values import Options
@@ -33,6 +33,12 @@ def open_serials(options: Options, chardevs: Chardevs) -> list[Chardev | None]:
     """What the serial ports are connected to; None for a port that is not there."""
     return [open_for(chardevs, "-serial", spec, f"serial{number}")
             for number, spec in enumerate(serial_ports(options))]  # fmt: skip
+
+
+def open_parallels(options: Options, chardevs: Chardevs) -> list[Chardev | None]:
+    """The same of the parallel ports."""
+    return [open_for(chardevs, "-parallel", spec, f"parallel{number}")
+            for number, spec in enumerate(parallel_ports(options))]  # fmt: skip
 
 
 def open_for(chardevs: Chardevs, option: str, spec: str, label: str) -> Chardev | None:

@@ -24,6 +24,7 @@ LOG_ITEMS: Final = {
     "debug": "show tracebacks of errors inside the emulator",
 }
 SERIAL_PORTS: Final = 4
+PARALLEL_PORTS: Final = 3
 
 
 class OptionError(Exception):
@@ -78,6 +79,7 @@ class Options:
     boot: dict[str, str] = field(default_factory=dict)
     smbios: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     serial: list[str] = field(default_factory=list)
+    parallel: list[str] = field(default_factory=list)
     debugcon: str | None = None
     debugcon_port: int = 0xE9
     nographic: bool = False
@@ -181,6 +183,12 @@ def set_serial(options: Options, text: str) -> None:
     if len(options.serial) == SERIAL_PORTS:
         raise OptionError(f"-serial {text}: there are only {SERIAL_PORTS} serial ports")
     options.serial.append(text)
+
+
+def set_parallel(options: Options, text: str) -> None:
+    if len(options.parallel) == PARALLEL_PORTS:
+        raise OptionError(f"-parallel {text}: there are only {PARALLEL_PORTS} parallel ports")
+    options.parallel.append(text)
 
 
 def set_debugcon(options: Options, text: str) -> None:

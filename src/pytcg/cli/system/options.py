@@ -58,6 +58,7 @@ from pytcg.cli.system.option_values import (
     set_no_reboot,
     set_nodefaults,
     set_nographic,
+    set_parallel,
     set_serial,
     set_smp,
 )
@@ -143,6 +144,7 @@ OPTIONS: Final = (
     Option("append", "CMDLINE", set_append, "its command line"),
     Option("initrd", "FILE", set_initrd, "its initial ramdisk"),
     Option("serial", "CHARDEV", set_serial, "connect the next serial port (up to four)"),
+    Option("parallel", "CHARDEV", set_parallel, "connect the next parallel port (up to three)"),
     Option("debugcon", "CHARDEV", set_debugcon, "connect the debug console (port 0xe9)"),
     Option("global", "DRIVER.PROPERTY=VALUE", set_global, "set a property: isa-debugcon.iobase"),
     Option("nographic", "", set_nographic, "first serial port on the terminal, Ctrl-A h helps"),
@@ -162,7 +164,6 @@ OPTIONS: Final = (
     Option("S", "", set_paused, "wait for a monitor's cont, or GDB's, before the guest starts"),
     Option("gdb", "CHARDEV", set_gdb, "serve GDB: tcp::1234, unix:PATH,server=on,wait=off"),
     Option("s", "", set_gdb_default, "shorthand for -gdb tcp::1234"),
-    Option("parallel", "none", must_be_none("parallel", "parallel port"), "there is none"),
     Option("net", "none", must_be_none("net", "network"), "there is none"),
     Option("nic", "none", must_be_none("nic", "network"), "there is none"),
     Option("nodefaults", "", set_nodefaults, "no serial port unless asked for"),
@@ -232,8 +233,17 @@ def serial_ports(options: Options) -> list[str]:
     return ["null" if _stdio_is_taken(options) else "mon:stdio"]
 
 
+def parallel_ports(options: Options) -> list[str]:
+    """The chardevs of the parallel ports: there is one, whose output goes nowhere, by itself."""
+    named = any(name == "isa-parallel" for name, _ in options.devices)
+    if options.parallel or named or not options.defaults:
+        return list(options.parallel)
+    return ["null"]
+
+
 def _stdio_is_taken(options: Options) -> bool:
     """Whether something that was named sits on the terminal."""
     named = [monitor.chardev for monitor in options.monitors] + [options.debugcon or ""]
+    named += options.parallel
     return any(spec.partition(",")[0] == "stdio" for spec in named) or any(
         option.kind == "stdio" for option in options.chardevs)
