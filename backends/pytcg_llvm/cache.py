@@ -46,7 +46,8 @@ class ObjectCache:
         self._limit = limit
         self._stores = 0
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in (self.folder.parent, self.folder):  # whatever the umask lets others do
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
             self.usable = False  # for good: whoever makes the folder later is not trusted
             return

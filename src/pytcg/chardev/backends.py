@@ -109,11 +109,14 @@ def _socket(label: str, values: Values) -> Chardev:
         raise ChardevError("'wait' option is incompatible with socket in client connect mode")
     if server and number(values, "reconnect", 0):
         raise ChardevError("'reconnect' option is incompatible with socket in server listen mode")
-    if "path" not in values and "port" not in values:
+    if sum(key in values for key in ("path", "port", "fd")) > 1:
+        raise ChardevError("None or one of 'path', 'fd' or 'host' option is required")
+    if not {"path", "port", "fd"} & values.keys():
         what = "no port given" if "host" in values else "no host, path or fd given"
         raise ChardevError(f"chardev: socket: {what}")
     return SocketChardev(label, SocketOptions(
-        path=values.get("path"), host=values.get("host", ""), port=values.get("port", ""),
+        fd=number(values, "fd", 0) if "fd" in values else None, path=values.get("path"),
+        host=values.get("host", ""), port=values.get("port", ""),
         server=server, wait=server and switch(values, "wait", default=True),
         telnet=switch(values, "telnet", default=False),
         nodelay=switch(values, "nodelay", default=not switch(values, "delay", default=True)),
@@ -129,7 +132,7 @@ BACKENDS: Final = {row.name: row for row in (
     Backend("pipe", ("path",), _pipe),
     Backend("udp", ("host", "port", "localaddr", "localport", "ipv4", "ipv6"), _udp),
     Backend("ringbuf", ("size",), _ringbuf),
-    Backend("socket", ("path", "host", "port", "server", "wait", "telnet", "nodelay", "delay",
+    Backend("socket", ("path", "fd", "host", "port", "server", "wait", "telnet", "nodelay", "delay",
                        "reconnect", "to", "ipv4", "ipv6"), _socket),
 )}  # fmt: skip
 ALIASES: Final = {"memory": "ringbuf"}

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from pytcg.chardev.base import Chardev, ChardevError, Context, Frontend
 from pytcg.chardev.stream import FdOutput
+
+GIVEN: Final = "/dev/fd/"
+"""What follows is a descriptor of ours, as whoever opened it wanted it."""
 
 
 class FileChardev(Chardev):
@@ -15,8 +19,12 @@ class FileChardev(Chardev):
         super().__init__(label)
         place = os.O_APPEND if append else os.O_TRUNC
         flags = os.O_WRONLY | os.O_CREAT | place | os.O_CLOEXEC
+        given = path.removeprefix(GIVEN)
         try:
-            self._fd = os.open(path, flags, 0o666)
+            if given != path and given.isdecimal():
+                self._fd = os.dup(int(given))
+            else:
+                self._fd = os.open(path, flags, 0o666)
         except OSError as error:
             raise ChardevError(f"could not open '{path}': {error.strerror}") from error
         os.set_blocking(self._fd, False)

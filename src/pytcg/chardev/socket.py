@@ -25,6 +25,7 @@ class SocketOptions:
     path: str | None = None  # a UNIX socket's; else TCP
     host: str = ""
     port: str = ""
+    fd: int | None = None  # a socket that this process was given
     server: bool = False
     wait: bool = False  # a server waits for its first client before the machine starts
     telnet: bool = False
@@ -35,6 +36,8 @@ class SocketOptions:
         """The address as messages and `query-chardev` show it."""
         if self.path is not None:
             place = f"unix:{self.path}"
+        elif self.fd is not None:
+            place = f"fd:{self.fd}"
         else:
             kind = "telnet" if self.telnet else "tcp"
             host = f"[{self.host}]" if ":" in self.host else self.host
@@ -94,7 +97,31 @@ class SocketChardev(Chardev):
             found.sort(key=lambda row: row[0] != socket.AF_INET)
         return found[0][0], found[0][4]
 
+    def _given(self, fd: int) -> socket.socket:
+        """The descriptor as a socket; ChardevError if it is none, or not of the kind wanted."""
+        try:
+            given = socket.socket(fileno=fd)
+            listens = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            raise ChardevError(f"File descriptor '{fd}' is not a socket") from error
+        given.set_inheritable(False)
+        if bool(listens) != self.options.server:
+            given.detach()
+            wanted = "does not listen" if self.options.server else "listens"
+            raise ChardevError(f"File descriptor '{fd}' is a socket that {wanted}")
+        return given
+
     def _listen(self) -> None:
+        listener = (self._bind() if self.options.fd is None
+                    else self._given(self.options.fd))  # fmt: skip
+        self._listener = listener
+        if self.options.wait:
+            address_text = f"disconnected:{self.options.address()}"
+            print(f"info: waiting for connection on: {address_text}", file=sys.stderr, flush=True)
+            self._adopt(listener.accept()[0])
+        listener.setblocking(False)
+
+    def _bind(self) -> socket.socket:
         family, address = self._endpoint()
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -110,14 +137,11 @@ class SocketChardev(Chardev):
             where = self.options.path or f"{self.options.host}:{self.options.port}"
             verb = "bind socket to" if self.options.path else "find an available port on"
             raise ChardevError(f"Failed to {verb} {where}: {error.strerror}") from error
-        self._listener = listener
-        if self.options.wait:
-            address_text = f"disconnected:{self.options.address()}"
-            print(f"info: waiting for connection on: {address_text}", file=sys.stderr, flush=True)
-            self._adopt(listener.accept()[0])
-        listener.setblocking(False)
+        return listener
 
     def _dial(self) -> socket.socket:
+        if self.options.fd is not None:
+            return self._given(self.options.fd)
         family, address = self._endpoint()
         peer = socket.socket(family, socket.SOCK_STREAM)
         try:

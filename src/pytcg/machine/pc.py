@@ -72,6 +72,7 @@ class PcConfig:
     boot: BootOptions = field(default_factory=BootOptions)
     smbios: Smbios | None = None
     parallels: Sequence[Chardev | None] = ()  # None: this port is not there
+    sleep_states: frozenset[int] = frozenset((3, 4, 5))  # that ACPI names
     epoch: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -116,7 +117,10 @@ class Pc:
             self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep,
                                    smm=config.smm)  # fmt: skip
             self.ide = make_ide(board, self.pci)
-        self.display = Display(board, self.pci, config.vga_rom) if config.vga else None
+        self.display: Display | None = None
+        if config.vga:
+            self.display = Display(board, config.vga_rom)
+            self.pci.plug(self.display.card, at.VGA_SLOT)
         self.hotplug: PciHotplug | None = None
         if not config.q35:
             self.hotplug = make_hotplug(board, self.pci, self.chipset.pm)
@@ -169,8 +173,9 @@ class Pc:
         uarts = [serial.port for serial in self.serial_links]
         parallels = [parallel.port for parallel in self.parallel_links]
         hardware = at.acpi_hardware(self.config.ram_size, uarts, parallels, hpet=self.config.hpet,
-                                    vga=self.config.vga, q35=self.config.q35,
-                                    hotplug_slots=self._hotplug_slots())  # fmt: skip
+                                    vga=self.display is not None, q35=self.config.q35,
+                                    hotplug_slots=self._hotplug_slots(),
+                                    sleep_states=self.config.sleep_states)  # fmt: skip
         return link.build(hardware)
 
     def _hotplug_slots(self) -> list[int]:

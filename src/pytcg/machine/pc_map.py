@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 from pytcg.hw.chipset import ich9, piix4_pm
@@ -79,6 +79,7 @@ ACPI_DISABLE: Final = 0xF0
 SLEEP_SOFT_OFF: Final = 0  # SLP_TYP that \_S5 names
 SLEEP_TO_RAM: Final = 1
 SLEEP_TO_DISK: Final = 2
+SLEEP_TYPES: Final = {4: SLEEP_TO_DISK, 5: SLEEP_SOFT_OFF}
 RESET_SYSTEM: Final = 6  # for port CF9h: SYS_RST and RST_CPU
 
 
@@ -86,6 +87,7 @@ def acpi_hardware(
     ram_size: int, serial_ports: Sequence[SerialPort],
     parallel_ports: Sequence[ParallelPort] = (), *, hpet: bool = True, vga: bool = False,
     q35: bool = False, hotplug_slots: Sequence[int] = (),
+    sleep_states: Container[int] = (4, 5),
 ) -> Hardware:  # fmt: skip
     """What the ACPI tables tell the operating system of all this."""
     first = Q35_ECAM + Q35_ECAM_SIZE if q35 else low_memory_end(ram_size)
@@ -103,7 +105,7 @@ def acpi_hardware(
         gpe0_length=acpi_pm.ICH9_GPE0_LENGTH if q35 else piix4_pm.GPE_LENGTH,
         reset_port=RESET_CONTROL,
         reset_value=RESET_SYSTEM,
-        sleep_types={4: SLEEP_TO_DISK, 5: SLEEP_SOFT_OFF},
+        sleep_types={state: code for state, code in SLEEP_TYPES.items() if state in sleep_states},
         serial_ports=serial_ports,
         parallel_ports=parallel_ports,
         isa_slot=ICH9 if q35 else PIIX,

@@ -150,7 +150,7 @@ class RunState(Enum):
 
 
 _STANDING: Final = (RunState.PRELAUNCH, RunState.INMIGRATE, RunState.POSTMIGRATE, RunState.PAUSED,
-                    RunState.IO_ERROR, RunState.DEBUG)  # fmt: skip
+                    RunState.IO_ERROR, RunState.DEBUG, RunState.SHUTDOWN)  # fmt: skip
 
 
 class MachineError(Exception):
@@ -186,10 +186,12 @@ class Runner:
     """The vCPU thread of one board: runs, resets, ends; its exit status and its errors."""
 
     def __init__(self, board: Board, loop: MainLoop, *, no_reboot: bool = False,
-                 paused: bool = False, incoming: bool = False) -> None:  # fmt: skip
+                 no_shutdown: bool = False, paused: bool = False, incoming: bool = False
+                 ) -> None:  # fmt: skip
         self._board = board
         self._loop = loop
         self._no_reboot = no_reboot
+        self._no_shutdown = no_shutdown
         self._quitting = False
         self._wake = threading.Condition()
         self._holding = 0  # `at_rest`s that are on
@@ -244,7 +246,9 @@ class Runner:
             self.tell("STOP")
 
     def resume(self) -> None:
-        """Let a paused processor go on."""
+        """Let a paused processor go on; MachineError if the guest has powered off."""
+        if self.state is RunState.SHUTDOWN:
+            raise MachineError("Resetting the Virtual Machine is required")
         if self.state is RunState.INMIGRATE:
             self._autostart = True
         elif self.state in _STANDING:
@@ -373,11 +377,17 @@ class Runner:
         if request.event is Event.RESET and not self._no_reboot:
             with self._loop.lock:
                 self._board.start()
+            if self.state is RunState.SHUTDOWN:  # -no-shutdown
+                self.state = RunState.PRELAUNCH
             reason = "guest-reset" if request.guest else "host-qmp-system-reset"
             self.tell("RESET", guest=request.guest, reason=reason)
             return True
         self.status = request.status
-        self.state = RunState.SHUTDOWN
+        with self._wake:
+            self.state = RunState.SHUTDOWN
         reason = "guest-reset" if request.event is Event.RESET else "guest-shutdown"
         self.tell("SHUTDOWN", guest=True, reason=reason)
-        return False
+        if not self._no_shutdown or request.event is Event.DEBUG_EXIT:
+            return False
+        self.tell("STOP")
+        return True

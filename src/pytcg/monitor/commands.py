@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytcg import __version__
+from pytcg.machine.none import EmptyBoard
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
 from pytcg.monitor import characters, devices, input, migration, objects, probing, vnc, yank
@@ -65,7 +66,9 @@ def query_kvm(machine: Machine) -> Any:
     """Whether KVM runs the guest, and whether the host has it."""
     from pytcg.accel.kvm.vcpu import KvmVcpu
 
-    return {"enabled": isinstance(machine.board.vcpu, KvmVcpu),
+    board: Any = machine.board
+    enabled = board.kvm if isinstance(board, EmptyBoard) else isinstance(board.vcpu, KvmVcpu)
+    return {"enabled": enabled,
             "present": os.path.exists("/dev/kvm")}  # fmt: skip
 
 
@@ -77,6 +80,8 @@ def query_target(machine: Machine) -> Any:
 
 def query_cpus_fast(machine: Machine) -> Any:
     """The virtual processors."""
+    if isinstance(machine.board, EmptyBoard):
+        return []
     return [{"cpu-index": 0, "qom-path": "/machine/unattached/device[0]", "target": "x86_64",
              "thread-id": machine.runner.thread_id,
              "props": {"core-id": 0, "thread-id": 0, "socket-id": 0}}]  # fmt: skip
@@ -85,8 +90,10 @@ def query_cpus_fast(machine: Machine) -> Any:
 def query_machines(machine: Machine) -> Any:
     """The boards."""
     del machine
-    return [{"name": "pc", "is-default": True, "cpu-max": 1, "hotpluggable-cpus": False,
-             "numa-mem-supported": False, "deprecated": False}]  # fmt: skip
+    board = {"cpu-max": 1, "hotpluggable-cpus": False, "numa-mem-supported": False,
+             "deprecated": False}  # fmt: skip
+    return [{"name": "pc-i440fx-7.2", "alias": "pc", "is-default": True, **board},
+            {"name": "pc-q35-7.2", "alias": "q35", **board}, {"name": "none", **board}]  # fmt: skip
 
 
 def query_memory_size_summary(machine: Machine) -> Any:

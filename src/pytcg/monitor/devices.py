@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HOT: Final = ("PCI", "SCSI", "virtio-serial-bus")
 """Buses that devices may come to and go from; of PCI's, `pc`'s."""
+STAYS: Final = ("VGA",)
 BUS_NAMES: Final = {"PCI": "pcie.0", "IDE": "ide.0", "ISA": "isa.0"}
 BALLOON_PAGE: Final = 4096
 REPEAT_NS: Final = 5_000_000_000
@@ -33,7 +34,8 @@ REPEAT_NS: Final = 5_000_000_000
 
 
 def _rack(machine: Machine) -> Rack:
-    assert machine.rack is not None
+    if machine.rack is None:  # -machine none
+        raise CommandError("there is no machine", CLASS_NO_DEVICE)
     return machine.rack
 
 
@@ -50,7 +52,11 @@ def add(machine: Machine, given: dict[str, Any]) -> Any:
     model = BY_NAME.get(name)
     if model is None:
         raise CommandError(f"'{name}' is not a valid device model name")
+    if name in STAYS:
+        raise CommandError("Parameter 'driver' expects a pluggable device type")
     _check_hot(machine, model)
+    if machine.rack is None:
+        raise CommandError(f"No '{model.bus}' bus found for device '{name}'")
     try:
         with machine.loop.lock:
             _rack(machine).add(name, values, hot=True)
@@ -65,6 +71,8 @@ def remove(machine: Machine, id: str) -> Any:
     if plugged is None:
         raise CommandError(f"Device '{id}' not found", CLASS_NO_DEVICE)
     _check_hot(machine, BY_NAME[plugged.name])
+    if plugged.name in STAYS:
+        raise CommandError(f"Device '{id}' does not support hotplugging")
     for each in rack.with_children(plugged):
         _check_idle(machine, each)
     if not isinstance(plugged.device, PciDevice):

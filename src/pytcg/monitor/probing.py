@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from pytcg.machine.devices.model import Model
+from pytcg.machine.devices.model import Property
 from pytcg.machine.devices.table import BY_NAME, MODELS
 from pytcg.monitor.command import CLASS_NO_DEVICE, Command, CommandError
 
@@ -16,7 +17,12 @@ PARENTS: Final = {"PCI": "pci-device", "SCSI": "scsi-device", "IDE": "ide-device
                   "ISA": "isa-device", "virtio-serial-bus": "virtio-serial-port"}  # fmt: skip
 ABSTRACT: Final = {"object": None, "device": "object", "cpu": "device", "x86_64-cpu": "cpu",
                    **dict.fromkeys(PARENTS.values(), "device"), "memory-backend": "object",
-                   "machine": "object", "tls-creds": "object", "rng": "object"}  # fmt: skip
+                   "machine": "object", "tls-creds": "object", "rng": "object",
+                   "accel": "object"}  # fmt: skip
+_SLEEP: Final = tuple(Property(f"disable_s{state}", "uint8", 0, "ACPI doesn't name the sleep state")
+                      for state in (3, 4))  # fmt: skip
+ON_BOARD: Final = {"PIIX4_PM": _SLEEP, "ICH9-LPC": _SLEEP}
+"""Devices that no `-device` adds, with what `-global` sets."""
 KINDS_OF_VALUE: Final = {"OnOffAuto": "OnOffAuto", "pci-address": "int32"}
 QOM_TYPES: Final = {"size": "size", "share": "bool", "prealloc": "bool", "dump": "bool",
                     "merge": "bool", "discard-data": "bool", "verify-peer": "bool"}  # fmt: skip
@@ -29,6 +35,8 @@ def _types() -> dict[str, str | None]:
     from pytcg.machine.objects import KINDS
 
     found: dict[str, str | None] = dict(ABSTRACT)
+    found |= dict.fromkeys(ON_BOARD, "pci-device")
+    found |= dict.fromkeys(("tcg-accel", "kvm-accel"), "accel")
     found |= {model.name: PARENTS.get(model.bus, "device") for model in MODELS}
     found |= {f"{name}{CPU_TYPE}": "x86_64-cpu" for name in cpu_models()}
     for name in KINDS:
@@ -60,17 +68,19 @@ def list_types(machine: Machine, implements: str | None = None, *, abstract: boo
 def list_device_properties(machine: Machine, typename: str) -> Any:
     """device-list-properties."""
     del machine
+    if typename in ON_BOARD:
+        return _rows(ON_BOARD[typename])
     model = BY_NAME.get(typename)
     if model is None:
         if typename in _types():
             raise CommandError(f"Parameter 'typename' expects a device type, not '{typename}'")
         raise CommandError(f"Device '{typename}' not found", CLASS_NO_DEVICE)
-    return _properties(model)
+    return _rows(model.properties)
 
 
-def _properties(model: Model) -> list[dict[str, Any]]:
+def _rows(properties: Iterable[Property]) -> list[dict[str, Any]]:
     rows = []
-    for row in model.properties:
+    for row in properties:
         told: dict[str, Any] = {"name": row.name, "type": KINDS_OF_VALUE.get(row.kind, row.kind)}
         if row.help:
             told["description"] = row.help
@@ -89,7 +99,7 @@ def list_properties(machine: Machine, typename: str) -> Any:
     if typename not in types:
         raise CommandError(f"Class '{typename}' not found", CLASS_NO_DEVICE)
     if typename in BY_NAME:
-        return _properties(BY_NAME[typename])
+        return _rows(BY_NAME[typename].properties)
     if typename in KINDS:
         return [{"name": name, "type": QOM_TYPES.get(name, "string")}
                 for name in KINDS[typename].known]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from pytcg.cli.system.characters import (
     start_monitors,
 )
 from pytcg.cli.system.debugger import serve_debugger
-from pytcg.cli.system.display_options import VGA_BIOS, has_card
+from pytcg.cli.system.display_options import VGA_BIOS, has_card, is_device
 from pytcg.cli.system.drives import Drives
 from pytcg.cli.system.firmware_options import boot_options
 from pytcg.cli.system.flashes import open_flashes
@@ -74,9 +75,19 @@ def build_and_run(options: Options) -> int:
     """Run the machine the options describe; returns the process's exit status."""
     with ExitStack() as stack:
         try:
+            if options.no_machine:
+                return _run_empty(options, stack)
             return _run(options, stack)
         except KNOWN_ERRORS as error:
             raise StartError(str(error)) from error
+
+
+def _run_empty(options: Options, stack: ExitStack) -> int:
+    from pytcg.cli.system.empty import run_empty
+
+    if options.pid_file is not None:
+        _write_pid_file(options.pid_file, stack)
+    return run_empty(options, stack)
 
 
 def _run(options: Options, stack: ExitStack) -> int:
@@ -100,7 +111,8 @@ def _run(options: Options, stack: ExitStack) -> int:
         options.memory, serials, debugcon or None, options.debugcon_port, code.bios,
         flashes=open_flashes(options, stack), kernel=code.firmware_kernel,
         q35=options.q35, hpet=options.hpet, smm=options.smm,
-        parallels=open_parallels(options, chardevs),
+        parallels=open_parallels(options, chardevs), epoch=_epoch(options),
+        sleep_states=options.sleep_states,
         nographic=options.nographic or options.firmware_on_serial,
         vga=has_card(options), vga_rom=_open_vga_bios(options),
         boot=boot_options(options.boot), smbios=smbios,
@@ -110,16 +122,17 @@ def _run(options: Options, stack: ExitStack) -> int:
     drives = Drives(options, loop.lock, loop.fail, stack)
     fsdevs = open_fsdevs(options, loop, stack)
     rack = Rack(board, drives.by_id, chardevs, objects, fsdevs)
-    drives.add_devices(rack)
-    if code.kernel is not None:
-        board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
     for link in board.serial_links:
         chardevs.connect(link.chardev, link.uart)
     for parallel in board.parallel_links:
         chardevs.connect(parallel.chardev, None)
     if config.debugcon is not None:
         chardevs.connect(config.debugcon, None)
+    drives.add_devices(rack)  # which connect what they take themselves
+    if code.kernel is not None:
+        board.boot = partial(boot_kernel, code.kernel, memory, options.memory)
     runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused,
+                    no_shutdown=options.no_shutdown,
                     incoming=options.incoming is not None)  # fmt: skip
     stop_for_errors(drives.by_id, runner)
     uuid = str(smbios.uuid)
@@ -134,6 +147,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     start_monitors(options, machine)
     serve_debugger(options, machine, stack)
     prepare(options, machine)
+    options.ready()
     status = runner.run()
     if loop.signal is not None:
         stack.close()  # the terminal first
@@ -148,6 +162,10 @@ def _make_objects(options: Options, context: Context) -> Objects:
     return objects
 
 
+def _epoch(options: Options) -> int:
+    return int(time.time()) if options.epoch is None else options.epoch
+
+
 def _write_pid_file(path: str, stack: ExitStack) -> None:
     try:
         write_pid_file(path, stack)
@@ -158,7 +176,8 @@ def _write_pid_file(path: str, stack: ExitStack) -> None:
 def _open_vga_bios(options: Options) -> bytes | None:
     """The card's BIOS. Who starts a kernel and names no card can do without."""
     finder = RomFinder(options.rom_folders, cache_folder())
-    if not has_card(options) or (options.vga is None and finder.find(VGA_BIOS) is None):
+    wanted = has_card(options) or is_device(options)
+    if not wanted or (options.vga is None and finder.find(VGA_BIOS) is None):
         return None
     return finder.read(VGA_BIOS, "the VGA BIOS")
 

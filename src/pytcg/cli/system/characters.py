@@ -20,13 +20,28 @@ def open_chardevs(options: Options, context: Context) -> Chardevs:
     try:
         for option in sorted(options.chardevs, key=lambda option: option.kind == "mux"):
             try:
-                chardevs.create(option.kind, option.name, option.values)
+                chardevs.create(option.kind, option.name, _from_sets(options, option.values))
             except ChardevError as error:
                 raise ChardevError(f"-chardev {option.text}: {error}") from None
     except BaseException:
         chardevs.close()
         raise
     return chardevs
+
+
+def _from_sets(options: Options, values: dict[str, str]) -> dict[str, str]:
+    """/dev/fdset/N as the descriptor that may be written; ChardevError."""
+    import fcntl
+    import os
+
+    path = values.get("path", "")
+    if not path.startswith("/dev/fdset/"):
+        return values
+    number = path.removeprefix("/dev/fdset/")
+    for fd in options.fd_sets.get(int(number) if number.isdecimal() else -1, ()):
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+            return {**values, "path": f"/dev/fd/{fd}"}
+    raise ChardevError(f"Could not open '{path}': No such file or directory")
 
 
 def open_serials(options: Options, chardevs: Chardevs) -> list[Chardev | None]:

@@ -35,4 +35,11 @@ def set_display(options: Options, text: str) -> None:
 
 def has_card(options: Options) -> bool:
     """A standard VGA is part of the machine unless somebody says otherwise."""
+    if options.vga is None and is_device(options):
+        return False
     return options.vga == "std" or (options.vga is None and options.defaults)
+
+
+def is_device(options: Options) -> bool:
+    """Whether `-device VGA` brings it."""
+    return any(name == "VGA" for name, _ in options.devices)

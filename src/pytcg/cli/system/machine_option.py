@@ -24,6 +24,7 @@ MACHINES: Final = {
     "pc-i440fx-7.2": "Standard PC (i440FX + PIIX, 1996)",
     "q35": "Standard PC (Q35 + ICH9, 2009) (alias of pc-q35-7.2)",
     "pc-q35-7.2": "Standard PC (Q35 + ICH9, 2009)",
+    "none": "empty machine",
 }
 ON: Final = ("on", "yes", "true", "y")
 OFF: Final = ("off", "no", "false", "n")
@@ -61,6 +62,7 @@ def set_machine(options: Options, text: str) -> None:
     if kind not in MACHINES:
         raise OptionError(f"unsupported machine type '{kind}'")
     options.q35 = "q35" in kind
+    options.no_machine = kind == "none"
     only("-machine", values, [*FIXED, *HARMLESS, *SETTERS])
     for name, value in values.items():
         if name in SETTERS:

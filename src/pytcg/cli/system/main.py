@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pytcg.cli.system.messages import complain
 from pytcg.cli.system.option_values import Information, OptionError, Options
 from pytcg.cli.system.options import parse
-from pytcg.cli.system.process_options import speak
+from pytcg.cli.system.process_options import detach, speak
 
 
 def open_standard_files() -> None:
@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
         speak(options)
+        if options.daemonize:
+            detach(options)
         return run(options)
     except Information as answer:
         return say(str(answer))

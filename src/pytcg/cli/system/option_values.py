@@ -52,6 +52,10 @@ class MonitorOption(NamedTuple):
     pretty: bool = False
 
 
+def _nothing() -> None:
+    """Nobody waits for the machine."""
+
+
 @dataclass
 class Options:
     """Everything the command line says."""
@@ -97,6 +101,14 @@ class Options:
     log_items: frozenset[str] = frozenset()
     log_file: str | None = None
     pid_file: str | None = None
+    daemonize: bool = False
+    fd_sets: dict[int, list[int]] = field(default_factory=dict)  # of -add-fd
+    ready: Callable[[], None] = _nothing
+    """Called once the machine is there, before it runs."""
+    no_machine: bool = False
+    epoch: int | None = None  # what the real-time clock shows at power-on; None: UTC
+    no_shutdown: bool = False
+    sleep_states: frozenset[int] = frozenset((3, 4, 5))
     message_time: bool = False  # in front of what is said on stderr
     message_name: bool = False
 
@@ -202,6 +214,8 @@ def _number(option: str, text: str) -> int:
         raise OptionError(f"{option}: '{text}' is not a number") from None
 
 
+SLEEP_GLOBALS: Final = {f"{chip}.disable_s{state}": state
+                        for chip in ("PIIX4_PM", "ICH9-LPC") for state in (3, 4)}  # fmt: skip
 GLOBALS: Final = {"isa-debugcon.iobase": "debugcon_port"}
 
 
@@ -210,6 +224,10 @@ def set_global(options: Options, text: str) -> None:
     if set(values) == {"driver", "property", "value"}:
         values = {f"{values['driver']}.{values['property']}": values["value"]}
     for name, value in values.items():
+        if name in SLEEP_GLOBALS:
+            states = {SLEEP_GLOBALS[name]} if _number(f"-global {name}", value) else set()
+            options.sleep_states -= states
+            continue
         if name not in GLOBALS:
             raise OptionError(f"-global {text}: there is no property '{name}' to set")
         port = _number(f"-global {name}", value)
@@ -239,6 +257,11 @@ def set_nographic(options: Options, text: str) -> None:
 def set_nodefaults(options: Options, text: str) -> None:
     del text
     options.defaults = False
+
+
+def set_no_shutdown(options: Options, text: str) -> None:
+    del text
+    options.no_shutdown = True
 
 
 def set_no_reboot(options: Options, text: str) -> None:

@@ -56,6 +56,7 @@ from pytcg.cli.system.option_values import (
     set_log_file,
     set_memory,
     set_no_reboot,
+    set_no_shutdown,
     set_nodefaults,
     set_nographic,
     set_parallel,
@@ -63,13 +64,18 @@ from pytcg.cli.system.option_values import (
     set_smp,
 )
 from pytcg.cli.system.process_options import (
+    set_add_fd,
+    set_audiodev,
+    set_daemonize,
     set_message,
     set_name,
     set_no_user_config,
     set_overcommit,
     set_pid_file,
+    set_sandbox,
 )
 from pytcg.cli.system.resume import set_incoming, set_loadvm
+from pytcg.cli.system.rtc_option import set_rtc
 from pytcg.cli.system.vnc_option import set_vnc
 
 
@@ -113,6 +119,13 @@ OPTIONS: Final = (
     Option("no-user-config", "", set_no_user_config, "accepted: no configuration file is read"),
     Option("msg", "[timestamp=on][,guest-name=on]", set_message, "what stands before messages"),
     Option("overcommit", "[mem-lock=off][,cpu-pm=off]", set_overcommit, "as it is anyway"),
+    Option("rtc", "[base=]utc|localtime|DATETIME[,clock=host][,driftfix=none]", set_rtc,
+           "what the real-time clock shows at first"),
+    Option("add-fd", "set=N,fd=M[,opaque=TEXT]", set_add_fd,
+           "a descriptor for path=/dev/fdset/N of character devices"),
+    Option("audiodev", "none,id=NAME", set_audiodev, "no sound"),
+    Option("sandbox", "on|off", set_sandbox, "off: there is no system call filter"),
+    Option("daemonize", "", set_daemonize, "go to the background once the machine is there"),
     Option("pidfile", "FILE", set_pid_file, "write the process's number there"),
     Option("fda", "FILE", set_floppy(0), "a floppy image in the first drive; -fdb: the second"),
     Option("fdb", "FILE", set_floppy(1), "a floppy image in the second drive"),
@@ -167,6 +180,7 @@ OPTIONS: Final = (
     Option("net", "none", must_be_none("net", "network"), "there is none"),
     Option("nic", "none", must_be_none("nic", "network"), "there is none"),
     Option("nodefaults", "", set_nodefaults, "no serial port unless asked for"),
+    Option("no-shutdown", "", set_no_shutdown, "stop the machine when the guest powers off"),
     Option("no-reboot", "", set_no_reboot, "exit instead of rebooting"),
     Option("d", "ITEM[,...]", set_log, "log items (-d help lists them)"),
     Option("D", "FILE", set_log_file, "write the log there instead of to stderr"),
@@ -216,6 +230,8 @@ def parse(words: Sequence[str]) -> Options:
 
 
 def _check(options: Options) -> None:
+    if options.daemonize and options.nographic and options.defaults:
+        raise OptionError("-nographic cannot be used with -daemonize")
     boot_options(options.boot)
     if options.kernel is None:
         for name in ("initrd", "append"):
@@ -226,7 +242,7 @@ def _check(options: Options) -> None:
 def serial_ports(options: Options) -> list[str]:
     """The chardevs of the serial ports: on the terminal unless something else was asked for."""
     named = any(name == "isa-serial" for name, _ in options.devices)
-    if options.serial or named or not (options.defaults or options.nographic):
+    if options.serial or named or not options.defaults:
         return list(options.serial)
     if any(monitor.chardev != "none" for monitor in options.monitors if not monitor.control):
         return ["null" if _stdio_is_taken(options) else "stdio"]

@@ -69,6 +69,76 @@ def write_pid_file(path: str, stack: ExitStack) -> None:
     stack.callback(remove)
 
 
+def set_add_fd(options: Options, text: str) -> None:
+    """-add-fd set=N,fd=M: a descriptor that was handed over, for /dev/fdset/N."""
+    values = properties(text, "fd")
+    only("-add-fd", values, ["set", "fd", "opaque"])
+    for name in ("fd", "set"):
+        if not values.get(name, "").isdecimal():
+            raise OptionError(f"-add-fd {text}: Parameter '{name}' expects a non-negative number")
+    fd = int(values["fd"])
+    if fd <= 2:
+        raise OptionError(f"-add-fd {text}: fd cannot be a standard I/O stream")
+    try:
+        os.set_inheritable(fd, False)
+    except OSError:
+        raise OptionError(f"-add-fd {text}: fd is not valid or already in use") from None
+    options.fd_sets.setdefault(int(values["set"]), []).append(fd)
+
+
+def set_audiodev(options: Options, text: str) -> None:
+    """-audiodev none,id=NAME: sound that nobody hears, which is all there is."""
+    from pytcg.block.options import parse_keyval
+    from pytcg.cli.system.drive_options import json_values
+
+    del options
+    values = (json_values("-audiodev", text) if text.startswith("{")
+              else parse_keyval(text, implied="driver"))  # fmt: skip
+    driver = values.get("driver", "")
+    if driver != "none":
+        raise OptionError(f"-audiodev {text}: Parameter 'driver' does not accept value '{driver}'")
+    if not values.get("id"):
+        raise OptionError(f"-audiodev {text}: Parameter 'id' is missing")
+
+
+def set_daemonize(options: Options, text: str) -> None:
+    """-daemonize."""
+    del text
+    options.daemonize = True
+
+
+def set_sandbox(options: Options, text: str) -> None:
+    """-sandbox: as a QEMU that was built without seccomp."""
+    del options
+    values = properties(text, "enable")
+    if _boolean("-sandbox", "enable", values.get("enable", "off")):
+        raise OptionError("-sandbox support is not enabled in this emulator")
+
+
+def detach(options: Options) -> None:
+    """Go on as a daemon: the caller's process ends when the machine is there, or can't be."""
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(writer)
+        os._exit(0 if os.read(reader, 1) else 1)
+    os.close(reader)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.umask(0o027)
+
+    def ready() -> None:
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(null, standard)
+        os.close(null)
+        os.write(writer, b"\0")
+        os.close(writer)
+
+    options.ready = ready
+
+
 def speak(options: Options) -> None:
     """Messages begin as -msg wants them."""
     complain.time = options.message_time

@@ -12,7 +12,7 @@ _BOOLEANS: Final = ("ipv4", "ipv6", "password", "lossy", "non-adaptive", "lock-k
                     "page", "power-control", "reverse", "sasl")  # fmt: skip
 _NUMBERS: Final = ("to", "connections", "key-delay-ms", "head")
 _STRINGS: Final = ("vnc", "id", "share", "password-secret", "tls-authz", "tls-creds",
-                   "websocket")  # fmt: skip
+                   "websocket", "audiodev")  # fmt: skip
 _SWITCHES: Final = {"on": True, "off": False, "yes": True, "no": False, "true": True,
                     "false": False, "y": True, "n": False}  # fmt: skip
 _ABSENT: Final = ("power-control", "reverse", "sasl")

@@ -61,16 +61,16 @@ class ComparedPages:
 
 
 class Display:
-    """The card. `screen` draws it; whoever uses that holds the device lock."""
+    """The card, to be plugged. `screen` draws it; whoever uses that holds the device lock."""
 
-    def __init__(self, board: Backplane, pci: PciBus, rom: bytes | None) -> None:
+    def __init__(self, board: Backplane, rom: bytes | None) -> None:
         self._memory = board.memory
         self._offset = board.memory.allocate(MEMORY_SIZE)
         view = board.memory.view(self._offset, MEMORY_SIZE)
         self.vga = board.add(Vga(board.clock, Vram(view, ComparedPages(view))))
         self._alias: tuple[int, int, int] | None = None
         self.vga.on_mapping = self._map_window
-        pci.plug(VgaPci(self.vga, Backing(view, self._offset), rom), at.VGA_SLOT)
+        self.card = VgaPci(self.vga, Backing(view, self._offset), rom)
         aperture = self.vga.aperture
         board.mmio.map_window(self, VGA_HOLE, VGA_HOLE_SIZE, aperture.read, aperture.write)
         for ports in (_FIRST_PORTS, _SECOND_PORTS):

@@ -35,7 +35,7 @@ class Model(NamedTuple):
 
 _SIZE: Final = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([kKmMgGtT]?)")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-_SLOT: Final = re.compile(r"([0-9a-fA-F]{1,2})(?:\.([0-7]))?")
+_SLOT: Final = re.compile(r"([0-9a-fA-F]{1,2})(?:\.(?:0x)?([0-7]))?")
 _SHIFT: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
 
