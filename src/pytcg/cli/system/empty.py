@@ -12,7 +12,6 @@ from pytcg.machine.drives import DeviceError
 from pytcg.machine.loop import MainLoop
 from pytcg.machine.none import EmptyBoard
 from pytcg.machine.runner import Runner
-from pytcg.monitor.block.joblist import end_jobs
 from pytcg.monitor.machine import Machine
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def run_empty(options: Options, stack: ExitStack) -> int:
     runner = Runner(board, loop, no_reboot=options.no_reboot, paused=options.paused)
     drives = Drives(options, loop.lock, loop.fail, stack)
     machine = Machine(board, runner, chardevs, loop, drives.by_id, name=options.name)
-    stack.callback(end_jobs, machine)
+    stack.callback(machine.end)
     start_monitors(options, machine)
     options.ready()
     return runner.run()

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # a screen that nobody looks at needs none of this
     import numpy.typing as npt
 
     from pytcg.hw.display.screen import VgaScreen
-    from pytcg.hw.pci.bus import PciBus
     from pytcg.machine.board.backplane import Backplane
 
 MEMORY_SIZE: Final = 16 * MIB

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytcg.chardev.base import Chardev, ChardevError
+from pytcg.hw.pci.device import PciDevice
 from pytcg.lazy import load
 from pytcg.machine import pc_map as at
 from pytcg.machine.bus import Claimed
@@ -25,7 +26,6 @@ from pytcg.machine.objects import Objects
 
 if TYPE_CHECKING:
     from pytcg.chardev.registry import Chardevs
-    from pytcg.hw.pci.device import PciDevice
     from pytcg.machine.pc import Pc
     from pytcg.ninep.service import Service
 
