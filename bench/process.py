@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bench.engines import EngineError
@@ -55,11 +55,18 @@ class Console:
 
     def wait_for_prompt(self, prompt: bytes = b"# ") -> float:
         """Seconds from the process's start until the prompt is the last thing on the screen."""
+        return self._wait(lambda: self._screen.removesuffix(_CURSOR_QUERY).endswith(prompt))
+
+    def wait_for(self, words: bytes) -> float:
+        """The same until the words stand anywhere on it."""
+        return self._wait(lambda: words in self._screen)
+
+    def _wait(self, there: Callable[[], bool]) -> float:
         end = self._began + TIMEOUT
-        while not self._screen.removesuffix(_CURSOR_QUERY).endswith(prompt):
+        while not there():
             if time.perf_counter() > end or not self._read(end - time.perf_counter()):
                 tail = self._screen[-500:].decode(errors="replace")
-                raise EngineError(f"no prompt: {tail!r}")
+                raise EngineError(f"not what was waited for: {tail!r}")
         return time.perf_counter() - self._began
 
     def _read(self, seconds: float) -> bool:
