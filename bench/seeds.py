@@ -50,13 +50,14 @@ def boot_and_type(cache: Path, guest: Path) -> None:
 def compiled_keys(cache: Path) -> set[int]:
     """Keys of all packs in an object cache."""
     from pytcg_llvm.cache import ObjectCache
-    from pytcg_threaded.jobs import source_identity
+    from pytcg_threaded.engine import HANDLERS
+    from pytcg_threaded.identity import source_identity
     from pytcg_threaded.packs import HandlerPack
 
-    objects = ObjectCache(cache / "pytcg" / "objects")
+    objects = ObjectCache(source_identity(), cache / "pytcg" / "objects")
     keys: set[int] = set()
-    for path in objects.folder.glob(f"{source_identity()[:16]}-*.o"):
-        pack = objects.load(path.stem)
+    for name in objects.names(HANDLERS):
+        pack = objects.load(name)
         if pack is not None:
             keys |= HandlerPack.from_bytes(pack).effects.keys()
     return keys
@@ -67,7 +68,7 @@ def main() -> None:
     from pytcg_llvm.cache import user_cache
 
     with tempfile.TemporaryDirectory() as folder:
-        boot_and_type(Path(folder), user_cache() / "guest")
+        boot_and_type(Path(folder), Path(user_cache(), "guest"))
         print("# Made by `python -m bench.seeds`.")
         print(format_seeds(compiled_keys(Path(folder))), end="")
 

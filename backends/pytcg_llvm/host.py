@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import threading
+from typing import TYPE_CHECKING
 
-import llvmlite.binding as llvm
+if TYPE_CHECKING:  # loaded when there is something to compile
+    import llvmlite.binding as llvm
 
 _lock = threading.Lock()  # llvmlite's own lock is re-entrant only per call
 
@@ -13,6 +15,8 @@ _lock = threading.Lock()  # llvmlite's own lock is re-entrant only per call
 @functools.cache
 def _machine(relocation: str = "pic") -> llvm.TargetMachine:
     """What compiles for this host: code for anywhere, or ("static") for a hole's short values."""
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()  # some ops are a line of assembly
@@ -25,12 +29,16 @@ def _machine(relocation: str = "pic") -> llvm.TargetMachine:
 
 @functools.cache
 def host_features() -> str:
+    import llvmlite.binding as llvm
+
     return str(llvm.get_host_cpu_features().flatten())
 
 
 @functools.cache
-def host_identity() -> str:
-    """What host code depends on besides its source: compiler and CPU."""
+def host_name() -> str:
+    """The compiler, the CPU and its features, in LLVM's words."""
+    import llvmlite.binding as llvm
+
     version = ".".join(map(str, llvm.llvm_version_info))
     return f"llvm {version} {llvm.get_host_cpu_name()} {host_features()}"
 
@@ -48,6 +56,8 @@ numbering that llvmlite offers by itself, fails its own assertions on some.)"""
 
 def compile_guest_code(text: str, relocation: str = "pic") -> bytes:
     """Compile the LLVM text of handlers, of a region or of stencils; returns an ELF object."""
+    import llvmlite.binding as llvm
+
     with _lock:
         module = llvm.parse_assembly(text)
         machine = _machine(relocation)
@@ -70,6 +80,8 @@ def assembly(text: str, *, level: int = 2) -> str:
 
 def _optimised(text: str, level: int) -> llvm.ModuleRef:
     """A module after LLVM's passes; the caller holds the lock."""
+    import llvmlite.binding as llvm
+
     module = llvm.parse_assembly(text)
     module.verify()
     machine = _machine()

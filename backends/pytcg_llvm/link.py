@@ -13,10 +13,13 @@ import struct
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytcg.softmmu.ram import HostBuffer, RamError
 from pytcg_llvm.elf import Elf, Section
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPACE = 512 << 20
 """Bytes of address space for the code of a linker; memory is what is used of it."""

@@ -6,19 +6,11 @@ from pytcg.ir.blocks import Function
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_guest_code
 from pytcg_llvm.link import Image
+from pytcg_region.kept import SEPARATOR, UNFIT, region_name
 from pytcg_region.request import Request
 from pytcg_threaded.jobs import program
 from pytcg_x86.region.builder import NotInRegion
 from pytcg_x86.region.compiler import RegionCompiler
-
-SEPARATOR = b"\n\0"
-UNFIT = b"unfit" + SEPARATOR
-"""The answer to a request that is better left to threaded code."""
-
-
-def region_name(key: str) -> str:
-    """The symbol of a region's code."""
-    return f"region_{key}"
 
 
 def build_region(request: Request, name: str) -> tuple[Function, list[int]]:
@@ -30,7 +22,7 @@ def build_region(request: Request, name: str) -> tuple[Function, list[int]]:
 
 
 def compile_region(data: bytes, key: str) -> bytes:
-    """The entries' block numbers, `SEPARATOR`, an `Image`; or `UNFIT`."""
+    """What is kept of a region (`kept`)."""
     try:
         function, entries = build_region(Request(data), region_name(key))
     except NotInRegion:

@@ -19,6 +19,7 @@ from pytcg.exec.layout import (
     REQUEST_RUN,
 )
 from pytcg.exec.regions import Ending
+from pytcg_region.kept import SHAPE_ROW
 from pytcg_x86.core.form import row_of
 from pytcg_x86.core.state import Mode
 from pytcg_x86.region.compiler import PLAIN_KEY, GuestBlock, Insn
@@ -27,12 +28,9 @@ _HEAD = struct.Struct("<QQIIII8x")
 _BLOCK = struct.Struct("<QqqqIIII")
 _RECORD = struct.Struct("<QQqqHHHHBBBBI")
 _RUN = struct.Struct("<QQ")
-_SHAPE = struct.Struct("<qQqq")
 _NAMES = ("imm", "disp", "pc", "a", "b", "base", "index", "segment", "shift", "length")
 assert _HEAD.size == REQUEST_HEAD.size and _BLOCK.size == REQUEST_BLOCK.size
 assert _RECORD.size == RECORD_SIZE == RECORD.size and _RUN.size == REQUEST_RUN.size
-
-SHAPE_ROW = _SHAPE.size
 
 
 class Request:
@@ -76,7 +74,7 @@ class Request:
 
     def shape(self) -> bytes:
         """What it takes to find the same blocks again: rows for `region_follow`."""
-        return b"".join(_SHAPE.pack(pc, entry, taken, fall)
+        return b"".join(SHAPE_ROW.pack(pc, entry, taken, fall)
                         for _, pc, taken, fall, _, _, entry, _ in self._rows())  # fmt: skip
 
     def key(self, *identity: str) -> str:

@@ -16,21 +16,24 @@ import time
 import weakref
 from collections import Counter, deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pytcg.exec import layout, regions
 from pytcg.softmmu.ram import HostBuffer
-from pytcg_llvm.cache import ObjectCache
 from pytcg_llvm.link import Image, LinkError
-from pytcg_region.compile import SEPARATOR, UNFIT, compile_region, region_name
-from pytcg_region.request import SHAPE_ROW, Request
+from pytcg_region.kept import SEPARATOR, SHAPE_ROW, UNFIT, region_name
 from pytcg_threaded.engine import ThreadedEngine
 from pytcg_threaded.worker import StaleSources, WorkerError, WorkerProcess
+
+if TYPE_CHECKING:  # loaded when a block is hot
+    from pytcg_region.request import Request
 
 _HITS = layout.TB.offset("hits")
 _REGION = struct.Struct("<QQII")
 _MEMBER = struct.Struct("<QQQII")
 _CHUNK = 1 << 20
+_SHAPE, _REGION_KIND = "shapes", "regions"
+"""Kinds of objects in the cache."""
 _SHAPES = 4
 """Shapes that are kept for a seed."""
 _MEMORY = 256
@@ -78,28 +81,27 @@ class RegionCode:
 
     def __init__(self, engine: ThreadedEngine):
         self.engine = engine
-        self.cache = ObjectCache()
+        self.cache = engine.cache
         self._known: dict[str, Code | None] = {}
-        self._prefix = f"s{engine.identity[:16]}"
         self._shapes: dict[int, list[bytes] | None] = {}  # None: on disk, not read yet
         self._lock = threading.Lock()
         self.seeds = HostBuffer(8 << regions.SEED_BITS)
-        for name in self.cache.names(self._prefix):
-            self._know(int(name[len(self._prefix) :], 16))
+        for name in self.cache.names(_SHAPE):
+            self._know(int(name.removeprefix(f"{_SHAPE}/"), 16))
 
     def find(self, key: str) -> tuple[bool, Code | None]:
         """Whether a region's fate is known, and its code; None if it is unfit."""
         with self._lock:
             if key in self._known:
                 return True, self._known[key]
-            made = self.cache.load(key)
+            made = self.cache.load(f"{_REGION_KIND}/{key}")
             return (False, None) if made is None else (True, self._link(key, made))
 
     def add(self, key: str, made: bytes) -> Code | None:
         """Keep and link what a compiler made."""
         with self._lock:
             if key not in self._known:
-                self.cache.store(key, made)
+                self.cache.store(f"{_REGION_KIND}/{key}", made)
                 self._link(key, made)
             return self._known[key]
 
@@ -125,7 +127,7 @@ class RegionCode:
             self.cache.store(self._shape_name(seed), body)
 
     def _shape_name(self, seed: int) -> str:
-        return f"{self._prefix}{seed:016x}"
+        return f"{_SHAPE}/{seed:016x}"
 
     def _know(self, seed: int) -> None:
         """Enter a seed into the table for native code (`seed_known`), unless it is half full."""
@@ -176,7 +178,7 @@ class Room:
 
     def __init__(self) -> None:
         self.request = HostBuffer(-(-regions.REQUEST_BYTES // 4096) * 4096)
-        self.shape = HostBuffer(-(-regions.MAX_BLOCKS * SHAPE_ROW // 4096) * 4096)
+        self.shape = HostBuffer(-(-regions.MAX_BLOCKS * SHAPE_ROW.size // 4096) * 4096)
 
 
 class RegionService:
@@ -378,13 +380,17 @@ class RegionService:
 
     def _follow(self, processor: Processor, hot: int, shape: bytes, room: Room) -> Request | None:
         """The request of a known shape at a hot block, if its blocks are there."""
+        from pytcg_region.request import Request
+
         room.shape.view[: len(shape)] = shape
         size = self._engine.call("region_follow", processor.address, hot, room.request.address,
-                                 room.shape.address, len(shape) // SHAPE_ROW)  # fmt: skip
+                                 room.shape.address, len(shape) // SHAPE_ROW.size)  # fmt: skip
         return Request(room.request.view[:size]) if size else None
 
     def _compile(self, data: bytes, seed: int,
                  process: WorkerProcess | None) -> WorkerProcess | None:  # fmt: skip
+        from pytcg_region.request import Request
+
         request = Request(data)
         key = request.key(self._identity, "region")
         known, code = self._code.find(key)
@@ -452,6 +458,9 @@ class RegionService:
 
     def compile_now(self, processor: Processor, block: int) -> None:
         """Compile a block's region in this process and put it in place: ``tier=jit``."""
+        from pytcg_region.compile import compile_region
+        from pytcg_region.request import Request
+
         request = HostBuffer(-(-regions.REQUEST_BYTES // 4096) * 4096)
         size = self._engine.call("region_grow", processor.address, block, request.address)
         if size == 0:

@@ -9,31 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
-import importlib.resources
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytcg.exec.stitch import HEAD_KEY, HOP_KEY
-from pytcg.ir.blocks import Function
-from pytcg.ir.builder import Builder
-from pytcg.ir.ops import Type
-from pytcg.opt.pipeline import optimise
 from pytcg_llvm.cache import ObjectCache
-from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import compile_module
 from pytcg_llvm.link import Image, Linker
-from pytcg_native.compiler import Program
-from pytcg_threaded.jobs import CORE_SHARES, run_job, source_identity
-from pytcg_threaded.packs import HandlerPack, join_handlers
-from pytcg_threaded.stencils import StencilPacks, join_packs
+from pytcg_threaded.identity import source_identity
+from pytcg_threaded.packs import HandlerPack, StencilPacks, join_handlers, join_stencils
 from pytcg_threaded.worker import run_jobs
 
+if TYPE_CHECKING:  # loaded when there is something to compile
+    from pytcg.ir.blocks import Function
+    from pytcg_native.compiler import Program
+
+CORE = "core/all"
+HANDLERS, STENCILS = "handlers", "stencils"
+"""Kinds of objects in the cache."""
+_CORE_SHARES = 6
+"""Modules the native helpers are compiled in: enough to fill several workers evenly."""
 _BATCH = 48
 _MANY = 8
 """Packs on disk that are joined to one."""
@@ -53,6 +51,17 @@ def terminal_progress() -> Progress:
     return show
 
 
+def _core_jobs() -> list[list[str]]:
+    return [["core", str(n), str(_CORE_SHARES)] for n in range(_CORE_SHARES)]
+
+
+def _compile(job: list[str]) -> bytes:
+    """Do a job in this process."""
+    from pytcg_threaded.jobs import run_job
+
+    return run_job(job)
+
+
 def _stencil_job(keys: list[int]) -> list[str]:
     return ["stencils", *(f"{key:x}" for key in keys)]
 
@@ -70,7 +79,8 @@ class ThreadedEngine:
         """The process's engine, made on first use."""
         with cls._lock:
             if cls._shared is None:
-                cls._shared = cls(ObjectCache(), progress or terminal_progress())
+                cache = ObjectCache(source_identity())
+                cls._shared = cls(cache, progress or terminal_progress())
             return cls._shared
 
     def __init__(self, cache: ObjectCache, progress: Progress):
@@ -78,6 +88,8 @@ class ThreadedEngine:
         self.identity = source_identity()
         self.linker = Linker()
         if os.environ.get("PYTCG_PERF"):  # `-accel tcg,perf=on`
+            from pathlib import Path
+
             self.linker.perf_map = Path(f"/tmp/perf-{os.getpid()}.map")
         self.forms: dict[int, tuple[int, int]] = {}  # (code, effects) by key
         self._stencils = StencilPacks()
@@ -88,18 +100,7 @@ class ThreadedEngine:
         self._progress = progress
         self._load()
 
-    @property
-    def _handler_prefix(self) -> str:
-        return f"{self.identity[:16]}-"
-
-    @property
-    def _stencil_prefix(self) -> str:
-        return f"t{self.identity[:16]}-"
-
     # Loading and compiling ---------------------------------------------------------------------
-
-    def _core_key(self, share: int) -> str:
-        return self.cache.key(self.identity, f"core {share} of {CORE_SHARES}")
 
     def _run_jobs(self, jobs: list[list[str]], what: str) -> list[bytes]:
         """Have jobs done by several processes, and show how far they are."""
@@ -116,37 +117,37 @@ class ThreadedEngine:
 
     def _load(self) -> None:
         """Link what is on disk; what a first run needs and isn't there is compiled."""
-        handlers = self._packs(self._handler_prefix, join_handlers)
-        core = [self.cache.load(self._core_key(n)) for n in range(CORE_SHARES)]
-        missing = [n for n, image in enumerate(core) if image is None]
-        jobs = [["core", str(n), str(CORE_SHARES)] for n in missing]
+        handlers = self._packs(HANDLERS, join_handlers)
+        core = self.cache.load(CORE)
+        jobs = _core_jobs() if core is None else []
+        shares = len(jobs)
         seeds = [] if handlers else list(self._seeds())
         batches = [seeds[i : i + _BATCH] for i in range(0, len(seeds), _BATCH)]
         jobs += [["forms", *(f"{key:x}" for key in batch)] for batch in batches]
         made = self._run_jobs(jobs, "handlers (first run)") if jobs else []
-        for n, image in zip(missing, made, strict=False):
-            core[n] = image
-            self.cache.store(self._core_key(n), image)
-        for pack in made[len(missing) :]:
-            self._store_pack(self._handler_prefix, pack)
+        if core is None:
+            core = Image.join(map(Image.from_bytes, made[:shares])).to_bytes()
+            self.cache.store(CORE, core)
+        for pack in made[shares:]:
+            self._store_pack(HANDLERS, pack)
             handlers.append(pack)
-        self.linker.add(Image.join(Image.from_bytes(image) for image in core if image is not None))
+        self.linker.add(Image.from_bytes(core))
         for pack in handlers:
             self._link(HandlerPack.from_bytes(pack))
-        for pack in self._packs(self._stencil_prefix, join_packs):
+        for pack in self._packs(STENCILS, join_stencils):
             self._stencils.add(pack)
 
-    def _packs(self, prefix: str, join: Callable[[Iterable[bytes]], bytes]) -> list[bytes]:
+    def _packs(self, kind: str, join: Callable[[Iterable[bytes]], bytes]) -> list[bytes]:
         """The packs on disk; many are made one."""
         for _ in range(3):  # another process may do so meanwhile
-            packs = {name: self.cache.load(name) for name in self.cache.names(prefix)}
+            packs = {name: self.cache.load(name) for name in self.cache.names(kind)}
             if None not in packs.values():
                 break
         found = [pack for pack in packs.values() if pack is not None]
         if len(found) <= _MANY:
             return found
         joined = join(found)
-        kept = self._store_pack(prefix, joined)
+        kept = self._store_pack(kind, joined)
         for name in packs.keys() - {kept}:
             self.cache.remove(name)
         return [joined]
@@ -154,6 +155,8 @@ class ThreadedEngine:
     @staticmethod
     def _seeds() -> Iterable[int]:
         """Keys of the forms worth compiling before they are met."""
+        import importlib.resources
+
         from pytcg_x86.decode.seeds import parse_seeds
 
         if os.environ.get("PYTCG_NO_SEEDS"):  # how bench.seeds finds out what is met
@@ -163,8 +166,8 @@ class ThreadedEngine:
             return parse_seeds(text)
         return []
 
-    def _store_pack(self, prefix: str, pack: bytes) -> str:
-        name = f"{prefix}{self.cache.key(pack)[:24]}"
+    def _store_pack(self, kind: str, pack: bytes) -> str:
+        name = f"{kind}/{self.cache.key(pack)[:24]}"
         self.cache.store(name, pack)
         return name
 
@@ -182,8 +185,8 @@ class ThreadedEngine:
             missing = [key for key in wanted if key not in self.forms]
             for start in range(0, len(missing), _BATCH):
                 batch = missing[start : start + _BATCH]
-                pack = run_job(["forms", *(f"{key:x}" for key in batch)])
-                self._store_pack(self._handler_prefix, pack)
+                pack = _compile(["forms", *(f"{key:x}" for key in batch)])
+                self._store_pack(HANDLERS, pack)
                 self._link(HandlerPack.from_bytes(pack))
             if self._stencils_at_once:
                 self._compile_stencils(wanted)
@@ -205,7 +208,7 @@ class ThreadedEngine:
         jobs = [_stencil_job(missing[start : start + _BATCH])
                 for start in range(0, len(missing), _BATCH)]  # fmt: skip
         if len(jobs) == 1:
-            packs = [run_job(jobs[0])]
+            packs = [_compile(jobs[0])]
         else:
             packs = self._run_jobs(jobs, "stencils") if jobs else []
         for pack in packs:
@@ -224,11 +227,15 @@ class ThreadedEngine:
             self._add_stencils(pack)
 
     def _add_stencils(self, pack: bytes) -> None:
-        self._store_pack(self._stencil_prefix, pack)
+        self._store_pack(STENCILS, pack)
         self._stencils.add(pack)
 
     def define_native(self, function: Function, program: Program) -> int:
         """Compile a function and those of ``program`` that are not the core's; its address."""
+        from pytcg.opt.pipeline import optimise
+        from pytcg_llvm.emit import emit_module
+        from pytcg_llvm.host import compile_module
+
         with self._form_lock:
             core = self.linker.symbols
             others = [f for f in program.compile_all() if f.name not in core]
@@ -263,44 +270,3 @@ class ThreadedEngine:
                                  "i64": ctypes.c_int64, "void": None}  # fmt: skip
         made = ctypes.CFUNCTYPE(kinds[result], *[kinds[p] for p in parameters])(function)
         return ctypes.cast(made, ctypes.c_void_p).value or 0, made
-
-
-@functools.cache
-def _cycle_counter() -> Callable[[], int]:
-    function = Function("host_cycles", [], Type.I64)
-    builder = Builder(function)
-    builder.ret(builder.op("cycles"))
-    linker = Linker()
-    found = linker.add(Image.of(compile_module(emit_module([function]))))
-    # A function of our own making, without parameters; the linker keeps its memory.
-    counter = ctypes.CFUNCTYPE(ctypes.c_uint64)(found["host_cycles"])
-    _KEPT.append(linker)
-    return counter
-
-
-_KEPT: list[Linker] = []
-
-
-def host_cycles() -> int:
-    """The host's time-stamp counter, as guest code reads it."""
-    return _cycle_counter()()
-
-
-@functools.cache
-def tsc_frequency() -> int:
-    """The host's time-stamp counter's rate in Hz, measured against the monotonic clock."""
-    def once() -> tuple[int, int, int]:
-        before = time.monotonic_ns()
-        cycles = host_cycles()
-        after = time.monotonic_ns()
-        return after - before, (before + after) // 2, cycles
-
-    def sample() -> tuple[int, int]:
-        # The quickest of several: a preempted one (or the first, which links) says nothing.
-        _, middle, cycles = min(once() for _ in range(16))
-        return middle, cycles
-
-    time_0, cycles_0 = sample()
-    time.sleep(0.02)
-    time_1, cycles_1 = sample()
-    return (cycles_1 - cycles_0) * 1_000_000_000 // (time_1 - time_0)

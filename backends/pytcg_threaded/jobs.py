@@ -7,21 +7,16 @@ result of ``stencils`` and keys is a pack of stencils.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
-from pathlib import Path
 
 from pytcg.ir.blocks import Function
 from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import compile_guest_code, compile_module, host_identity
+from pytcg_llvm.host import compile_guest_code, compile_module
 from pytcg_llvm.link import Image
 from pytcg_native.compiler import Program
 from pytcg_threaded.packs import HandlerPack
 from pytcg_threaded.stencils import compile_pack
-
-CORE_SHARES = 6
-"""Modules the native helpers are compiled in: enough to fill several workers evenly."""
 
 
 @cache
@@ -38,26 +33,6 @@ def program() -> Program:
 def core_names() -> list[str]:
     """Symbols of the native helpers, in a fixed order."""
     return sorted(n for n, fn in program().natives.items() if not fn.inline and not fn.extern)
-
-
-@cache
-def source_identity() -> str:
-    """Digest of the sources that decide what is compiled, and of the host."""
-    digest = hashlib.blake2b(host_identity().encode(), digest_size=16)
-    here = Path(__file__).resolve().parents[1]
-    import pytcg.ir as ir
-    import pytcg_x86 as x86
-
-    package = Path(str(ir.__file__)).resolve().parents[1]
-    frontends = Path(str(x86.__file__)).resolve().parents[1]
-    folders = [here / "pytcg_llvm", here / "pytcg_threaded", here / "pytcg_region",
-               frontends / "pytcg_x86", frontends / "pytcg_native",
-               package / "ir", package / "opt", package / "exec",
-               package / "softmmu"]  # fmt: skip
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _share(number: int, shares: int) -> list[Function]:

@@ -1,27 +1,21 @@
-"""Packs of stencils: made from forms in a compiler process, read by native code as they are.
-
-A pack is rows of `layout.STENCIL`, each with its patches and its code, that lie one behind the
-other. A form that can't have a stencil has a row without code, so that it isn't tried again.
-"""
+"""Packs of stencils are made from forms in a compiler process."""
 
 from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Iterable, Iterator
 
 from pytcg.exec import stencils, stitch
 from pytcg.exec.layout import PATCH, RECORD, STENCIL, TB
 from pytcg.ir.blocks import Function
 from pytcg.ir.layout import Scalar
 from pytcg.opt.pipeline import optimise
-from pytcg.softmmu.ram import HostBuffer
 from pytcg_llvm.stencil import Patch, Stencil, compile_stencils
 from pytcg_native.compiler import Program
+from pytcg_threaded.packs import STENCIL_ROW
 
-_ROW = struct.Struct("<QIIII")
 _PATCH = struct.Struct("<HBBIq")
-assert (_ROW.size, _PATCH.size) == (STENCIL.size, PATCH.size)
+assert _PATCH.size == PATCH.size
 _TARGETS = {target.name.lower(): target for target in stitch.Target}
 _FLAGS = {"imm": stitch.StencilFlag.IMM, "disp": stitch.StencilFlag.DISP,
           "next": stitch.StencilFlag.FALLS, "taken": stitch.StencilFlag.TAKEN,
@@ -61,7 +55,7 @@ def _packed(key: int, stencil: Stencil) -> bytes:
     patches = b"".join(map(_packed_patch, stencil.patches))
     code = stencil.code.ljust(-(-len(stencil.code) // 16) * 16, b"\xcc")
     length = STENCIL.size + len(patches) + len(code)
-    row = _ROW.pack(key, len(stencil.code), len(stencil.patches), flags, length)
+    row = STENCIL_ROW.pack(key, len(stencil.code), len(stencil.patches), flags, length)
     return row + patches + code
 
 
@@ -72,42 +66,3 @@ def _packed_patch(patch: Patch) -> bytes:
     field = TB.fields["insns"] if name == "insns" else RECORD.fields[name]
     assert isinstance(field.type, Scalar)
     return _PATCH.pack(patch.place, patch.width, field.offset, field.type.bits, patch.addend)
-
-
-def join_packs(packs: Iterable[bytes]) -> bytes:
-    """One pack of several; the first row of a form counts."""
-    rows: dict[int, bytes] = {}
-    for pack in packs:
-        for key, at, _, length in _rows(pack):
-            rows.setdefault(key, pack[at : at + length])
-    return b"".join(rows.values())
-
-
-class StencilPacks:
-    """The packs in memory."""
-
-    def __init__(self) -> None:
-        self.addresses: dict[int, int] = {}  # of a form's row, by key
-        self.tried: set[int] = set()
-        self._buffers: list[HostBuffer] = []
-
-    def add(self, pack: bytes) -> None:
-        """Let native code reach a pack."""
-        if not pack:
-            return
-        buffer = HostBuffer(-(-len(pack) // 4096) * 4096, huge=False)
-        buffer.view[: len(pack)] = pack
-        self._buffers.append(buffer)
-        for key, at, size, _ in _rows(pack):
-            self.tried.add(key)
-            if size:
-                self.addresses[key] = buffer.address + at
-
-
-def _rows(pack: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Of each row the form's key, where it begins, the bytes of its code and of all of it."""
-    at = 0
-    while at < len(pack):
-        key, size, _, _, length = _ROW.unpack_from(pack, at)
-        yield key, at, size, length
-        at += length

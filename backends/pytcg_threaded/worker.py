@@ -10,13 +10,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-from pytcg_threaded.jobs import run_job, source_identity
+from pytcg_threaded.identity import source_identity
 
 
 class WorkerError(Exception):
@@ -69,8 +67,10 @@ class WorkerProcess:
     """
 
     def __init__(self, module: str = "pytcg_threaded.worker"):
-        roots = [str(Path(p)) for p in sys.path if p]
+        roots = [path for path in sys.path if path]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
+        import subprocess
+
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, source_identity()], env=environment,
@@ -103,7 +103,9 @@ class WorkerProcess:
 
     def _refuse_stale(self) -> None:
         """After the process ended: StaleSources if it was for that."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        from subprocess import TimeoutExpired
+
+        with contextlib.suppress(TimeoutExpired):
             if self._process.wait(1.0) == _STALE:
                 raise StaleSources("pytcg was changed while it ran; start it again")
 
@@ -157,4 +159,6 @@ def run_jobs(jobs: list[list[str]], progress: Callable[[int, int], None]) -> lis
 
 
 if __name__ == "__main__":
+    from pytcg_threaded.jobs import run_job
+
     serve(run_job)

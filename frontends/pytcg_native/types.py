@@ -6,8 +6,6 @@ To a type checker the scalars are plain ints; the compiler reads their names fro
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
@@ -99,6 +97,9 @@ class NativeFunction(Generic[P, R]):
     @property
     def tree(self) -> ast.FunctionDef:
         if self._tree is None:
+            import inspect
+            import textwrap
+
             lines, self.first_line = inspect.getsourcelines(self.python)
             tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
             assert isinstance(tree, ast.FunctionDef)

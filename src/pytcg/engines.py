@@ -72,7 +72,7 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
 
     ValueError for a model, feature or engine there is not; EngineError.
     """
-    from pytcg_threaded.engine import tsc_frequency
+    from pytcg_threaded.tsc import tsc_frequency
     from pytcg_x86.core.cpu import X86Cpu
     from pytcg_x86.system.cpuid import CpuModel
 

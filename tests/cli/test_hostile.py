@@ -118,24 +118,24 @@ def test_an_untrustworthy_cache_is_one_line(tmp_path: Path, spoil: object) -> No
 
 def test_a_cache_without_a_place_keeps_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    cache = ObjectCache(tmp_path / "file" / "objects")
-    cache.store("key", b"object")
-    assert cache.load("key") is None
-    assert cache.names("") == []
+    cache = ObjectCache("area", tmp_path / "file" / "objects")
+    cache.store("kind/name", b"object")
+    assert cache.load("kind/name") is None
+    assert cache.names("kind") == []
 
 
 def test_damaged_objects_are_missing_objects(tmp_path: Path) -> None:
-    cache = ObjectCache(tmp_path / "pytcg" / "objects")
-    cache.store("key", b"object" * 100)
-    path = cache.folder / "key.o"
+    cache = ObjectCache("area", tmp_path / "pytcg" / "objects")
+    cache.store("kind/name", b"object" * 100)
+    path = Path(cache.folder, "kind", "name.o")
     whole = path.read_bytes()
     for damaged in (b"", whole[:50], whole[:-1], bytes(len(whole)), whole[:-1] + b"?"):
         path.write_bytes(damaged)
-        assert cache.load("key") is None
+        assert cache.load("kind/name") is None
     path.write_bytes(whole)
-    assert cache.load("key") == b"object" * 100
-    path.rename(cache.folder / "other.o")  # whole, but not what its name says
-    assert cache.load("other") is None
+    assert cache.load("kind/name") == b"object" * 100
+    path.rename(path.with_name("other.o"))  # whole, but not what its name says
+    assert cache.load("kind/other") is None
 
 
 @pytest.mark.parametrize(

@@ -1,49 +1,111 @@
-"""The object cache's size: what was used longest ago goes first."""
+"""The object cache: areas, and what was used longest ago goes first."""
 
 from __future__ import annotations
 
 import importlib.resources
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from pytcg_llvm.cache import ObjectCache
-from pytcg_threaded.engine import ThreadedEngine
-from pytcg_threaded.jobs import CORE_SHARES, run_job
+from pytcg_llvm.cache import AREAS, ObjectCache
+from pytcg_threaded.engine import CORE, HANDLERS, ThreadedEngine
+from pytcg_threaded.jobs import run_job
 from pytcg_x86.decode.seeds import parse_seeds
 
 
+def objects_of(folder: Path) -> set[str]:
+    """The names of all objects below."""
+    return {path.stem for path in folder.rglob("*.o")}
+
+
 def test_the_oldest_objects_go_when_there_is_too_much(tmp_path: Path) -> None:
-    cache = ObjectCache(tmp_path / "objects", limit=100_000)
+    cache = ObjectCache("area", tmp_path, limit=100_000)
     long_ago = time.time() - 100_000
     for number in range(120):
-        cache.store(f"k{number}", bytes(1000))
-        os.utime(tmp_path / "objects" / f"k{number}.o", (long_ago, long_ago + number))
-    assert cache.load("k0") is not None  # used again: it is the youngest now
+        cache.store(f"kind/k{number}", bytes(1000))
+        os.utime(tmp_path / "area" / "kind" / f"k{number}.o", (long_ago, long_ago + number))
+    assert cache.load("kind/k0") is not None  # used again: it is the youngest now
     cache.prune()
-    left = {path.stem for path in (tmp_path / "objects").iterdir()}
+    left = objects_of(tmp_path)
     assert 70 <= len(left) <= 80
     assert "k0" in left and "k119" in left and "k1" not in left
-    assert cache.load("k119") == bytes(1000)
+    assert cache.load("kind/k119") == bytes(1000)
 
 
 def test_a_store_now_and_then_looks_at_the_size(tmp_path: Path) -> None:
-    cache = ObjectCache(tmp_path / "objects", limit=50_000)
+    cache = ObjectCache("area", tmp_path, limit=50_000)
     for number in range(400):
-        cache.store(f"k{number}", bytes(1000))
-    assert len(list((tmp_path / "objects").iterdir())) <= 120
+        cache.store(f"kind/k{number}", bytes(1000))
+    assert len(objects_of(tmp_path)) <= 120
 
 
-def cache_with_core(folder: Path) -> ObjectCache:
+def area(folder: Path, name: str, used: float, size: int = 1000) -> ObjectCache:
+    """An area with an object, used so many seconds ago."""
+    cache = ObjectCache(name, folder, limit=100_000)
+    cache.store("kind/object", bytes(size))
+    for path in (cache.folder, f"{cache.folder}/kind/object.o"):
+        os.utime(path, (time.time() - used,) * 2)
+    return cache
+
+
+def test_other_areas_go_whole_before_objects_of_ones_own(tmp_path: Path) -> None:
+    for number, used in enumerate((3000, 2000, 1000)):
+        area(tmp_path, f"old{number}", used, 40_000)
+    own = ObjectCache("own", tmp_path, limit=100_000)
+    own.store("kind/first", bytes(40_000))
+    own.prune()
+    assert {path.name for path in tmp_path.iterdir()} == {"old2", "own"}
+    assert own.load("kind/first") is not None
+
+
+def test_a_new_area_leaves_those_used_last(tmp_path: Path) -> None:
+    for number in range(AREAS + 3):
+        area(tmp_path, f"a{number}", 1000 * (20 - number))
+    (tmp_path / "1234.o").write_bytes(b"as it was kept once")
+    (tmp_path / ".removed-x" / "kind").mkdir(parents=True)
+    os.utime(tmp_path / "1234.o", (0, 0))
+    ObjectCache("new", tmp_path)
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"new", *(f"a{number}" for number in range(3, AREAS + 3))}
+
+
+def test_an_area_that_is_removed_meanwhile_is_made_again(tmp_path: Path) -> None:
+    cache = area(tmp_path, "area", 0)
+    shutil.rmtree(tmp_path / "area")
+    assert cache.load("kind/object") is None
+    cache.store("kind/object", b"again")
+    assert cache.load("kind/object") == b"again"
+
+
+def test_processes_share_areas(tmp_path: Path) -> None:
+    """Each makes areas, which removes others' while those store and load."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom pytcg_llvm.cache import ObjectCache\n"
+        "for number in range(40):\n"
+        "    cache = ObjectCache(f'{sys.argv[2]}{number % 20}', Path(sys.argv[1]), limit=30_000)\n"
+        "    for name in range(8):\n"
+        "        cache.store(f'kind/{name}', bytes([name]) * 1000)\n"
+        "        assert cache.load(f'kind/{name}') in (None, bytes([name]) * 1000)\n"
+        "    cache.prune()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), letter],
+                                env=environment) for letter in "abb"]  # fmt: skip
+    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.o")) < 3 * 40_000
+
+
+def cache_with_core(root: Path) -> ObjectCache:
     """A cache with the natives, but without handlers."""
-    cache = ObjectCache(folder)
-    shared = ThreadedEngine.shared()
-    for name in map(shared._core_key, range(CORE_SHARES)):
-        body = shared.cache.load(name)
-        if body is not None:
-            cache.store(name, body)
+    cache = ObjectCache("area", root)
+    body = ThreadedEngine.shared().cache.load(CORE)
+    assert body is not None
+    cache.store(CORE, body)
     return cache
 
 
@@ -56,12 +118,10 @@ def test_the_first_handlers_need_no_disk(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_many_packs_are_one_after_a_start(tmp_path: Path) -> None:
     cache = cache_with_core(tmp_path / "objects")
-    shared = ThreadedEngine.shared()
-    prefix = f"{shared.identity[:16]}-"
     for number in range(10):
-        cache.store(f"{prefix}{number:024}", run_job(["forms", f"{_SOME[number]:x}"]))
+        cache.store(f"{HANDLERS}/{number:024}", run_job(["forms", f"{_SOME[number]:x}"]))
     before = ThreadedEngine(cache, lambda text: None).forms.keys()
-    assert len(cache.names(prefix)) == 1
+    assert len(cache.names(HANDLERS)) == 1
     assert ThreadedEngine(cache, lambda text: None).forms.keys() == before >= set(_SOME)
 
 

@@ -463,13 +463,13 @@ class X86Cpu:
 
     def tsc(self) -> int:
         """The guest's time-stamp counter."""
-        from pytcg_threaded.engine import host_cycles
+        from pytcg_threaded.tsc import host_cycles
 
         return (host_cycles() + self.state.get("tsc_offset")) & _ALL_ONES
 
     def set_tsc(self, value: int) -> None:
         """Let the time-stamp counter go on from a value."""
-        from pytcg_threaded.engine import host_cycles
+        from pytcg_threaded.tsc import host_cycles
 
         self.state.set("tsc_offset", (value - host_cycles()) & _ALL_ONES)
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from pathlib import Path
 
 from pytcg_x86.system.cpumodels import MODELS, Identity
 from pytcg_x86.system.features import DEPENDENT, FEATURES, IMPLEMENTED, Word, feature_name
@@ -128,6 +126,8 @@ class CpuModel:
         if leaf == 0xD and "xsave" in self.features:
             return self._xsave_leaf(subleaf)
         if leaf == 0x15 and self.tsc_hz:
+            from fractions import Fraction
+
             most = _LAST_NUMERATOR * _CRYSTAL_HZ // self.tsc_hz
             ratio = Fraction(self.tsc_hz, _CRYSTAL_HZ).limit_denominator(most)
             return ratio.denominator, ratio.numerator, _CRYSTAL_HZ, 0
@@ -249,7 +249,8 @@ def _named(name: str) -> tuple[Identity, frozenset[str]]:
 def host_model() -> tuple[Identity, frozenset[str]]:
     """The host's processor, as far as its features are known here."""
     try:
-        first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            first = file.read().split("\n\n")[0]
     except OSError as error:
         raise ValueError("CPU model 'host': /proc/cpuinfo can't be read") from error
     facts = {key.strip(): value.strip() for key, _, value in

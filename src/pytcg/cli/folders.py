@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 
-def cache_folder() -> Path:
+def guest_folder() -> str:
     """`$XDG_CACHE_HOME/pytcg/guest`: kernels, initramfs images, firmware."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "pytcg" / "guest"
+    return f"{base}/pytcg/guest"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from pytcg.cli import initramfs
-from pytcg.cli.folders import cache_folder as cache_folder
+from pytcg.cli.folders import guest_folder
 
 # Meta-packages that depend on the newest kernel image, smallest first: Debian's, then Ubuntu's.
 KERNEL_PACKAGES: Final = ("linux-image-cloud-amd64", "linux-image-amd64", "linux-image-virtual")
@@ -34,6 +34,11 @@ INITRAMFS: Final = "initramfs.cpio"
 
 class GuestError(Exception):
     """The guest's files can't be had; the text says which step failed."""
+
+
+def cache_folder() -> Path:
+    """Where all that lies."""
+    return Path(guest_folder())
 
 
 def progress(text: str) -> None:

@@ -84,7 +84,7 @@ def _shared_object() -> Path:
 
     archive = _archive()
     key = hashlib.blake2b(archive.read_bytes(), digest_size=10).hexdigest()
-    path = user_cache() / f"libfuzzer-{key}.so"
+    path = Path(user_cache(), f"libfuzzer-{key}.so")
     if path.exists() and path.stat().st_uid == os.geteuid():
         return path
     compiler = shutil.which("cc") or shutil.which("clang")

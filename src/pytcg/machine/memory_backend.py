@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytcg.hw.pci.bar import Backing
@@ -30,7 +29,7 @@ class MemoryBackend(NamedTuple):
 def open_file(name: str, path: str, size: int, *, share: bool) -> MemoryBackend:
     """A file, made and grown as needed, or in a folder one without a name; BackendError."""
     try:
-        if Path(path).is_dir():
+        if os.path.isdir(path):
             fd = os.open(path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         else:
             fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)

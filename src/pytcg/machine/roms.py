@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PACKAGED: Final = (
     "/usr/share/seabios",
@@ -27,7 +29,7 @@ class RomError(Exception):
 class RomFinder:
     """Looks for images in the folders of `-L`, then in a cache, then where packages have them."""
 
-    def __init__(self, folders: Sequence[str] = (), cache: Path | None = None) -> None:
+    def __init__(self, folders: Sequence[str] = (), cache: str | Path | None = None) -> None:
         self.folders = [*folders, *([str(cache)] if cache is not None else []), *PACKAGED]
 
     def find(self, name: str) -> str | None:

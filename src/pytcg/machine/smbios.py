@@ -7,7 +7,6 @@ when something is said of them, for firmware adds a type 0 of its own.
 from __future__ import annotations
 
 import struct
-import uuid as uuid_module
 from collections.abc import Mapping
 from typing import Final
 
@@ -47,6 +46,12 @@ class SmbiosError(ValueError):
     """A property that there is not, or a value that it can't have."""
 
 
+def _guid(text: str) -> bytes:
+    """A UUID as 7.2.1 has it: the first three fields have their lowest byte first."""
+    data = bytes.fromhex(text.replace("-", ""))
+    return data[3::-1] + data[5:3:-1] + data[7:5:-1] + data[8:]
+
+
 class Smbios:
     """The tables of one machine."""
 
@@ -56,7 +61,7 @@ class Smbios:
         self._numbers: dict[tuple[int, str], str] = {}
         self._told: set[int] = set()
         self._oem: list[str] = []
-        self.uuid = uuid_module.UUID(int=0)
+        self.uuid = "00000000-0000-0000-0000-000000000000"
 
     def set(self, kind: int, values: Mapping[str, str]) -> None:
         """Properties of one type; SmbiosError."""
@@ -76,8 +81,10 @@ class Smbios:
 
     def _set_number(self, kind: int, name: str, value: str) -> None:
         if name == "uuid":
+            from uuid import UUID
+
             try:
-                self.uuid = uuid_module.UUID(value)
+                self.uuid = str(UUID(value))
             except ValueError:
                 raise SmbiosError(f"invalid UUID '{value}'") from None
         self._numbers[kind, name] = value
@@ -143,7 +150,7 @@ class Smbios:
     def _system(self) -> bytes:
         n, strings = self._strings(1)
         body = bytes([n["manufacturer"], n["product"], n["version"], n["serial"]])
-        body += self.uuid.bytes_le + bytes([6, n["sku"], n["family"]])
+        body += _guid(self.uuid) + bytes([6, n["sku"], n["family"]])
         return _structure(1, 0x100, body, strings)
 
     def _base_board(self) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytcg.accel.kvm.errors import KvmError
 from pytcg.block.device import BlockError
 from pytcg.chardev.base import ChardevError, Context
-from pytcg.cli.folders import cache_folder
+from pytcg.cli.folders import guest_folder
 from pytcg.cli.system.characters import (
     open_chardevs,
     open_for,
@@ -135,9 +135,8 @@ def _run(options: Options, stack: ExitStack) -> int:
                     no_shutdown=options.no_shutdown,
                     incoming=options.incoming is not None)  # fmt: skip
     stop_for_errors(drives.by_id, runner)
-    uuid = str(smbios.uuid)
     machine = Machine(board, runner, chardevs, loop, drives.by_id,
-                      partial(_make_console, board, loop), options.name, uuid)  # fmt: skip
+                      partial(_make_console, board, loop), options.name, smbios.uuid)  # fmt: skip
     if options.vnc:
         from pytcg.cli.system.vnc_servers import serve_vnc
 
@@ -175,7 +174,7 @@ def _write_pid_file(path: str, stack: ExitStack) -> None:
 
 def _open_vga_bios(options: Options) -> bytes | None:
     """The card's BIOS. Who starts a kernel and names no card can do without."""
-    finder = RomFinder(options.rom_folders, cache_folder())
+    finder = RomFinder(options.rom_folders, guest_folder())
     wanted = has_card(options) or is_device(options)
     if not wanted or (options.vga is None and finder.find(VGA_BIOS) is None):
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytcg.cli.folders import cache_folder
+from pytcg.cli.folders import guest_folder
 from pytcg.machine.boot import Bootable, open_firmware_kernel, open_kernel
 from pytcg.machine.linux import NeedsFirmware, is_linux, read_file
 from pytcg.machine.roms import DEFAULT_BIOS, RomFinder
@@ -50,7 +50,7 @@ def _open_bios(options: Options) -> bytes | None:
     """The firmware. A kernel may start without, so there it may be missing if nobody named it."""
     if options.flashes:
         return None
-    finder = RomFinder(options.rom_folders, cache_folder())
+    finder = RomFinder(options.rom_folders, guest_folder())
     if options.kernel is not None and options.bios is None and finder.find(DEFAULT_BIOS) is None:
         return None
     return finder.read_bios(options.bios)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from pytcg.cli.system.messages import complain
@@ -67,6 +66,8 @@ def run(options: Options) -> int:
         complain(error)
     except Exception as error:
         if "debug" in options.log_items:
+            import traceback
+
             traceback.print_exc()
         complain(f"internal error: {type(error).__name__}: {error} (-d debug shows where)")
     return 1
