@@ -369,3 +369,35 @@ def test_any_register_values_show_something() -> None:
     other = Card()
     other.vga.restore(saved)
     assert other.vga.state() == card.vga.state()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_access_of_a_word_is_two_of_bytes(seed: int) -> None:
+    """Whatever the registers say, those of text modes among them."""
+    rng = random.Random(seed)
+    cards = Card(TEXT), Card(TEXT)
+    for _ in range(300):
+        if rng.random() < 0.1:
+            which, index, value = rng.choice([
+                ("seq", 2, rng.choice([3, 3, 1, 15])), ("seq", 4, rng.choice([2, 2, 6, 10])),
+                ("gfx", 1, rng.choice([0, 0, 5])), ("gfx", 3, rng.choice([0, 0, 0x13])),
+                ("gfx", 4, rng.randrange(4)), ("gfx", 5, rng.choice([0x10, 0x10, 0, 0x11, 0x18])),
+                ("gfx", 6, rng.choice([0x0E, 0x0E, 0x0A, 0x04])),
+                ("gfx", 8, rng.choice([0xFF, 0x3C])),
+            ])
+            for card in cards:
+                getattr(card, which)(index, value)
+        offset = B8000 + rng.randrange(16)
+        if rng.random() < 0.3:
+            offset = rng.randrange(0x20000 - 1)
+        words, single = (card.vga.aperture for card in cards)
+        if rng.random() < 0.5:
+            value = rng.getrandbits(16)
+            words.write(offset, 2, value)
+            single.write_byte(offset, value & 0xFF)
+            single.write_byte(offset + 1, value >> 8)
+        else:
+            expected = single.read_byte(offset) | single.read_byte(offset + 1) << 8
+            assert words.read(offset, 2) == expected
+        assert words.latch == single.latch
+    assert cards[0].vga.vram.view == cards[1].vga.vram.view

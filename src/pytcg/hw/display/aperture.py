@@ -38,6 +38,7 @@ class RegisterFiles(Protocol):
     seq: bytearray
     gfx: bytearray
     misc: int
+    version: int  # counts their changes
 
     @property
     def bank_offset(self) -> int: ...
@@ -58,9 +59,14 @@ class Aperture:
         self._regs = regs
         self._vram = vram
         self.latch = 0
+        self._seen = -1
+        self._text = range(0)
 
     def read(self, offset: int, size: int) -> int:
         """A load of `size` bytes: one after the other, as the 8-bit bus does."""
+        if size == 2 and offset in self._characters():
+            self.latch = self._vram.words[offset - self._text.start >> 1]
+            return self.latch & 0xFFFF
         value = 0
         for index in range(size):
             value |= self.read_byte(offset + index) << index * 8
@@ -68,6 +74,10 @@ class Aperture:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """A store of `size` bytes."""
+        if size == 2 and offset in self._characters():
+            word = offset - self._text.start >> 1
+            self._vram.store_word(word, self._vram.words[word] & ~0xFFFF | value & 0xFFFF)
+            return
         for index in range(size):
             self.write_byte(offset + index, value >> index * 8 & 0xFF)
 
@@ -78,22 +88,44 @@ class Aperture:
         alias of the memory.
         """
         regs = self._regs
-        gfx = regs.gfx
-        plain = (
-            regs.seq[Seq.MEMORY_MODE] & MemoryMode.CHAIN_4
-            and regs.seq[Seq.MAP_MASK] == 0xF
-            and not gfx[Gfx.ENABLE_SET_RESET]
-            and not gfx[Gfx.ROTATE]
-            and gfx[Gfx.BIT_MASK] == 0xFF
-            and not gfx[Gfx.MODE] & (MODE_READ_COMPARE | 3)
-            and regs.misc & Misc.RAM
-        )
-        if not plain:
+        if not (regs.seq[Seq.MEMORY_MODE] & MemoryMode.CHAIN_4
+                and regs.seq[Seq.MAP_MASK] == 0xF and self._plain()):  # fmt: skip
             return None
         start, length = self._range()
         length = min(length, 0x10000)
         bank = regs.bank_offset % self._vram.size
         return start, min(length, self._vram.size - bank), bank
+
+    def _plain(self) -> bool:
+        """Nothing in the data path: what is stored is what is kept."""
+        gfx = self._regs.gfx
+        return (
+            not gfx[Gfx.ENABLE_SET_RESET]
+            and not gfx[Gfx.ROTATE]
+            and gfx[Gfx.BIT_MASK] == 0xFF
+            and not gfx[Gfx.MODE] & (MODE_READ_COMPARE | 3)
+            and bool(self._regs.misc & Misc.RAM)
+        )
+
+    def _characters(self) -> range:
+        """Where in the window a word is a character and its attribute, as in text modes."""
+        if self._seen != self._regs.version:
+            self._seen, self._text = self._regs.version, self._find_characters()
+        return self._text
+
+    def _find_characters(self) -> range:
+        regs, gfx = self._regs, self._regs.gfx
+        both = MemoryMode.CHAIN_4 | MemoryMode.NO_ODD_EVEN
+        text = (
+            self._plain()
+            and not regs.seq[Seq.MEMORY_MODE] & both
+            and regs.seq[Seq.MAP_MASK] == 0b0011
+            and not gfx[Gfx.READ_MAP] & 2
+            and (gfx[Gfx.MODE] & MODE_ODD_EVEN or gfx[Gfx.MISC] & MISC_CHAIN)
+            and not regs.bank_offset
+        )
+        start, length = self._range()
+        return range(start, start + min(length, 2 * len(self._vram.words)), 2) if text else range(0)
 
     def _range(self) -> tuple[int, int]:
         return _RANGES[self._regs.gfx[Gfx.MISC] >> 2 & 3]
