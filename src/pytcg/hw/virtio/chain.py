@@ -67,14 +67,14 @@ class Chain:
             length = self.to_read - offset
         if length > MAX_BYTES:
             raise RingError(f"a buffer of {length} bytes")
-        pieces = list(_pieces(self.readable, offset, length))
+        pieces = _pieces(self.readable, offset, length)
         if len(pieces) > FEW and (source := self._memory.dma_map(pieces)) is not None:
             return b"".join(source.views)
         return b"".join(self._memory.dma_read(address, size) for address, size in pieces)
 
     def write(self, data: bytes, offset: int = 0) -> None:
         """Store into the writable part; what doesn't fit is dropped."""
-        at, pieces = 0, list(_pieces(self.writable, offset, len(data)))
+        at, pieces = 0, _pieces(self.writable, offset, len(data))
         if len(pieces) > FEW and (target := self._memory.dma_map(pieces)) is not None:
             bytes_of = memoryview(data)
             for view in target.views:
@@ -87,13 +87,20 @@ class Chain:
             at += size
 
 
-def _pieces(spans: list[tuple[int, int]], offset: int, length: int) -> Iterable[tuple[int, int]]:
+def _pieces(spans: list[tuple[int, int]], offset: int, length: int) -> list[tuple[int, int]]:
+    """The parts of spans that hold so many bytes from an offset, fewer if they end."""
+    pieces = []
     for address, size in spans:
-        if offset >= size:
-            offset -= size
-            continue
-        step = min(size - offset, length)
-        if step <= 0:
-            return
-        yield address + offset, step
-        offset, length = 0, length - step
+        if offset:
+            if offset >= size:
+                offset -= size
+                continue
+            address, size, offset = address + offset, size - offset, 0
+        if size >= length:
+            if length > 0:
+                pieces.append((address, length))
+            break
+        if size:
+            pieces.append((address, size))
+            length -= size
+    return pieces

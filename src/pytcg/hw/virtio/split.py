@@ -67,28 +67,22 @@ class SplitRing:
 
     def _walk(self, head: int) -> list[tuple[int, int, int]]:
         """(address, length, whether to write) of a chain's descriptors."""
-        index, size = head, self._size
-        rows: Rows = []  # of an indirect table, once there is one
-        found = []
-        for count in range(MAX_DESCRIPTORS):
-            if index >= size or count > size:
-                raise RingError("a chain leaves its table, or is a loop")
-            if rows:
-                address, length, flags, following = rows[index]
-            else:
-                raw = self._memory.dma_read(self._table + 16 * index, 16)
-                address, length, flags, following = DESCRIPTOR.unpack(raw)
+        found: list[tuple[int, int, int]] = []
+        index = head
+        for _ in range(min(self._size, MAX_DESCRIPTORS)):
+            if index >= self._size:
+                raise RingError("a chain leaves its table")
+            raw = self._memory.dma_read(self._table + 16 * index, 16)
+            address, length, flags, following = DESCRIPTOR.unpack(raw)
             if flags & INDIRECT:
-                if rows or not self._indirect or flags & NEXT:
+                if not self._indirect or flags & NEXT:
                     raise RingError("an indirect descriptor where none may be")
-                rows = read_indirect(self._memory, address, length)
-                index, size = 0, len(rows)
-                continue
+                return found + _walk_table(read_indirect(self._memory, address, length))
             found.append((address, length, flags & WRITE))
             if not flags & NEXT:
                 return found
             index = following
-        raise RingError("a chain of too many descriptors")
+        raise RingError("a chain that is a loop, or of too many descriptors")
 
     def push(self, chain: Chain, written: int) -> None:
         """Give a chain back with so many bytes written to it."""
@@ -116,6 +110,22 @@ class SplitRing:
                 self._write16(self._used + 4 + 8 * self._size, self.next_available)
         else:
             self._write16(self._used, 0 if wanted else NO_NOTIFY)
+
+
+def _walk_table(rows: Rows) -> list[tuple[int, int, int]]:
+    """A chain within an indirect table."""
+    index, found = 0, []
+    for _ in rows:
+        if index >= len(rows):
+            raise RingError("a chain leaves its table")
+        address, length, flags, following = rows[index]
+        if flags & INDIRECT:
+            raise RingError("an indirect descriptor in an indirect table")
+        found.append((address, length, flags & WRITE))
+        if not flags & NEXT:
+            return found
+        index = following
+    raise RingError("a chain that is a loop")
 
 
 def read_indirect(memory: Memory, address: int, length: int) -> Rows:
