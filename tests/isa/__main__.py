@@ -31,7 +31,9 @@ Written by `python -m tests.isa`; not to be edited. A row is one encoding of the
 decoder's table: its opcode (with a mandatory prefix, ModRM fields), operands in the manual's
 letters (`frontends/pytcg_x86/decode/table.py`), the CPUID feature it needs, and what its results
 were compared with: random and edge operands; registers, flags and memory after one instruction of
-threaded code. The tests of `tests/x86` run such cases on the other engines.
+threaded code. The tests of `tests/x86` run such cases on the other engines; they compare the faults
+of every row with a memory operand with hardware (`test_host_faults.py`), and arithmetic once more
+with MPFR (`test_float_reference.py`).
 
 | opcode | instruction | needs | state |
 |---|---|---|---|
