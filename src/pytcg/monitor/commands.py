@@ -12,7 +12,7 @@ from pytcg import __version__
 from pytcg.machine.none import EmptyBoard
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import characters, devices, input, migration, objects, probing, vnc, yank
+from pytcg.monitor import characters, devices, dump, input, migration, objects, probing, vnc, yank
 from pytcg.monitor.block import chains, copies, exports, joblist, media, nodes, query, snapshots
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
@@ -207,6 +207,7 @@ COMMANDS: Final = {command.name: command for command in (
     *migration.COMMANDS,
     *characters.COMMANDS,
     *devices.COMMANDS,
+    *dump.COMMANDS,
     *chains.COMMANDS,
     *copies.COMMANDS,
     *exports.COMMANDS,
