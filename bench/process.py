@@ -21,10 +21,15 @@ _ENDS: Final = 20.0
 
 
 def environment(cache: str | None = None) -> dict[str, str]:
-    """This process's environment and module path; with another cache folder when one is given."""
+    """This process's environment and module path; with another cache folder when one is given.
+
+    Python's bytecode is kept there, too: what is measured is pytcg as it is when installed.
+    """
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     if cache is not None:
         found["XDG_CACHE_HOME"] = cache
+        found["PYTHONPYCACHEPREFIX"] = os.path.join(cache, "bytecode")
+        found.pop("PYTHONDONTWRITEBYTECODE", None)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What comes before the guest: `-version`, and the time to the first guest instruction.
+"""What comes before the guest: `-version` and other answers, the time to the first instruction.
 
 The first instruction is that of a kernel which ends the emulator at once, by isa-debug-exit: the
 whole process is measured, its end included. Our loader enters a kernel in 64-bit code, QEMU's
@@ -67,25 +67,29 @@ def _commands(image: str) -> dict[tuple[str, str], tuple[Sequence[str], int]]:
                "-device", f"isa-debug-exit,iobase={EXIT_PORT:#x},iosize=1"]  # fmt: skip
     commands: dict[tuple[str, str], tuple[Sequence[str], int]] = {
         ("-version", _OURS): ([*process.OURS, "-version"], 0),
+        ("-h", _OURS): ([*process.OURS, "-h"], 0),
+        ("-M help", _OURS): ([*process.OURS, "-M", "help"], 0),
+        ("-device help", _OURS): ([*process.OURS, "-device", "help"], 0),
         ("first insn", _OURS): ([*process.OURS, *machine], EXIT_STATUS),
     }
     if QemuTcg.available():
         qemu = QemuTcg().name
-        commands["-version", qemu] = ([*process.QEMU, "-version"], 0)
+        for question in (["-version"], ["-h"], ["-M", "help"], ["-device", "help"]):
+            commands[" ".join(question), qemu] = ([*process.QEMU, *question], 0)
         commands["first insn", qemu] = ([*process.QEMU, *machine], EXIT_STATUS)
     return commands
 
 
 def measure(runs: int) -> list[Measurement]:
-    """Rows of the start-up; a run before them fills the cache."""
+    """Rows of the start-up; a run of each before them fills the caches."""
     found: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as cache:
         image = Path(cache, "kernel")
         image.write_bytes(kernel())
         variables = process.environment(cache)
         commands = _commands(str(image))
-        command, status = commands["first insn", _OURS]
-        process.seconds_of(command, status=status, variables=variables)
+        for command, status in commands.values():
+            process.seconds_of(command, status=status, variables=variables)
         for _ in range(runs):
             for key, (command, status) in commands.items():
                 seconds = process.seconds_of(command, status=status, variables=variables)
