@@ -52,8 +52,10 @@ def _ty(type_: Type) -> str:
 
 
 class _Emitter:
-    def __init__(self, function: Function, declare: Callable[[str, str], None]):
+    def __init__(self, function: Function, declare: Callable[[str, str], None],
+                 *, located: bool = False):  # fmt: skip
         self.function = function
+        self.located = located
         self.declare = declare
         self.lines: list[str] = []
         self.temps = 0
@@ -172,13 +174,22 @@ class _Emitter:
         for block in f.blocks:
             self.lines.append(f"{block.label}:")
             for op in block.ops:
+                first = len(self.lines)
                 self.op(op)
+                if self.located:
+                    self._locate(first, op.line)
         strict = " strictfp" if self.strict else ""
         result = f"{convention}{_ty(f.result)}"
-        head = f"define dso_local {result} @{f.name}({params}) nounwind{strict} #0 {{"
+        about = f" !dbg !{_SUBPROGRAM}" if self.located else ""
+        head = f"define dso_local {result} @{f.name}({params}) nounwind{strict} #0{about} {{"
         slots = ["  %mxcsr = alloca i32"] if self.slot else []
         slots += ["  %x87status = alloca i16"] if self.status else []
         return "\n".join([head, "start:", *slots, *self.lines, "}"])
+
+    def _locate(self, first: int, line: int) -> None:
+        """Say of which line the text since ``first`` is."""
+        for at in range(first, len(self.lines)):
+            self.lines[at] += f", !dbg !{_FIRST_LINE + line}"
 
     def op(self, op: Op) -> None:
         name = op.name
@@ -715,6 +726,30 @@ attributes #0 = {{ "frame-pointer"="none" {features} }}
 !0 = !{{!"branch_weights", i32 4000, i32 1}}
 !1 = !{{!"branch_weights", i32 1, i32 4000}}
 """
+
+
+_SUBPROGRAM, _FIRST_LINE = 5, 10
+_DEBUG = """\
+!llvm.dbg.cu = !{!2}
+!llvm.module.flags = !{!6}
+!2 = distinct !DICompileUnit(language: DW_LANG_C, file: !3, emissionKind: LineTablesOnly)
+!3 = !DIFile(filename: "guest", directory: "")
+!4 = !DISubroutineType(types: !{})
+!5 = distinct !DISubprogram(name: "guest", file: !3, type: !4, unit: !2, spFlags: 8)
+!6 = !{i32 2, !"Debug Info Version", i32 3}
+"""
+
+
+def emit_located(function: Function) -> str:
+    """LLVM text of a module with one function that says of which line (`Op.line`) its code is."""
+    declarations: dict[str, str] = {}
+    body = _Emitter(function, declarations.__setitem__, located=True).emit()
+    declarations.pop(function.name, None)
+    last = max(op.line for block in function.blocks for op in block.ops)
+    lines = [f"!{_FIRST_LINE + line} = !DILocation(line: {line}, scope: !{_SUBPROGRAM})"
+             for line in range(last + 1)]  # fmt: skip
+    head = HEADER.format(features="")
+    return "\n".join([*declarations.values(), body, head, _DEBUG, *lines])
 
 
 def emit_module(functions: Iterable[Function], data: Iterable[tuple[str, bytes]] = (),

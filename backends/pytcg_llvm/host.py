@@ -56,26 +56,31 @@ numbering that llvmlite offers by itself, fails its own assertions on some.)"""
 
 def compile_guest_code(text: str, relocation: str = "pic") -> bytes:
     """Compile the LLVM text of handlers, of a region or of stencils; returns an ELF object."""
+    with _lock:
+        return bytes(_machine(relocation).emit_object(_guest_code(text, relocation)))
+
+
+def show_guest_code(text: str) -> tuple[str, str]:
+    """The same for people: LLVM text after the passes, and host assembly."""
+    with _lock:
+        module = _guest_code(text, "pic")
+        return str(module), str(_machine().emit_assembly(module))
+
+
+def _guest_code(text: str, relocation: str) -> llvm.ModuleRef:
+    """A module after the passes for guest code; the caller holds the lock."""
     import llvmlite.binding as llvm
 
-    with _lock:
-        module = llvm.parse_assembly(text)
-        machine = _machine(relocation)
-        builder = llvm.create_pass_builder(
-            machine, llvm.create_pipeline_tuning_options(speed_level=2))
-        manager = llvm.create_new_function_pass_manager()
-        for name in _GUEST_PASSES:
-            getattr(manager, f"add_{name}_pass")()
-        for function in module.functions:
-            if not function.is_declaration:
-                manager.run(function, builder)
-        return bytes(machine.emit_object(module))
-
-
-def assembly(text: str, *, level: int = 2) -> str:
-    """Host assembly of a module, for ``-d out_asm``."""
-    with _lock:
-        return str(_machine().emit_assembly(_optimised(text, level)))
+    module = llvm.parse_assembly(text)
+    machine = _machine(relocation)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    manager = llvm.create_new_function_pass_manager()
+    for name in _GUEST_PASSES:
+        getattr(manager, f"add_{name}_pass")()
+    for function in module.functions:
+        if not function.is_declaration:
+            manager.run(function, builder)
+    return module
 
 
 def _optimised(text: str, level: int) -> llvm.ModuleRef:

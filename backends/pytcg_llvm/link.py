@@ -21,7 +21,7 @@ from pytcg_llvm.elf import Elf, Section
 if TYPE_CHECKING:
     from pathlib import Path
 
-SPACE = 512 << 20
+SPACE = 1 << 30
 """Bytes of address space for the code of a linker; memory is what is used of it."""
 _PAGE = 4096
 _ALIGN = 64
@@ -36,6 +36,10 @@ _STUB = b"\xff\x25\0\0\0\0"
 
 class LinkError(Exception):
     """An object that needs what isn't there."""
+
+
+class NoRoom(LinkError):
+    """The space is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +148,29 @@ class Linker:
         self.symbols: dict[str, int] = {}
         self.perf_map: Path | None = None
         self._space, self._unit = _code_space(size)
-        self._used = 0
+        self._used, self._end = 0, size
         self._stubs: dict[int, int] = {}
         self._lock = threading.Lock()
+
+    def part(self, size: int) -> LinkerPart:
+        """A linker in the last free ``size`` bytes of this one's space; LinkError."""
+        with self._lock:
+            start = (self._end - size) & -_PAGE
+            if start < self._used:
+                raise NoRoom("no room for more code")
+            end, self._end = self._end, start
+        return LinkerPart(self, start, end)
+
+    def write_perf_map(self, path: Path, others: Mapping[str, tuple[int, int]]) -> None:
+        """Tell perf the names of what there is, and from now on of what comes (also of parts).
+
+        ``others``: (address, size) of code that is not the linker's. OSError.
+        """
+        path.write_text("".join(f"{at:x} {size:x} {name}\n" for name, (at, size) in others.items()))
+        with self._lock:
+            self.perf_map = path
+            known = {name: at - self._space.address for name, at in self.symbols.items()}
+            self._tell_perf(known, self._used, self._space.address)
 
     def add(self, image: Image) -> dict[str, int]:
         """Put an image into memory; the addresses of its symbols. LinkError."""
@@ -167,16 +191,18 @@ class Linker:
                     value = self._stub(values[name]) + addend - address - place
                 struct.pack_into("<i", view, place, value)
             self._seal(start, len(image.code))
-            self.symbols.update(found)
-        if self.perf_map is not None:
-            self._tell_perf(image, address)
+            self._keep(found)
+            self._tell_perf(image.symbols, len(image.code), address)
         return found
+
+    def _keep(self, found: Mapping[str, int]) -> None:
+        self.symbols.update(found)
 
     def _take(self, size: int) -> int:
         """Room for so many bytes: where it begins."""
         start, end = self._used, self._used - (-size // self._unit) * self._unit
-        if end > self._space.size:
-            raise LinkError("no room for more code")
+        if end > self._end:
+            raise NoRoom("no room for more code")
         self._used = end
         return start
 
@@ -200,14 +226,53 @@ class Linker:
             self._stubs[target] = self._space.address + at
         return self._stubs[target]
 
-    def _tell_perf(self, image: Image, address: int) -> None:
-        """Add symbols to the map in which perf looks for code that has no file."""
-        assert self.perf_map is not None
-        rows = sorted((at, name) for name, at in image.symbols.items())
-        ends = [at for at, _ in rows[1:]] + [len(image.code)]
-        with self.perf_map.open("a") as file:
+    def _perf_map(self) -> Path | None:
+        return self.perf_map
+
+    def _tell_perf(self, symbols: Mapping[str, int], size: int, address: int) -> None:
+        """Add offsets by name to the map in which perf looks for code that has no file."""
+        path = self._perf_map()
+        if path is None:
+            return
+        rows = sorted((at, name) for name, at in symbols.items())
+        ends = [at for at, _ in rows[1:]] + [size]
+        with path.open("a") as file:
             for (at, name), end in zip(rows, ends, strict=True):
                 file.write(f"{address + at:x} {end - at:x} {name}\n")
+
+
+class LinkerPart(Linker):
+    """A piece of a linker's space that can be emptied. It sees the other's symbols, not its own."""
+
+    def __init__(self, whole: Linker, start: int, end: int) -> None:
+        self.symbols = whole.symbols
+        self._whole = whole
+        self._space, self._unit = whole._space, whole._unit
+        self._start = self._used = start
+        self._end = end
+        self._stubs = {}
+        self._lock = threading.Lock()
+
+    @property
+    def used(self) -> int:
+        """Bytes of code in it."""
+        return self._used - self._start
+
+    def clear(self) -> None:
+        """Give the memory back; nobody may be in that code any more, nor find a way there."""
+        with self._lock:
+            length = -(-self.used // _PAGE) * _PAGE
+            if self._unit == _PAGE and length:
+                self._space.unseal(self._start, length)
+            self._space.discard(self._start, length)
+            self._used = self._start
+            self._stubs = {}
+
+    def _keep(self, found: Mapping[str, int]) -> None:
+        """Nothing refers to a region by name."""
+
+    def _perf_map(self) -> Path | None:
+        return self._whole.perf_map
 
 
 def _code_space(size: int) -> tuple[HostBuffer, int]:

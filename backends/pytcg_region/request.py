@@ -37,9 +37,10 @@ class Request:
     """Blocks to be compiled as a region; ``blocks[0]`` is the seed."""
 
     def __init__(self, data: bytes | memoryview):
-        self.flushes, _, mode, self.count, self.insns, pages = _HEAD.unpack_from(data, 0)
+        head = _HEAD.unpack_from(data, 0)
+        self.flushes, self.pc, self.mode, self.count, self.insns, pages = head
         self.spans = pages > 1
-        self.user = bool(mode & Mode.USER)
+        self.user = bool(self.mode & Mode.USER)
         runs = _HEAD.size + self.count * _BLOCK.size + self.insns * _RECORD.size
         self._body = bytes(data[_HEAD.size : runs])
         self._runs = list(_RUN.iter_unpack(data[runs : runs + self.count * _RUN.size]))

@@ -15,12 +15,14 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pytcg.exec import layout, regions
+from pytcg.exec.room import USUAL
 from pytcg.softmmu.ram import HostBuffer
-from pytcg_llvm.link import Image, LinkError
+from pytcg_llvm.link import Image, NoRoom
 from pytcg_region.kept import SEPARATOR, SHAPE_ROW, UNFIT, region_name
 from pytcg_threaded.engine import ThreadedEngine
 from pytcg_threaded.worker import StaleSources, WorkerError, WorkerProcess
@@ -62,6 +64,8 @@ class Processor(Protocol):
 
     address: int
     buffers: dict[str, HostBuffer]
+    inside: int
+    """Runs of guest code that are under way: while there is none, nobody is in a region."""
 
     def poke(self, *, stop: bool = False) -> None: ...
 
@@ -70,18 +74,31 @@ class Processor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A compiled region: its address and the numbers of its entry blocks."""
+    """A compiled region: its key, its address and the numbers of its entry blocks."""
 
+    key: str
     address: int
     entries: tuple[int, ...]
 
 
 class RegionCode:
-    """Compiled regions of this process by key, before them those on disk. Thread-safe."""
+    """Compiled regions of this process by key, before them those on disk. Thread-safe.
 
-    def __init__(self, engine: ThreadedEngine):
+    When their memory is full, all processors are told to leave them: each drops all its blocks
+    before it goes on (`leave_regions`). It is emptied once none can be in a region any more. Who
+    runs nothing need not be waited for, as it drops them before it enters guest code again.
+    """
+
+    def __init__(self, engine: ThreadedEngine, size: int = USUAL.regions):
         self.engine = engine
         self.cache = engine.cache
+        self.linker = engine.linker.part(size)
+        self.emptied = 0
+        """How often the memory was."""
+        self.loaded = 0
+        """Regions that were found on disk."""
+        self._wanted = 0  # how often it should have been
+        self._processors: list[weakref.ref[Processor]] = []
         self._known: dict[str, Code | None] = {}
         self._shapes: dict[int, list[bytes] | None] = {}  # None: on disk, not read yet
         self._lock = threading.Lock()
@@ -89,21 +106,32 @@ class RegionCode:
         for name in self.cache.names(_SHAPE):
             self._know(int(name.removeprefix(f"{_SHAPE}/"), 16))
 
+    def attach(self, processor: Processor) -> None:
+        """It may run regions from now on."""
+        with self._lock:
+            self._processors = [one for one in self._processors if one() is not None]
+            self._processors.append(weakref.ref(processor))
+            processor.state.set("code_wanted", self._wanted)
+            processor.state.set("code_left", self._wanted)
+
     def find(self, key: str) -> tuple[bool, Code | None]:
-        """Whether a region's fate is known, and its code; None if it is unfit."""
+        """Whether a region's fate is known, and its code; None if it is unfit, or has no room."""
         with self._lock:
             if key in self._known:
                 return True, self._known[key]
             made = self.cache.load(f"{_REGION_KIND}/{key}")
-            return (False, None) if made is None else (True, self._link(key, made))
+            if made is None:
+                return False, None
+            self.loaded += 1
+            return True, self._link(key, made)
 
     def add(self, key: str, made: bytes) -> Code | None:
         """Keep and link what a compiler made."""
         with self._lock:
-            if key not in self._known:
-                self.cache.store(f"{_REGION_KIND}/{key}", made)
-                self._link(key, made)
-            return self._known[key]
+            if key in self._known:
+                return self._known[key]
+            self.cache.store(f"{_REGION_KIND}/{key}", made)
+            return self._link(key, made)
 
     def shapes(self, seed: int) -> list[bytes]:
         """What regions around a seed have been compiled, the last one first."""
@@ -122,7 +150,9 @@ class RegionCode:
         with self._lock:
             if seed not in self._shapes:
                 self._know(seed)
-            self._shapes[seed] = kept = [shape, *others][:_SHAPES]
+            kept = [shape, *others][:_SHAPES]
+            if seed in self._shapes:  # else there are too many: it is found in another process
+                self._shapes[seed] = kept
             body = b"".join(len(one).to_bytes(4, "little") + one for one in kept)
             self.cache.store(self._shape_name(seed), body)
 
@@ -140,14 +170,52 @@ class RegionCode:
         table[8 * at : 8 * at + 8] = seed.to_bytes(8, "little")
 
     def _link(self, key: str, made: bytes) -> Code | None:
+        """Make a region known; what has no room until all have left stays threaded code."""
         code = None
         if made != UNFIT:
             directory, image = made.split(SEPARATOR, 1)
-            with contextlib.suppress(LinkError):  # no room: it stays threaded code
-                found = self.engine.linker.add(Image.from_bytes(image))
-                code = Code(found[region_name(key)], tuple(map(int, directory.split())))
+            try:
+                found = self._add(Image.from_bytes(image))
+                code = Code(key, found[region_name(key)], tuple(map(int, directory.split())))
+            except NoRoom:
+                return None
         self._known[key] = code
         return code
+
+    def _add(self, image: Image) -> dict[str, int]:
+        """Link an image; NoRoom."""
+        if self._has_left():
+            with contextlib.suppress(NoRoom):
+                return self.linker.add(image)
+            self._leave()
+        if not self._has_left():
+            raise NoRoom("until all processors have left it")
+        return self.linker.add(image)
+
+    def _leave(self) -> None:
+        """The memory is full: have all processors leave it."""
+        self._wanted += 1
+        self._known.clear()
+        self._shapes = dict.fromkeys(self._shapes)
+        for reference in self._processors:
+            processor = reference()
+            if processor is not None:
+                processor.state.set("code_wanted", self._wanted)
+                processor.poke()
+
+    def _has_left(self) -> bool:
+        """Whether the memory can be used; empties it if that was wanted and nobody is in it."""
+        if self.emptied == self._wanted:
+            return True
+        for reference in self._processors:
+            processor = reference()
+            # ``inside`` after `code_wanted`: who enters meanwhile sees that.
+            if (processor is not None and processor.inside
+                    and processor.state.get("code_left") != self._wanted):  # fmt: skip
+                return False
+        self.linker.clear()
+        self.emptied = self._wanted
+        return True
 
 
 def _split_shapes(body: bytes) -> list[bytes]:
@@ -193,6 +261,8 @@ class RegionService:
         self._chunk = HostBuffer(_CHUNK)
         self._chunks = [self._chunk]
         self._used = 0
+        self._flushes = 0
+        """Whole flushes when the chunks were begun."""
         self._tail = 0
         """Where the hot ring has been read to."""
         self._wanted: deque[int] = deque(maxlen=_MEMORY)
@@ -206,9 +276,12 @@ class RegionService:
         self._threads: list[threading.Thread] = []
         self._workers = workers or max(1, min((os.cpu_count() or 1) - 1, 4))
         self.stats = RegionStats()
+        self.show: Callable[[Request, str], None] | None = None
+        """Called with each region that is put in place, and its key (`dump`)."""
         processor.state.set("hot_ring", self._rings.address)
         processor.state.set("ready_ring", self._rings.address + 8 * regions.RING_SIZE)
         processor.state.set("seeds", code.seeds.address)
+        code.attach(processor)
         processor.state.set("hot_sleeps", 1)
 
     def close(self) -> None:
@@ -230,9 +303,10 @@ class RegionService:
 
     def account(self) -> str:
         """A line of figures, for `-d stats`."""
-        s = self.stats
-        return (f"regions compiled {s.compiled} reused {s.reused} unfit {s.unfit} failed {s.failed}"
-                f" insns {s.insns} compile seconds {s.seconds:.1f} bytes {s.bytes}")
+        s, code = self.stats, self._code
+        return (f"regions compiled {s.compiled} ({s.insns} instructions, {s.bytes} bytes,"
+                f" {s.seconds:.1f} s) reused {s.reused} from disk {code.loaded} unfit {s.unfit}"
+                f" failed {s.failed} code memory {code.linker.used} emptied {code.emptied}")
 
     # Finding -----------------------------------------------------------------------------------
 
@@ -431,12 +505,17 @@ class RegionService:
             if seed in self._waiting(state) or (_runs(processor, seed) < _FIRST and not at_once):
                 return False
             at = 8 * (regions.RING_SIZE + head % regions.RING_SIZE)
+            if state.get("whole_flushes") != self._flushes and head == state.get("ready_tail"):
+                self._flushes = state.get("whole_flushes")
+                self._chunk, self._chunks, self._used = self._chunks[0], self._chunks[:1], 0
             address = self._write_region(request, code)
             self._rings.view[at : at + 8] = address.to_bytes(8, "little")
             head = (head + 1) & 0xFFFF_FFFF
             self._handed.append((head, tuple(request.tbs[entry] for entry in code.entries)))
             state.set("ready_head", head)
         processor.poke()
+        if self.show is not None:
+            self.show(request, code.key)
         return True
 
     def _write_region(self, request: Request, code: Code) -> int:
@@ -470,7 +549,10 @@ class RegionService:
         key = parsed.key(self._identity, "region")
         known, code = self._code.find(key)
         if not known:
-            code = self._code.add(key, compile_region(data, key))
+            began = time.perf_counter()
+            made = compile_region(data, key)
+            self._account(parsed, made, time.perf_counter() - began)
+            code = self._code.add(key, made)
         if code is not None:
             self._ready(parsed, code, at_once=True)
             self._engine.call("region_install", processor.address)
@@ -487,10 +569,10 @@ def _runs(processor: Processor, block: int) -> int:
 _codes: dict[int, RegionCode] = {}
 
 
-def shared_service(processor: Processor) -> RegionService:
-    """A service for a processor, on the process's shared code."""
+def shared_service(processor: Processor, size: int) -> RegionService:
+    """A service for a processor, on the process's shared code; who comes first says its bytes."""
     engine = ThreadedEngine.shared()
     code = _codes.get(id(engine))
     if code is None:
-        code = _codes.setdefault(id(engine), RegionCode(engine))
+        code = _codes.setdefault(id(engine), RegionCode(engine, size))
     return RegionService(processor, code)

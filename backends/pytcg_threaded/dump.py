@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pytcg.ir.text import print_function
 from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
-from pytcg_llvm.host import assembly
+from pytcg_llvm.host import show_guest_code
 from pytcg_threaded.jobs import program
 from pytcg_x86.core.form import build_form, describe
 
@@ -30,5 +30,5 @@ def dump_form(key: int, stages: Collection[str]) -> str:
         if "llvm" in stages:
             parts.append(f"LLVM: {title}\n{text}")
         if "out_asm" in stages:
-            parts.append(f"OUT: {title}\n{assembly(text)}")
+            parts.append(f"OUT: {title}\n{show_guest_code(text)[1]}")
     return "\n".join(parts)

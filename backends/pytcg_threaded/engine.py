@@ -87,10 +87,6 @@ class ThreadedEngine:
         self.cache = cache
         self.identity = source_identity()
         self.linker = Linker()
-        if os.environ.get("PYTCG_PERF"):  # `-accel tcg,perf=on`
-            from pathlib import Path
-
-            self.linker.perf_map = Path(f"/tmp/perf-{os.getpid()}.map")
         self.forms: dict[int, tuple[int, int]] = {}  # (code, effects) by key
         self._stencils = StencilPacks()
         self.stencils = self._stencils.addresses

@@ -98,7 +98,7 @@ class Cpu:
         self._instructions = 0
         self.bus = LibraryBus(self)
         self._cpu = X86Cpu(made, self.memory, self.bus, parsed)
-        attach_regions(self._cpu, engine)
+        attach_regions(self._cpu, engine, log)
         if engine == KVM:
             attach_kvm(self._cpu)
         view = self._cpu.buffers["env"].view
@@ -106,8 +106,8 @@ class Cpu:
         self._halves = view.cast("I")
         at = {name: ENV.offset(name) for name in (
             "pc", "budget", "budget_soft", "stop_request", "exit_request", "hook_skip",
-            "block_skip", "until", "arena_floor", "arena_used", "traps", "exit_reason",
-            "fault_record", "hook_value")}  # fmt: skip
+            "block_skip", "until", "arena_floor", "arena_used", "code_floor", "code_used",
+            "traps", "exit_reason", "fault_record", "hook_value")}  # fmt: skip
         self._pc, self._budget, self._hook_skip = at["pc"] // 8, at["budget"] // 8, (
             at["hook_skip"] // 8)
         self._block_skip, self._soft = at["block_skip"] // 8, at["budget_soft"] // 4
@@ -218,11 +218,18 @@ class Cpu:
         from pytcg.exec.layout import TB
         from pytcg_x86.core.registers import StateView
 
+        arena = self._cpu.buffers["arena"]
+        tb = StateView(TB, arena.view[self._find_block(address) - arena.address :])
+        return address, tb.get("insns"), tb.get("size")
+
+    def _find_block(self, address: int) -> int:
+        """Where the translated block at an offset in CS lies, for native code; CpuError."""
         if self._owner_thread:
             raise BusyError("the processor is running")
         self._take()
         try:
-            self._settle()
+            if self._dirty or self._cpu.is_stale:
+                self._settle()
             state, pc = self._cpu.state, self._words[self._pc]
             self._words[self._pc] = whole(address, "an address") & (1 << 64) - 1
             found = self._cpu.engine.call("tb_find", self._cpu.address)
@@ -232,9 +239,7 @@ class Cpu:
             state.set("exit_reason", 0)
             if failed:
                 raise CpuError(f"no code at {address:#x}")
-            arena = self._cpu.buffers["arena"]
-            tb = StateView(TB, arena.view[found - arena.address :])
-            return address, tb.get("insns"), tb.get("size")
+            return found
         finally:
             self._release()
 
@@ -518,13 +523,14 @@ class Cpu:
                 timeout: float | None) -> Stop:  # fmt: skip
         """A run in a hook: the outer one's blocks stay where they are, and it goes on after it."""
         words, at = self._words, self._at
-        kept = {name: words[at[name] // 8] for name in ("pc", "budget", "arena_floor",
-                                                        "fault_record", "hook_skip")}  # fmt: skip
+        kept = {name: words[at[name] // 8] for name in (
+            "pc", "budget", "arena_floor", "code_floor", "fault_record", "hook_skip")}
         soft, until_before, jump = self._halves[self._soft], self._until, self._jump
         stopping = self._stopping
         if words[at["arena_used"] // 8] > _DEEP:
             raise CpuError("too many runs within runs")
-        words[at["arena_floor"] // 8] = words[at["arena_used"] // 8]
+        for name in ("arena", "code"):
+            words[at[f"{name}_floor"] // 8] = words[at[f"{name}_used"] // 8]
         try:
             return self._run(start, until, max_insns, timeout)
         finally:

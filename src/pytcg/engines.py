@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytcg.exec.room import USUAL, CodeRoom
 from pytcg.exec.vcpu import Vcpu
 
 if TYPE_CHECKING:
     from pytcg.accel.kvm.vcpu import KvmVcpu
+    from pytcg.cpu import Cpu
     from pytcg.exec.bus import CpuBus
     from pytcg.log import Log
     from pytcg.softmmu.address_map import AddressMap
+    from pytcg_region.explore import Explored
     from pytcg_x86.core.cpu import Engine, X86Cpu
 
 
@@ -45,12 +50,40 @@ def make_engine(tier: str) -> Engine:
     raise ValueError(f"no engine {tier!r}: {', '.join((*TIERS, KVM))} are the engines")
 
 
-def attach_regions(processor: X86Cpu, tier: str) -> None:
-    """Let hot blocks be compiled (``auto``), or every block (``jit``)."""
+def attach_regions(processor: X86Cpu, tier: str, log: Log | None) -> None:
+    """Let hot blocks be compiled (``auto``), or every block (``jit``); the log may show them."""
     if tier in ("auto", "jit"):
         from pytcg_region.service import shared_service
 
-        processor.attach_regions(shared_service(processor), at_once=tier == "jit")
+        service = shared_service(processor, processor.room.regions)
+        if log is not None and log.items:
+            from pytcg_region.dump import region_dumper
+
+            service.show = region_dumper(log)
+        processor.attach_regions(service, at_once=tier == "jit")
+
+
+def write_perf_map(processor: X86Cpu) -> None:
+    """Let perf know native code by name, what is compiled later too; EngineError."""
+    from pytcg_threaded.engine import ThreadedEngine
+
+    engine = processor.engine
+    if not isinstance(engine, ThreadedEngine):
+        raise EngineError("tier=python has no native code for perf to know")
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    code = processor.buffers.get("code")
+    spaces = {"stitched": (code.address, code.size)} if code is not None else {}
+    try:
+        engine.linker.write_perf_map(path, spaces)
+    except OSError as error:
+        raise EngineError(f"cannot write '{path}': {error.strerror}") from None
+
+
+def explore(cpu: Cpu, start: int) -> Explored:
+    """What the engine makes of the code at ``start``: see `pytcg_region.explore`. CpuError."""
+    from pytcg_region.explore import explore_region
+
+    return explore_region(cpu._cpu, cpu._find_block, cpu.read, start)
 
 
 def attach_kvm(processor: X86Cpu) -> None:
@@ -67,10 +100,12 @@ def attach_kvm(processor: X86Cpu) -> None:
         raise EngineError(str(error)) from error
 
 
-def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log) -> Vcpu:
+def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Log,
+              tb_size: int = 0, perf: bool = False) -> Vcpu:  # fmt: skip
     """A vCPU of CPU model ``model`` on the engine ``tier`` (one of `TIERS`).
 
-    ValueError for a model, feature or engine there is not; EngineError.
+    ``tb_size``: bytes for translated code, 0 for as many as is usual. ValueError for a model,
+    feature or engine there is not; EngineError.
     """
     from pytcg_threaded.tsc import tsc_frequency
     from pytcg_x86.core.cpu import X86Cpu
@@ -78,8 +113,11 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
 
     parsed = CpuModel.parse(model)
     parsed.tsc_hz = tsc_frequency()
-    processor = X86Cpu(make_engine(tier), memory, bus, parsed)
-    attach_regions(processor, tier)
+    room = CodeRoom.of(tb_size) if tb_size else USUAL
+    processor = X86Cpu(make_engine(tier), memory, bus, parsed, room)
+    attach_regions(processor, tier, log)
+    if perf:
+        write_perf_map(processor)
     if log.items:
         from pytcg_threaded.dump import dump_form
 

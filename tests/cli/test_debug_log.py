@@ -75,3 +75,19 @@ def test_an_unknown_cpu_is_a_value_error(model: str, message: str) -> None:
     memory = AddressMap(RamWindow(1 << 20))
     with pytest.raises(ValueError, match=message):
         make_vcpu(memory, FakeBus(), model=model, tier="threaded", log=Log())
+
+
+def test_regions_are_shown_and_accounted_for(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    kernel = guest(tmp_path / "kernel", "mov ecx, 1000; 1: dec ecx; jnz 1b; " + EXIT)
+    result = run(kernel, "-accel", "tcg,tier=jit,tb-size=8", "-d", "op,op_opt,llvm,out_asm,stats",
+                 "-D", str(log))  # fmt: skip
+    assert (result.returncode, result.stderr) == (33, "")
+    text = log.read_text()
+    for title in ("OP", "LLVM", "LLVM after optimization", "OUT"):
+        assert f"\n{title}: region " in text
+    last = text.splitlines()[-4:]
+    assert last[0].startswith("instructions ") and last[1].startswith("in regions ")
+    assert " of instructions, entered " in last[1]
+    assert last[2].startswith("left for ") and "branch " in last[2] and "wanted " in last[2]
+    assert last[3].startswith("regions compiled ") and " code memory " in last[3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from pytcg.ir.builder import Builder
 from pytcg.ir.ops import Type
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_module
-from pytcg_llvm.link import Image, Linker, LinkError
+from pytcg_llvm.link import Image, Linker, LinkError, NoRoom
 from pytcg_threaded.packs import HandlerPack, join_handlers
 
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)
@@ -75,3 +76,37 @@ def test_what_does_not_fit_is_refused_and_the_rest_stays() -> None:
         linker.add(Image(bytes(1 << 16), {"large": 0}, ("",), ()))
     assert call(linker.add(Image.of(adder("two", 2, "one")))["two"], 10) == 12 + 11 + 7
     assert call(found["one"], 10) == 11
+
+
+def test_a_part_is_emptied_and_filled_again_and_names_stay_its_own() -> None:
+    linker = Linker(1 << 16)
+    linker.add(Image.of(adder("one", 1)))
+    part = linker.part(8192)
+    for round_ in range(3):
+        sizes = []
+        with pytest.raises(NoRoom):
+            for number in range(1000):
+                found = part.add(Image.of(adder(f"n{number}", number + round_, "one")))
+                assert call(found[f"n{number}"], 5) == 5 + number + round_ + 6 + 7
+                sizes.append(part.used)
+        assert 8192 - 512 < sizes[-1] <= 8192
+        part.clear()
+        assert part.used == 0
+    assert not any(name.startswith("n") for name in linker.symbols)
+    assert call(linker.symbols["one"], 10) == 11
+    with pytest.raises(NoRoom):
+        linker.part(1 << 16)
+
+
+def test_perf_is_told_what_there_is_and_what_comes(tmp_path: Path) -> None:
+    linker = Linker(1 << 16)
+    before = linker.add(Image.of(adder("before", 1)))
+    part = linker.part(8192)
+    path = tmp_path / "perf.map"
+    linker.write_perf_map(path, {"others": (0x1000, 0x20)})
+    after = {**linker.add(Image.of(adder("after", 2))), **part.add(Image.of(adder("hot", 3)))}
+    lines = [line.split() for line in path.read_text().splitlines()]
+    rows = {name: (int(at, 16), int(size, 16)) for at, size, name in lines}
+    assert rows.pop("others") == (0x1000, 0x20)
+    assert {name: at for name, (at, _) in rows.items()} == {**before, **after}
+    assert all(0 < size <= 128 for _, size in rows.values())

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from pytcg.exec import layout, stitch
 from pytcg.exec.bus import CpuBus, PortRuns, SystemManagement
 from pytcg.exec.exits import Exit
+from pytcg.exec.room import USUAL, CodeRoom
 from pytcg.ir.blocks import Function
 from pytcg.log import Log
 from pytcg.softmmu.ram import HostBuffer, RamError, RamWindow
@@ -26,9 +27,6 @@ from pytcg_x86.core.registers import Registers, StateView
 from pytcg_x86.core.reset import reset_state, set_segment
 from pytcg_x86.core.state import ENV, Flag, Host, Vendor
 from pytcg_x86.system.cpuid import CpuModel
-
-ARENA_SIZE = 160 << 20
-"""Bytes for translated blocks; when it is full all are dropped."""
 
 _RANGES = 128
 _RANGE_ROW = struct.Struct("<QQQQQ")  # layout.RANGE
@@ -103,8 +101,10 @@ class RegionCompiling(Protocol):
 class X86Cpu:
     """One x86 processor on one engine. Not thread-safe but for `poke` and the pins."""
 
-    def __init__(self, engine: Engine, memory: GuestMemory, bus: CpuBus, model: CpuModel):
+    def __init__(self, engine: Engine, memory: GuestMemory, bus: CpuBus, model: CpuModel,
+                 room: CodeRoom = USUAL):  # fmt: skip
         self.engine = engine
+        self.room = room
         self.memory = memory
         self.bus = bus
         self.model = model
@@ -120,7 +120,7 @@ class X86Cpu:
             "tlb_log": layout.FILL_LOG * 8, "jump_log": layout.FILL_LOG * 8,
             "global_tlb_log": entries * 8, "global_jump_log": layout.FILL_LOG * 8,
             "tlb_global": entries,
-            "arena": ARENA_SIZE, "ranges": _RANGES * layout.RANGE.size,
+            "arena": room.records, "ranges": _RANGES * layout.RANGE.size,
         }  # fmt: skip
         self.buffers = {name: self._buffer(size) for name, size in sizes.items()}
         engine.attach([*self.buffers.values(), window])
@@ -133,6 +133,8 @@ class X86Cpu:
         memory.on_write.append(self._note_write)
         memory.on_change.append(self._note_change)
         self._thread = 0
+        self.inside = 0
+        """How many runs of guest code are under way: within a callback there may be another."""
         self._connect()
         self.regions: RegionCompiling | None = None
         self.accelerator: Accelerator | None = None
@@ -153,8 +155,8 @@ class X86Cpu:
         put("fp_unit", self.engine.x87_control)
         for name in ("tlb_fills", "jump_fills"):
             put(name, layout.FILL_LOG + 1)  # the first flush clears all
-        put("arena_size", ARENA_SIZE)
-        put("arena_limit", ARENA_SIZE)
+        put("arena_size", self.buffers["arena"].size)
+        put("arena_limit", self.buffers["arena"].size)
         put("form_count", 1)
         put("hook_skip", _ALL_ONES)
         put("block_skip", _ALL_ONES)
@@ -191,7 +193,7 @@ class X86Cpu:
     def _make_room_for_code(self) -> None:
         """Memory for stitched blocks: what is written to it is what `exec.stitch` copies."""
         try:
-            buffer = HostBuffer(stitch.CODE_SIZE, huge=self.memory.window.huge, code=True)
+            buffer = HostBuffer(self.room.stitched, huge=self.memory.window.huge, code=True)
         except RamError:  # a host that allows no such memory
             return
         self.buffers["code"] = buffer
@@ -199,7 +201,7 @@ class X86Cpu:
             _TRAMPOLINE.pack_into(buffer.view, number * stitch.TRAMPOLINE, _MOV_RAX,
                                   self.engine.symbol(name), _JMP_RAX)  # fmt: skip
         used = len(stitch.TRAMPOLINES) * stitch.TRAMPOLINE
-        for field, value in (("code", buffer.address), ("code_size", stitch.CODE_SIZE),
+        for field, value in (("code", buffer.address), ("code_size", buffer.size),
                              ("code_used", used), ("code_floor", used)):  # fmt: skip
             self.state.set(field, value)
 
@@ -373,7 +375,7 @@ class X86Cpu:
             if self.accelerator is not None:
                 reason = self.accelerator.execute()
             else:
-                reason = Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
+                reason = self._run_guest()
             if self.error is not None:
                 error, self.error = self.error, None
                 raise error
@@ -383,6 +385,13 @@ class X86Cpu:
                 self.regions.compile_now(self, self.state.get("jit_block"))
             else:
                 return reason
+
+    def _run_guest(self) -> Exit:
+        self.inside += 1
+        try:
+            return Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
+        finally:
+            self.inside -= 1
 
     def _install_known_forms(self) -> None:
         """The forms compiled so far: table and hash are those that a processor before got."""

@@ -9,7 +9,7 @@ The text has QEMU's layout, for people and scripts that know it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from pytcg.exec.layout import FORM, RECORD, TB
@@ -159,7 +159,16 @@ class Reporter:
 
 
 def disassemble(code: bytes, address: int, mode: int) -> str:
-    """AT&T text, a line an instruction; what capstone does not know is shown as bytes."""
+    """AT&T text, a line an instruction."""
+    lines = []
+    for at, length, text in instructions(code, address, mode):
+        start = at - address
+        lines += _code_lines(at, code[start : start + length], text)
+    return "".join(lines)
+
+
+def instructions(code: bytes, address: int, mode: int) -> Iterator[tuple[int, int, str]]:
+    """(address, length, AT&T text) of each; what capstone does not know is shown as bytes."""
     import capstone
 
     size = capstone.CS_MODE_16
@@ -170,11 +179,8 @@ def disassemble(code: bytes, address: int, mode: int) -> str:
     engine = capstone.Cs(capstone.CS_ARCH_X86, size)
     engine.syntax = capstone.CS_OPT_SYNTAX_ATT
     engine.skipdata = True
-    lines = []
     for at, length, mnemonic, operands in engine.disasm_lite(code, address):
-        start = at - address
-        lines += _code_lines(at, code[start : start + length], f"{mnemonic:<8} {operands}")
-    return "".join(lines)
+        yield at, length, f"{mnemonic:<8} {operands}"
 
 
 def _code_lines(address: int, code: bytes, text: str) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from pytcg.exec.invalidate import jump_slot
@@ -28,6 +29,7 @@ from pytcg.exec.layout import (
     TB,
     TLB_ENTRY,
 )
+from pytcg.exec.leave import Leave
 from pytcg.exec.regions import JUDGED, Ending, Near
 from pytcg.ir.blocks import Block, Function, Local, Value
 from pytcg.ir.ops import INT_OF_BITS, Type
@@ -120,7 +122,13 @@ class Exit:
     flags: FlagState
     target: Value | int  # pc, or its distance from the seed
     refund: int  # instructions paid for and not run
-    bails: bool  # the instruction there is left to threaded code
+    why: Leave
+    line: int  # of the op that leaves
+
+    @property
+    def bails(self) -> bool:
+        """Whether the instruction there is left to threaded code."""
+        return self.why >= Leave.ACCESS
 
 
 class RegionFlags(Flags):
@@ -290,7 +298,7 @@ class RegionTranslator(Translator):
         if self._unwind is None:
             self._unwind = self.region.exit_to(
                 self.source, self.insn.fields["pc"],
-                refund=len(self.source.insns) - self.position, bails=True)  # fmt: skip
+                refund=len(self.source.insns) - self.position, why=Leave.ACCESS)  # fmt: skip
         return self._unwind
 
     def finish(self) -> None:
@@ -388,11 +396,12 @@ class RegionTranslator(Translator):
     def lookup(self, pc: Value) -> None:
         if self.cx.code_size != 64:
             raise NotInRegion("may change the size of rIP")
-        self.b.br(self.region.exit_to(self.source, pc, refund=0))
+        self.b.br(self.region.exit_to(self.source, pc, refund=0, why=Leave.CHANGED))
 
     def again(self) -> None:
         self.b.br(self.region.exit_to(self.source, self.insn.fields["pc"],
-                                      refund=len(self.source.insns) - self.position))
+                                      refund=len(self.source.insns) - self.position,
+                                      why=Leave.WANTED))  # fmt: skip
 
     def helper(self, callee: NativeFunction[Any, Any], args: list[Value]) -> Value | None:
         """Call a native that sees the whole state."""
@@ -429,7 +438,7 @@ class RegionTranslator(Translator):
         if len(region.entries) > 1:
             region.dispatch(self.source, pc)
         else:
-            b.br(region.exit_to(self.source, pc, refund=0))
+            b.br(region.exit_to(self.source, pc, refund=0, why=Leave.COMPUTED))
 
 
 _FIELD_TYPES = {"imm": Type.I64, "disp": Type.I64, "pc": Type.I64, "a": Type.I16, "b": Type.I16,
@@ -449,6 +458,8 @@ class RegionCompiler:
         self.b = StateBuilder(self.function)
         self.blocks = blocks
         self.at = {block.pc: block for block in blocks}
+        self.lines = list(accumulate((len(block.insns) for block in blocks), initial=1))
+        """The line (`Op.line`) of each block's first instruction."""
         self.spans = spans
         self.needs_masked = False
         self.helpers = HelperCalls(program, self.b)
@@ -629,6 +640,7 @@ class RegionCompiler:
             mark = len(function.blocks), here, len(here.ops)
             saved = dict(b.known), b.flags.copy(), len(self.exits)
             calls, faults = self.helpers.mark(), len(self.faults)
+            b.line = self.lines[block.number] + position
             try:
                 self._insn(block, position)
             except NotInRegion:
@@ -642,12 +654,13 @@ class RegionCompiler:
                 rest = len(block.insns) - position
                 if position == 0 and block is self.blocks[0]:
                     raise
-                b.br(self.exit_to(block, insn.fields["pc"], refund=rest, bails=True))
+                b.br(self.exit_to(block, insn.fields["pc"], refund=rest, why=Leave.INSTRUCTION))
                 break
         if not b.block.closed:
             b.br(self.edge_to(block, self.at[block.fall]) if block.fall in self.at
                  else self.exit_to(block, block.fall, refund=0))  # fmt: skip
             self.finish_edges()
+        b.line = 0
 
     def _insn(self, block: GuestBlock, position: int) -> None:
         """Emit an instruction; leave behind it if a helper may have ended the region's life."""
@@ -658,7 +671,7 @@ class RegionCompiler:
             return
         alive, leave = b.new_block("alive"), self.exit_to(
             block, t.insn.fields["pc"] + t.insn.fields["length"],
-            refund=len(block.insns) - position - 1)  # fmt: skip
+            refund=len(block.insns) - position - 1, why=Leave.CHANGED)  # fmt: skip
         now = b.ld(Type.I64, self.env, EXEC_ENV.offset("regions_died"))
         b.brif(now.eq(b.get(self.died)), alive, leave, likely=True)
         b.place(alive, keep=True)
@@ -670,7 +683,8 @@ class RegionCompiler:
         wanted = b.emit("ldg", request, type=Type.I32).ne(0)  # others set it
         wanted = wanted | b.op("slt", b.get(self.budget), b.const(self.insns, Type.I64))
         go_on = b.new_block("poll")
-        b.brif(wanted, self.exit_to(block, block.pc, refund=0), go_on, likely=False)
+        leave = self.exit_to(block, block.pc, refund=0, why=Leave.WANTED)
+        b.brif(wanted, leave, go_on, likely=False)
         b.place(go_on)
 
     # Edges and exits ---------------------------------------------------------------------------
@@ -730,7 +744,7 @@ class RegionCompiler:
             b.switch(b.ld(Type.I32, tb, TB.offset("entry")), list(enumerate(heads))[1:], heads[0])
         b.place(lost)
         b.flags = FlagState(merged=True)
-        self.exits.append(Exit(lost, b.flags, pc, 0, bails=False))
+        self.exits.append(Exit(lost, b.flags, pc, 0, Leave.COMPUTED, b.line))
         self.lost = lost
 
     def _inline(self, callee: NativeFunction[Any, Any], *args: Value) -> Value:
@@ -752,10 +766,10 @@ class RegionCompiler:
         b.known, b.flags, b.block = known, flags, block
 
     def exit_to(self, source: GuestBlock, target: Value | int, *, refund: int,
-                bails: bool = False) -> Block:  # fmt: skip
+                why: Leave = Leave.BRANCH) -> Block:  # fmt: skip
         """An exit with the present state."""
         block = self.b.new_block("exit")
-        self.exits.append(Exit(block, self.b.flags.copy(), target, refund, bails))
+        self.exits.append(Exit(block, self.b.flags.copy(), target, refund, why, self.b.line))
         return block
 
     def fault_exit(self, t: RegionTranslator) -> Block:
@@ -767,6 +781,7 @@ class RegionCompiler:
     def _faults(self) -> None:
         b = self.b
         for block, t in self.faults:
+            b.line = self.lines[t.source.number] + t.position
             b.place(block)
             b.st(self.wrapped(t.pc()), self.env, EXEC_ENV.offset("pc"))
             left = b.get(self.budget) + (len(t.source.insns) - t.position)
@@ -798,8 +813,10 @@ class RegionCompiler:
         b = self.b
         self._dispatcher()
         address, refund = b.local(Type.I64, "exit_pc"), b.local(Type.I64, "refund")
+        why = b.local(Type.I64, "why")
         leaves = {bails: b.new_block("leave") for bails in {leave.bails for leave in self.exits}}
         for leave in self.exits:
+            b.line = leave.line
             if leave.block is not self.lost:
                 b.place(leave.block)
             else:
@@ -809,10 +826,18 @@ class RegionCompiler:
             target = leave.target
             b.set(address, self.pc_at(target) if isinstance(target, int) else target)
             b.set(refund, b.const(leave.refund, Type.I64))
+            b.set(why, b.const(8 * leave.why, Type.I64))
             b.br(leaves[leave.bails])
+        b.line = 0
         for bails, block in leaves.items():
             b.place(block)
+            self._count_exit(b.get(why))
             self._leave(b.get(address), b.get(refund), bails=bails)
+
+    def _count_exit(self, place: Value) -> None:
+        b = self.b
+        count = b.ptradd(self.env, place + EXEC_ENV.offset("region_exits"))
+        b.st(b.ld(Type.I64, count) + 1, count)
 
     def _leave(self, pc: Value, refund: Value, *, bails: bool) -> None:
         """Store what the region changes, and go on at ``pc``: see `Exit`."""

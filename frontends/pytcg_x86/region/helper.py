@@ -24,8 +24,8 @@ class HelperCalls:
     def __init__(self, program: Program, builder: StateBuilder):
         self.program = program
         self.b = builder
-        self.spills: list[tuple[Block, Block]] = []  # what to fill, and where it goes on
-        self.reloads: list[tuple[Block, Block]] = []
+        self.spills: list[tuple[Block, Block, int]] = []  # what to fill, where it goes on, line
+        self.reloads: list[tuple[Block, Block, int]] = []
 
     def mark(self) -> tuple[int, int]:
         """A point in the building to go back to by `cut`."""
@@ -42,7 +42,7 @@ class HelperCalls:
         b.merge_flags()
         spill, called, reload, after = (b.new_block(n) for n in ("spill", "call", "reload", "on"))
         b.br(spill)
-        self.spills.append((spill, called))
+        self.spills.append((spill, called, b.line))
         b.place(called)
         result = self._emit(callee, args)
         if callee.name in self.program.raising:
@@ -51,7 +51,7 @@ class HelperCalls:
             b.brif(pending.eq(0), reload, faulted, likely=True)
         else:
             b.br(reload)
-        self.reloads.append((reload, after))
+        self.reloads.append((reload, after, b.line))
         b.place(after)
         b.flags = FlagState()
         return result
@@ -70,11 +70,11 @@ class HelperCalls:
     def fill(self) -> None:
         """Fill the blocks, now that all parts are known."""
         b = self.b
-        for spill, called in self.spills:
+        for spill, called, b.line in self.spills:
             b.place(spill)
             b.store_parts(settled=True)
             b.br(called)
-        for reload, after in self.reloads:
+        for reload, after, b.line in self.reloads:
             b.place(reload)
             b.load_parts()
             b.br(after)

@@ -47,6 +47,7 @@ from pytcg.exec.regions import (
     BLOCK_INSNS,
     FIRST_HITS,
     count_entry,
+    leave_regions,
     region_install,
 )
 from pytcg.exec.stitch import lead_exit, stitch_block
@@ -487,6 +488,7 @@ def run_again(env: ExecEnv) -> None:
 def cpu_exec(env: ExecEnv) -> u32:
     """Run the guest until there is a reason (`Exit`) to return to Python."""
     env.exit_reason = Exit.NONE
+    leave_regions(env)
     while True:
         if env.exception_pending != 0:
             env.exception_pending = 0
@@ -498,6 +500,7 @@ def cpu_exec(env: ExecEnv) -> u32:
         if (env.exit_request != 0 and not waits and env.exception_pending == 0
                 and env.exit_reason == Exit.NONE):  # fmt: skip
             env.exit_request = 0
+            leave_regions(env)
             if env.ready_tail != env.ready_head:
                 region_install(env)
             attempt(guest_poll(env))

@@ -246,6 +246,24 @@ def fill_jump(env: ExecEnv, slot: Jump, tag: u64, tb: ptr, everywhere: bool) -> 
         env.jump_fills += 1
 
 
+@native(inline=True)
+def region_count(env: ExecEnv, tb: Tb) -> None:
+    """Add what is counted at an entry to the totals."""
+    env.region_entries += u64(tb.entered)
+    env.region_insns += u64(tb.done)
+    tb.entered = 0
+    tb.done = 0
+
+
+@native
+def region_totals(env: ExecEnv) -> None:
+    """Bring the totals up to date."""
+    tb: Tb = Tb(env.tb_last)
+    while tb != NULL:
+        region_count(env, tb)
+        tb = Tb(tb.made_before)
+
+
 @native
 def forget_page(env: ExecEnv, offset: u64) -> None:
     page: Page = page_of(env, offset)
@@ -269,6 +287,7 @@ def forget_blocks(env: ExecEnv) -> None:
 @native
 def tb_flush(env: ExecEnv) -> None:
     """Drop every block; only while none is running."""
+    region_totals(env)
     if env.tb_made < _FEW or env.ram_size > _LARGE:
         forget_blocks(env)
     else:
@@ -278,6 +297,8 @@ def tb_flush(env: ExecEnv) -> None:
     env.arena_used = env.arena_floor
     env.code_used = env.code_floor
     env.tb_flushes += 1
+    if env.arena_floor == 0:
+        env.whole_flushes += 1
     env.tb_count = 0
     env.tb_last = NULL
     env.tb_made = 0

@@ -171,6 +171,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("code", "ptr"), ("code_used", "u64"), ("code_floor", "u64"), ("code_size", "u64"),
     ("head_stencil", "ptr"), ("hop_stencil", "ptr"),
     ("tb_flushes", "u64"), ("tb_count", "u64"),
+    ("whole_flushes", "u64"),     # those that left no block: not within a run within a run
     ("tb_last", "ptr"), ("tb_made", "u64"),  # chain of the blocks in the arena, its length
     ("aliased", "u32"),           # some block was made at a linear address that is not its physical
     # The pages saved since the last snapshot (`exec.snapshot`), or an epoch of 0.
@@ -204,11 +205,15 @@ EXEC_ENV = Struct("ExecEnv", [
     ("ready_ring", "ptr"), ("ready_head", "u32"), ("ready_tail", "u32"),
     ("regions_live", "u32"), ("regions_late", "u32"), ("regions_died", "u64"),
     ("region_entries", "u64"), ("region_insns", "u64"),  # times entered, instructions run
+    ("region_exits", "u64", 6),   # by `leave.Leave`
     ("kept_pages", "u64", 3 * KEPT_PAGES),  # `KeptPage`s; which is which the front-end knows
     ("map_stamp", "u64"),         # changes whenever an address may mean another page
     ("seeds", "ptr"),             # hashes of blocks whose region is kept on disk, or NULL
     ("jit_at_once", "u32"),       # compile every block before it runs first
     ("jit_block", "ptr"),         # the block to be compiled
+    # Times that the memory of regions was emptied: as is wanted, and as this processor has done
+    # with what was in it (`regions.leave_regions`).
+    ("code_wanted", "u64"), ("code_left", "u64"),
 ])  # fmt: skip
 
 

@@ -15,7 +15,15 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 from pytcg.exec.forms import form_at
-from pytcg.exec.invalidate import DEAD, enters_region, hash_slot, jump_slot, page_of
+from pytcg.exec.invalidate import (
+    DEAD,
+    enters_region,
+    hash_slot,
+    jump_slot,
+    page_of,
+    region_count,
+    tb_flush,
+)
 from pytcg.exec.layout import (
     BRANCH,
     MEMBER_SIZE,
@@ -601,15 +609,6 @@ def region_maps(env: ExecEnv, entry: Tb) -> u32:
     return 1
 
 
-@native(inline=True)
-def region_count(env: ExecEnv, tb: Tb) -> None:
-    """Add what is counted at an entry to the totals."""
-    env.region_entries += u64(tb.entered)
-    env.region_insns += u64(tb.done)
-    tb.entered = 0
-    tb.done = 0
-
-
 @native(cold=True)
 def region_judge(env: ExecEnv, tb: Tb) -> None:
     """Close an entry by which a region does too little to make up for loading and storing state."""
@@ -621,13 +620,19 @@ def region_judge(env: ExecEnv, tb: Tb) -> None:
         open_head(env, tb)
 
 
+# Leaving -----------------------------------------------------------------------------------------
+
+
 @native
-def region_totals(env: ExecEnv) -> None:
-    """Bring the totals up to date."""
-    tb: Tb = Tb(env.tb_last)
-    while tb != NULL:
-        region_count(env, tb)
-        tb = Tb(tb.made_before)
+def leave_regions(env: ExecEnv) -> None:
+    """Their memory is about to be emptied: drop all blocks, and say so; none is running.
+
+    Not in a run within a run: the outer one may be in a region.
+    """
+    wanted: u64 = env.code_wanted
+    if env.code_left != wanted and env.arena_floor == 0:
+        tb_flush(env)
+        env.code_left = wanted
 
 
 # Installing --------------------------------------------------------------------------------------
@@ -639,11 +644,11 @@ def region_install(env: ExecEnv) -> None:
     while env.ready_tail != env.ready_head:
         region: Region = Region(
             Slot(env.ready_ring + u64((env.ready_tail & (RING_SIZE - 1)) << 3)).record)
-        env.ready_tail += 1
         if region_fits(env, region):
             region_place(env, region)
         else:
             env.regions_late += 1
+        env.ready_tail += 1  # the service may write over what is no more in the ring
 
 
 @native

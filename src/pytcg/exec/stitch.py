@@ -54,12 +54,11 @@ from pytcg_native import (
 
 _HEAD = TB.size
 _STENCIL, _PATCH = STENCIL.size, PATCH.size
-CODE_SIZE = 96 << 20
-"""Bytes for stitched blocks; when it is full blocks stay as they are until all are dropped."""
 TRAMPOLINE = 16
 """Bytes of each of the jumps at the code's start: to where stencils go (`Target`)."""
 BLOCK_ROOM = 40 * 1024
-"""Bytes that a block may take: 40 instructions of the longest stencils there may be."""
+"""Bytes that a block may take: 40 instructions of the longest stencils there may be. When there
+are less, blocks stay as they are until all are dropped."""
 LONGEST = 1000
 """Bytes of the longest stencil."""
 GO = 0x0065_FF41

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pytcg.exec.bus import ExitReason
 from pytcg.exec.debugger import Debugger, Engine
 from pytcg.exec.exits import Exit
+from pytcg.exec.leave import Leave
 
 _FOREVER = 1 << 62
 _REASONS = {
@@ -90,14 +91,28 @@ class ExecStats:
     flushes: int
     region_insns: int  # run in regions
     region_entries: int
+    region_exits: dict[str, int]  # how often they were left, by why
     regions: str  # what their service says of them
 
-    def line(self) -> str:
+    def text(self) -> str:
+        """A line, and more about regions."""
         mips = self.instructions / self.seconds / 1e6 if self.seconds else 0.0
-        share = 100 * self.region_insns / self.instructions if self.instructions else 0.0
-        return (f"instructions {self.instructions} seconds {self.seconds:.3f} MIPS {mips:.1f}"
-                f" blocks {self.blocks} flushes {self.flushes} in regions {share:.1f}%"
-                f" entries {self.region_entries} {self.regions}").rstrip()  # fmt: skip
+        head = (f"instructions {self.instructions} seconds {self.seconds:.3f} MIPS {mips:.1f}"
+                f" blocks {self.blocks} flushes {self.flushes}")  # fmt: skip
+        lines = self._region_lines() if self.region_entries else ()
+        return "\n".join((head, *lines, self.regions)).rstrip()
+
+    def _region_lines(self) -> Iterator[str]:
+        each = self.region_insns // max(self.region_entries, 1)
+        yield (f"in regions {_percent(self.region_insns, self.instructions)} of instructions,"
+               f" entered {self.region_entries} times for {each} each")  # fmt: skip
+        total = sum(self.region_exits.values())
+        counts = sorted(self.region_exits.items(), key=lambda row: -row[1])
+        yield "left for " + ", ".join(f"{why} {_percent(count, total)}" for why, count in counts)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.1f}%"
 
 
 class Vcpu:
@@ -116,8 +131,9 @@ class Vcpu:
         """The account so far; only while not running."""
         state = self._cpu.state
         entries, insns = self._cpu.regions_run()
+        exits = {why.name.lower(): state.get("region_exits", why) for why in Leave}
         return ExecStats(self._instructions, self._seconds, state.get("tb_count"),
-                         state.get("tb_flushes"), insns, entries,
+                         state.get("tb_flushes"), insns, entries, exits,
                          self._cpu.region_account())  # fmt: skip
 
     @property

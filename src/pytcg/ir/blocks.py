@@ -146,12 +146,16 @@ class Local:
 
 
 class Op:
-    """One op: name, operands, attributes and (or None) its result."""
+    """One op: name, operands, attributes and (or None) its result.
 
-    __slots__ = ("args", "attrs", "name", "out")
+    ``line``: which instruction of the guest's it is of, from 1; 0 if that isn't known.
+    """
+
+    __slots__ = ("args", "attrs", "line", "name", "out")
 
     def __init__(self, name: str, args: tuple[Value, ...], attrs: dict[str, object],
-                 out: Value | None):  # fmt: skip
+                 out: Value | None, line: int = 0):  # fmt: skip
+        self.line = line
         self.name = name
         self.args = args
         self.attrs = attrs

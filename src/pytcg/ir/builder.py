@@ -30,6 +30,8 @@ class Builder:
         for param in function.params:
             param.builder = self
         self._labels = 0
+        self.line = 0
+        """What new ops have as their `line`."""
         self.block = self.new_block("entry")
         self.place(self.block)
 
@@ -81,12 +83,12 @@ class Builder:
             type_ = Type(rule)
         out = Value(self, type_, self.function.next_id)
         self.function.next_id += 1
-        self.block.ops.append(Op(name, args, attrs, out))
+        self.block.ops.append(Op(name, args, attrs, out, self.line))
         return out
 
     def effect(self, name: str, /, *args: Value, **attrs: object) -> None:
         """Emit an op without a result."""
-        self.block.ops.append(Op(name, args, attrs, None))
+        self.block.ops.append(Op(name, args, attrs, None, self.line))
 
     def _fold(self, name: str, args: tuple[Value, ...], attrs: dict[str, object]) -> Value | None:
         if len(args) == 2:

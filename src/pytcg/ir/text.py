@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pytcg.ir.blocks import Block, Function, Local, Op, Value
 from pytcg.ir.builder import Builder
@@ -34,15 +35,21 @@ def print_op(op: Op) -> str:
 
 def print_function(function: Function) -> str:
     """A function, one op a line."""
+    return "".join(f"{text}\n" for _, text in function_rows(function))
+
+
+def function_rows(function: Function) -> Iterator[tuple[int, str]]:
+    """The lines of its text, each with what it is of (`Op.line`)."""
     named = zip(function.param_names, function.params, strict=True)
     params = ", ".join(f"{name} {p!r}: {p.type.value}" for name, p in named)
     threaded = " threaded" if function.threaded else ""
-    lines = [f"function {function.name}({params}) -> {function.result.value}{threaded}"]
-    lines += [f"  local {local!r}: {local.type.value}" for local in function.locals]
+    yield 0, f"function {function.name}({params}) -> {function.result.value}{threaded}"
+    for local in function.locals:
+        yield 0, f"  local {local!r}: {local.type.value}"
     for block in function.blocks:
-        lines.append(f"{block!r}:")
-        lines += ["  " + print_op(op) for op in block.ops]
-    return "\n".join(lines) + "\n"
+        yield 0, f"{block!r}:"
+        for op in block.ops:
+            yield op.line, "  " + print_op(op)
 
 
 def _value(value: Value) -> str:

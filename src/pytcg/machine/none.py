@@ -25,7 +25,7 @@ class NoVcpu:
 
     def __init__(self) -> None:
         self._asked = threading.Event()
-        self.stats = ExecStats(0, 0.0, 0, 0, 0, 0, "")
+        self.stats = ExecStats(0, 0.0, 0, 0, 0, 0, {}, "")
 
     @property
     def regs(self) -> Any:

@@ -54,11 +54,23 @@ class HostBuffer:
 
     def seal(self, offset: int, size: int) -> None:
         """Make whole pages executable, and read-only; RamError."""
+        self._protect(offset, size, mmap.PROT_READ | mmap.PROT_EXEC)
+
+    def unseal(self, offset: int, size: int) -> None:
+        """Make sealed pages writable again; RamError."""
+        self._protect(offset, size, mmap.PROT_READ | mmap.PROT_WRITE)
+
+    def _protect(self, offset: int, size: int, allowed: int) -> None:
         libc: Any = ctypes.CDLL(None, use_errno=True)
         # mprotect(2): the range lies in the mapping that this object owns and keeps.
         libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-        if libc.mprotect(self.address + offset, size, mmap.PROT_READ | mmap.PROT_EXEC):
+        if libc.mprotect(self.address + offset, size, allowed):
             raise RamError(f"cannot make code executable: {os.strerror(ctypes.get_errno())}")
+
+    def discard(self, offset: int, length: int) -> None:
+        """Give memory back to the host; it reads as zeroes from now on."""
+        if length:
+            self._map.madvise(mmap.MADV_DONTNEED, offset, length)
 
 
 class RamWindow(HostBuffer):
@@ -107,10 +119,6 @@ class RamWindow(HostBuffer):
         """Make whole pages the window's own again; they read as zeroes."""
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         _map_over(self.address + offset, size, flags, -1)
-
-    def discard(self, offset: int, length: int) -> None:
-        """Give memory back to the host; it reads as zeroes from now on."""
-        self._map.madvise(mmap.MADV_DONTNEED, offset, length)
 
 
 def _mremap() -> Any:

@@ -176,7 +176,7 @@ class KvmVcpu:
     def stats(self) -> ExecStats:
         """The account so far: instructions aren't counted, exits are."""
         counts = " ".join(f"{name} {count}" for name, count in sorted(self.exits.items()))
-        return ExecStats(0, self._seconds, 0, 0, 0, 0, f"exits {counts}")
+        return ExecStats(0, self._seconds, 0, 0, 0, 0, {}, f"exits {counts}")
 
     # Running -----------------------------------------------------------------------------------
 

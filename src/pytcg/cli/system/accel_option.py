@@ -57,6 +57,32 @@ def _set_tier(options: Options, value: str) -> None:
     options.tier = value
 
 
+def _set_tb_size(options: Options, value: str) -> None:
+    if not value.isdecimal():
+        raise OptionError(f"-accel tcg,tb-size={value}: expected a number of MiB")
+    options.tb_size = int(value)
+
+
+def _set_perf(options: Options, value: str) -> None:
+    if value not in ("on", "off"):
+        raise OptionError("-accel tcg: Parameter 'perf' expects 'on' or 'off'")
+    options.perf = value == "on"
+
+
+def set_perfmap(options: Options, text: str) -> None:
+    """-perfmap: the same as -accel tcg,perf=on."""
+    del text
+    options.perf = True
+
+
+def _set_thread(options: Options, value: str) -> None:
+    """One processor has one thread either way."""
+    del options
+    if value not in ("single", "multi"):
+        raise OptionError(f"-accel tcg,thread={value}: expected 'single' or 'multi'")
+
+
 _SETTERS: Final[dict[str, dict[str, Callable[[Options, str], None]]]] = {
-    "tcg": {"tier": _set_tier}, "kvm": {"kernel-irqchip": set_irqchip},
+    "tcg": {"tier": _set_tier, "tb-size": _set_tb_size, "perf": _set_perf, "thread": _set_thread},
+    "kvm": {"kernel-irqchip": set_irqchip},
 }  # fmt: skip

@@ -240,7 +240,7 @@ def _make_vcpu(
     except ValueError as error:  # an unknown model or feature
         raise StartError(str(error)) from error
     if log.enabled("stats"):
-        stack.callback(lambda: log.write(vcpu.stats.line()))
+        stack.callback(lambda: log.write(vcpu.stats.text()))
     return vcpu
 
 
@@ -248,7 +248,8 @@ def _make_tcg(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vc
     warning = cpu_warning(options.cpu)
     if warning is not None:
         complain(f"warning: {warning}")
-    return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log)
+    return make_vcpu(memory, bus, model=options.cpu, tier=options.tier, log=log,
+                     tb_size=options.tb_size << 20, perf=options.perf)  # fmt: skip
 
 
 def _make_kvm(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:

@@ -66,6 +66,8 @@ class Options:
     append: str | None = None
     cpu: str = "max"
     tier: str = "auto"
+    tb_size: int = 0  # MiB; 0: as usual
+    perf: bool = False
     accelerators: list[str] = field(default_factory=list)  # the first that works; none: tcg
     name: str = ""
     bios: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from pytcg.cli.system.accel_option import set_accel, set_enable_kvm
+from pytcg.cli.system.accel_option import set_accel, set_enable_kvm, set_perfmap
 from pytcg.cli.system.debug_options import set_gdb, set_gdb_default
 from pytcg.cli.system.display_options import set_display, set_vga
 from pytcg.cli.system.drive_options import (
@@ -107,8 +107,9 @@ OPTIONS: Final = (
            "select the machine (-machine help lists them)"),
     Option("no-hpet", "", set_no_hpet, "the same as -machine hpet=off"),
     Option("cpu", "NAME[,+feature,-feature]", set_cpu, "select the CPU (-cpu help lists them)"),
-    Option("accel", "[accel=]tcg|kvm[:tcg][,tier=auto|threaded|jit|python]", set_accel,
-           "select the engine; given again: what to fall back to"),
+    Option("accel", "[accel=]tcg|kvm[:tcg][,tier=auto|threaded|jit|python][,tb-size=MIB][,perf=on]",
+           set_accel, "select the engine; given again: what to fall back to"),
+    Option("perfmap", "", set_perfmap, "name native code in /tmp/perf-PID.map, for perf"),
     Option("enable-kvm", "", set_enable_kvm, "run on the host's processor, as -accel kvm"),
     Option("smp", "[cpus=]1", set_smp, "number of CPUs"),
     Option(

@@ -79,7 +79,8 @@ def jit(shell: Shell, words: list[str]) -> str:
             f"TB flush count      {stats.flushes}\n"
             f"instructions        {stats.instructions}\n"
             f"  in regions        {stats.region_insns}\n"
-            f"region entries      {stats.region_entries}\n")  # fmt: skip
+            f"region entries      {stats.region_entries}\n"
+            f"{stats.regions}\n")  # fmt: skip
 
 
 def _row(name: str, help: str, run: Any, arguments: str = "", most: int = 0) -> HumanCommand:

@@ -1,0 +1,1 @@
+"""`python -m pytcg.explore`: what becomes of a piece of guest code, stage by stage."""
