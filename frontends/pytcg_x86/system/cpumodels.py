@@ -1,8 +1,9 @@
 """The table of CPU models: QEMU's names with QEMU's identities and features, and psABI levels.
 
-A line is ``NAME base + features | family model stepping vendor leaf leaf8 | brand``; a model has
-its base's features and its own. ``leaf`` and ``leaf8`` are the last basic leaf and, less
-80000000H, the last extended one. What is not implemented of a model is left out, and told.
+A line is ``NAME base + features -features | family model stepping vendor leaf leaf8 | brand``; a
+model has its base's features and its own, less those after a minus. ``leaf`` and ``leaf8`` are the
+last basic leaf and, less 80000000H, the last extended one. What is not implemented of a model is
+left out, and told.
 
 "max" has all there is, and is the default: no guest runs faster on another. It says that it is an
 Atom of the last in-order kind (family 6, model 36H): like an emulator it does not speculate, and
@@ -23,12 +24,12 @@ pentium 486 + apic cx8 de mce mmx msr tsc | 5 4 3 intel 1 0 |
 pentium2 pentium + cmov fxsr mca mtrr pae pat pge pse36 sep | 6 5 2 intel 2 0 |
 pentium3 pentium2 + sse | 6 7 3 intel 3 0 |
 athlon pentium3 + 3dnow 3dnowext mmxext sse2 | 6 2 3 amd 2 8 | pytcg Virtual CPU
-qemu32 pentium3 + clflush sse2 sse3 | 6 6 3 intel 4 4 | pytcg Virtual CPU (32 bits)
+qemu32 pentium3 + sse2 sse3 -mca -mtrr -pse36 | 6 6 3 intel 4 4 | pytcg Virtual CPU (32 bits)
 kvm32 pentium3 + clflush sse2 sse3 | 15 6 1 intel 5 8 | Common 32-bit KVM processor
 kvm64 kvm32 + cx16 lm nx syscall | 15 6 1 intel 13 8 | Common KVM processor
 qemu64 kvm64 + lahf-lm | 15 107 1 amd 13 10 | pytcg Virtual CPU
-coreduo kvm32 + monitor nx | 6 14 8 intel 10 8 | Genuine Intel(R) CPU T2600 @ 2.16GHz
-core2duo qemu64 + monitor ssse3 | 6 15 11 intel 10 8 | Intel(R) Core(TM)2 Duo CPU T7700 @ 2.40GHz
+coreduo kvm32 + monitor nx ss -pse36 | 6 14 8 intel 10 8 | Genuine Intel(R) CPU T2600 @ 2.16GHz
+core2duo qemu64 + monitor ss ssse3 | 6 15 11 intel 10 8 | Intel(R) Core(TM)2 Duo CPU T7700 @ 2.40GHz
 n270 coreduo + lahf-lm movbe ssse3 | 6 28 2 intel 10 8 | Intel(R) Atom(TM) CPU N270 @ 1.60GHz
 phenom qemu64 + 3dnow 3dnowext abm fxsr-opt mmxext monitor pdpe1gb popcnt rdtscp sse4a | 16 \
     2 3 amd 5 26 | AMD Phenom(tm) 9550 Quad-Core Processor
@@ -48,9 +49,9 @@ Broadwell Haswell + 3dnowprefetch adx rdseed smap | 6 61 2 intel 13 8 | Intel Co
 Skylake-Client Broadwell + xgetbv1 xsavec | 6 94 3 intel 13 8 | Intel Core Processor (Skylake)
 Skylake-Server Skylake-Client + avx512bw avx512cd avx512dq avx512f avx512vl clflushopt clwb \
     pdpe1gb pku | 6 85 4 intel 13 8 | Intel Xeon Processor (Skylake)
-EPYC Westmere + 3dnowprefetch abm adx avx avx2 bmi1 bmi2 clflushopt f16c fma fsgsbase \
-    fxsr-opt misalignsse mmxext monitor movbe pdpe1gb rdrand rdseed rdtscp sha-ni smap smep \
-    sse4a xgetbv1 xsave xsavec xsaveopt | 23 1 2 amd 13 30 | AMD EPYC Processor
+EPYC Westmere + 3dnowprefetch abm adx avx avx2 bmi1 bmi2 clflushopt cr8legacy f16c fma \
+    fsgsbase fxsr-opt misalignsse mmxext monitor movbe osvw pdpe1gb rdrand rdseed rdtscp sha-ni \
+    smap smep sse4a xgetbv1 xsave xsavec xsaveopt | 23 1 2 amd 13 30 | AMD EPYC Processor
 EPYC-Rome EPYC + clwb clzero rdpid umip wbnoinvd xsaveerptr xsaves | 23 49 0 amd 13 30 | AMD \
     EPYC-Rome Processor
 x86-64-v1 kvm64 + | 6 15 1 intel 13 8 | pytcg x86-64-v1
@@ -96,13 +97,16 @@ def _parse_table() -> dict[str, Model]:
         inherited = models[base[0]][1] if base else frozenset({"hypervisor"})
         identity = Identity(_VENDORS[vendor], int(family), int(model), int(stepping), brand,
                             int(leaf), 0x8000_0000 + int(leaf8))  # fmt: skip
-        models[name] = identity, inherited | frozenset(features.split())
+        own = features.split()
+        gone = {feature[1:] for feature in own if feature[0] == "-"}
+        kept = frozenset(feature for feature in own if feature[0] != "-")
+        models[name] = identity, inherited - gone | kept
         unknown = models[name][1] - FEATURES.keys()
         assert not unknown, (name, unknown)
     return models
 
 
-_UNADVERTISED = {"monitor", "la57", "pku"}
+_UNADVERTISED = {"monitor", "la57", "pku", "ss", "osvw"}
 """Works, but helps no guest: a slower HLT, longer page walks, keys that XSAVE doesn't save."""
 
 MODELS: dict[str, Model] = {

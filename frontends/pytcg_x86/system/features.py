@@ -69,7 +69,7 @@ IMPLEMENTED = frozenset({
     "mmxext", "sse4a", "3dnow", "3dnowext", "rdrand", "rdseed", "clwb", "clzero", "wbnoinvd",
     "serialize", "movdiri", "movdir64b", "rdpid", "cldemote", "umip", "cr8legacy", "avx", "avx2",
     "fma", "f16c", "vaes", "vpclmulqdq", "avx-vnni", "xsavec", "xsaves", "xgetbv1", "pku",
-    "la57",
+    "la57", "ss", "osvw",
 })  # fmt: skip
 """What may be switched on: a feature bit promises that its instructions and registers work."""
 
