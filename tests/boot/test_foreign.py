@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
@@ -120,6 +121,26 @@ def test_isolinux_starts_linux(start: Boot, files: Path, tmp_path: Path) -> None
 def test_ipxe_looks_for_a_network(start: Boot) -> None:
     iso = foreign.from_package("ipxe", "./usr/lib/ipxe/ipxe.iso", "ipxe.iso")
     start(256, "-cdrom", str(iso)).wait_for(b"Ctrl-B", BOOT_SECONDS)
+
+
+def test_u_boot_is_a_firmware_with_a_prompt(start: Boot) -> None:
+    rom = foreign.from_package("u-boot-qemu", "./usr/lib/u-boot/qemu-x86_64/u-boot.rom",
+                               "u-boot.rom")  # fmt: skip
+    terminal = start(256, "-bios", str(rom))
+    screen = terminal.wait_for(rb"^=> ?$", 2 * BOOT_SECONDS)
+    assert b"Jumping to 64-bit U-Boot" in screen and b"QEMU DVD-ROM" in screen
+    terminal.type("bdinfo\r")
+    assert b"DRAM bank" in terminal.wait_for(rb"^=> ?$", BOOT_SECONDS)
+
+
+def test_xen_is_a_multiboot_kernel_that_wants_another(start: Boot) -> None:
+    packed = foreign.from_package("xen-hypervisor-4.17-amd64", "./boot/xen-4.17-amd64.gz",
+                                  "xen.gz")  # fmt: skip
+    kernel = packed.with_name("xen")
+    kernel.write_bytes(gzip.decompress(packed.read_bytes()))
+    terminal = start(256, "-no-reboot", "-kernel", str(kernel),
+                     "-append", "console=com1 com1=115200")  # fmt: skip
+    terminal.wait_for(b"dom0 kernel not specified", BOOT_SECONDS)
 
 
 @pytest.mark.parametrize("kind", ["bin", "efi"])
