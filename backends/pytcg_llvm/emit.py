@@ -8,7 +8,7 @@ of C-convention helpers too, so a handler has neither prologue nor spills.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pytcg.ir.blocks import Block, Function, Local, Op, Value
 from pytcg.ir.ops import FLOATS, FMA, Type
@@ -165,7 +165,8 @@ class _Emitter:
     def emit(self) -> str:
         f = self.function
         alias = " noalias" if f.region else ""
-        params = ", ".join(f"{_ty(p.type)}{alias} %v{p.id}" for p in f.params)
+        params = ", ".join(f"{_ty(p.type)}{alias} %v{p.id}"
+                           for p in (_in_order(f.params) if f.threaded else f.params))
         convention = f"{THREADED} " if f.threaded else f"{_COLD} " if f.cold else ""
         for local in f.locals:
             type_ = _PAIR if local.vector else _ty(local.type)
@@ -394,7 +395,7 @@ class _Emitter:
 
     def _op_enter(self, op: Op) -> None:
         code, *args = op.args
-        arguments = ", ".join(self.typed(a) for a in args)
+        arguments = ", ".join(self.typed(a) for a in _in_order(args))
         self.lines.append(f"  call {THREADED} void {self.val(code)}({arguments})")
 
     # Scalar floating point ---------------------------------------------------------------------
@@ -696,9 +697,18 @@ class _Emitter:
 
     def _op_tail(self, op: Op) -> None:
         code, *args = op.args
-        arguments = ", ".join(self.typed(a) for a in args)
+        arguments = ", ".join(self.typed(a) for a in _in_order(args))
         self.lines.append(f"  musttail call {THREADED} void {self.val(code)}({arguments})")
         self.lines.append("  ret void")
+
+
+def _in_order(values: Sequence[Value]) -> tuple[Value, ...]:
+    """Threaded code's (env, rec, ram) as they are passed: in r13, r12 and r14.
+
+    An address made from r12 takes a byte more, and env is what most are made from.
+    """
+    env, rec, ram = values
+    return rec, env, ram
 
 
 def _mangled(type_: str) -> str:

@@ -7,19 +7,33 @@ is left for us by the object's relocations.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
+from capstone import CS_ARCH_X86, CS_GRP_BRANCH_RELATIVE, CS_MODE_64, Cs, CsInsn
+
+from pytcg.exec.layout import NEAR
 from pytcg.ir.blocks import Function
 from pytcg_llvm.elf import Elf, Relocation
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_guest_code
 
-_OFFSET, _SIGNED = (0, 1 << 16), (-(1 << 31), 1 << 31)
-_RANGES = {"a": _OFFSET, "b": _OFFSET, "base": _OFFSET, "index": _OFFSET, "imm": _SIGNED,
-           "disp": _SIGNED, "low": (0, 1 << 32), "shift": (0, 4), "insns": (0, 64)}  # fmt: skip
+_BYTE = (-NEAR, NEAR)
+_OFFSET, _SIGNED = (-NEAR, 1 << 15), (-(1 << 31), 1 << 31)
+_RANGES = {"a": _OFFSET, "b": _OFFSET, "base": _BYTE, "index": _BYTE,
+           "near_a": _BYTE, "near_b": _BYTE, "imm": _SIGNED, "disp": _SIGNED,
+           "low": (0, 1 << 32), "shift": (0, 4), "insns": (0, 64),
+           "count": (0, 1 << 31), "length": _BYTE}  # fmt: skip
 """What values the holes for values may have."""
+_WIDE = re.compile("getelementptr i8, ptr @(hole_(?:pc|far)), i64 0")
+"""Holes of 64 bits, which LLVM would take for addresses of 32."""
 _WIDTHS = {1: 8, 10: 4, 11: 4, 12: 2, 14: 1}  # R_X86_64_64, _32, _32S, _16, _8
+_NEAR = ("near_a", "near_b", "base", "index", "length")
+"""Holes that fit a byte: offsets of general registers among them."""
+_SIB, _DISP32, _EVEX = 4, 2, 0x62
+"""ModRM's r/m that means a SIB byte, its mod that means four bytes; a prefix that scales one."""
 _RELATIVE = (2, 4)  # R_X86_64_PC32, _PLT32
 _JUMP, _JMP = 5, 0xE9
 """Bytes of a jump with a 32-bit displacement, and its opcode."""
@@ -66,6 +80,7 @@ def _with_ranges(text: str) -> str:
         rows.append(f"!{{i64 {low}, i64 {high}}}")
         return f"{match[0]}, !absolute_symbol !{len(rows) + 1}"
 
+    text = _WIDE.sub(r'call ptr asm "movabsq $$\1, $0", "=r"()', text)
     text = re.sub(rf"@hole_({'|'.join(_RANGES)}) = external dso_local global i8", declare, text)
     return text + "\n".join(f"!{n} = {row}" for n, row in enumerate(rows, 2)) + "\n"
 
@@ -100,4 +115,54 @@ def _stencil(code: bytes, rows: list[tuple[int, int, str, int]]) -> Stencil | No
             and code[-_JUMP] == _JMP):  # fmt: skip
         code = code[:-_JUMP]  # it falls into what follows
         patches.remove(last)
-    return Stencil(code, tuple(patches), holes)
+    return Stencil(*_shortened(code, patches), holes)
+
+
+def _shortened(code: bytes, patches: list[Patch]) -> tuple[bytes, tuple[Patch, ...]]:
+    """The same with displacements of one byte, where LLVM leaves four for a hole that needs one."""
+    near = {patch.place for patch in patches if patch.width == 4 and patch.hole in _NEAR}
+    insns = list(_disassembler().disasm(code, 0))
+    made, moved = bytearray(), {len(code): 0}
+    short: set[int] = set()
+    for insn in insns:
+        at, body = insn.address, bytes(insn.bytes)
+        place = insn.disp_offset
+        moved[at] = len(made)
+        if at + place in near and body[0] != _EVEX:
+            modrm = place - 1 - (insn.modrm & 7 == _SIB)
+            assert body[modrm] == insn.modrm and body[modrm] >> 6 == _DISP32
+            body = (body[:modrm] + bytes([body[modrm] - 0x40]) + body[modrm + 1 : place + 1]
+                    + body[place + 4 :])  # fmt: skip
+            short.add(at + place)
+        made += body
+    moved[len(code)] = len(made)
+    outside = {patch.place for patch in patches}
+    for insn in insns:
+        _retarget(insn, made, moved, outside)
+    starts = [insn.address for insn in insns]
+    return bytes(made), tuple(_moved(patch, starts, moved, short) for patch in patches)
+
+
+def _retarget(insn: CsInsn, made: bytearray, moved: dict[int, int], outside: set[int]) -> None:
+    """Mend a jump within a stencil."""
+    if not insn.group(CS_GRP_BRANCH_RELATIVE) or insn.address + insn.imm_offset in outside:
+        return
+    target = moved[insn.operands[0].imm]
+    end = moved[insn.address] + insn.size
+    place = moved[insn.address] + insn.imm_offset
+    made[place:end] = (target - end).to_bytes(insn.imm_size, "little", signed=True)
+
+
+def _moved(patch: Patch, starts: list[int], moved: dict[int, int], short: set[int]) -> Patch:
+    """A patch where its instruction is now; behind a displacement of its own it comes earlier."""
+    start = starts[bisect_right(starts, patch.place) - 1]
+    earlier = 3 * sum(start <= place < patch.place for place in short)
+    return replace(patch, place=patch.place - start + moved[start] - earlier,
+                   width=1 if patch.place in short else patch.width)  # fmt: skip
+
+
+@cache
+def _disassembler() -> Cs:
+    made = Cs(CS_ARCH_X86, CS_MODE_64)
+    made.detail = True
+    return made

@@ -26,7 +26,7 @@ from pytcg_x86.region.compiler import PLAIN_KEY, GuestBlock, Insn
 
 _HEAD = struct.Struct("<QQIIII8x")
 _BLOCK = struct.Struct("<QqqqIIII")
-_RECORD = struct.Struct("<QQqqHHHHBBBBI")
+_RECORD = struct.Struct("<QQqqhhhhBBBBI")
 _RUN = struct.Struct("<QQ")
 _NAMES = ("imm", "disp", "pc", "a", "b", "base", "index", "segment", "shift", "length")
 assert _HEAD.size == REQUEST_HEAD.size and _BLOCK.size == REQUEST_BLOCK.size

@@ -30,7 +30,7 @@ from pytcg_threaded.worker import StaleSources, WorkerError, WorkerProcess
 if TYPE_CHECKING:  # loaded when a block is hot
     from pytcg_region.request import Request
 
-_HITS = layout.TB.offset("hits")
+_HITS, _COUNT = layout.TB.offset("hits"), layout.TB.offset("count")
 _REGION = struct.Struct("<QQII")
 _MEMBER = struct.Struct("<QQQII")
 _CHUNK = 1 << 20
@@ -560,10 +560,11 @@ class RegionService:
 
 def _runs(processor: Processor, block: int) -> int:
     """How often a block has run since it was made, or since it is part of a region."""
-    arena = processor.buffers["arena"]
-    at = block - arena.address + _HITS
-    hits = int.from_bytes(arena.view[at : at + 4], "little")
-    return (hits - regions.FIRST_HITS) & 0xFFFF_FFFF
+    arena, env = processor.buffers["arena"], processor.buffers["env"]
+    tb = arena.view[block - arena.address :]
+    hits, count = (int.from_bytes(tb[at : at + 4], "little") for at in (_HITS, _COUNT))
+    low = env.view[count - layout.EXEC_ENV.origin :]
+    return (hits + int.from_bytes(low[:2], "little") - regions.FIRST_HITS) & 0xFFFF_FFFF
 
 
 _codes: dict[int, RegionCode] = {}

@@ -34,8 +34,14 @@ def compile_pack(program: Program, keys: list[int]) -> bytes:
             functions[key] = _function(program, key)
             optimise(functions[key])
     made = compile_stencils(functions.values()) if functions else {}
+    for function in functions.values():
+        assert function.name != stencils.stencil_head.name or _begins_plain(made[function.name])
     names = {key: function.name for key, function in functions.items()}
     return b"".join(_packed(key, made.get(names.get(key, ""), _NONE)) for key in keys)
+
+
+def _begins_plain(head: Stencil) -> bool:
+    return min(patch.place for patch in head.patches) >= 4
 
 
 def _function(program: Program, key: int) -> Function:
@@ -62,7 +68,7 @@ def _packed(key: int, stencil: Stencil) -> bytes:
 def _packed_patch(patch: Patch) -> bytes:
     if patch.width == 0:
         return _PATCH.pack(patch.place, 0, _TARGETS[patch.hole], 32, patch.addend)
-    name = {"low": "imm"}.get(patch.hole, patch.hole)
-    field = TB.fields["insns"] if name == "insns" else RECORD.fields[name]
+    name = {"low": "imm", "far": "disp", "near_a": "a", "near_b": "b"}.get(patch.hole, patch.hole)
+    field = TB.fields[name] if name in ("insns", "count") else RECORD.fields[name]
     assert isinstance(field.type, Scalar)
     return _PATCH.pack(patch.place, patch.width, field.offset, field.type.bits, patch.addend)

@@ -104,7 +104,7 @@ class Cpu:
         view = self._cpu.buffers["env"].view
         self._words = view.cast("Q")
         self._halves = view.cast("I")
-        at = {name: ENV.offset(name) for name in (
+        at = {name: ENV.place(name) for name in (
             "pc", "budget", "budget_soft", "stop_request", "exit_request", "hook_skip",
             "block_skip", "until", "arena_floor", "arena_used", "code_floor", "code_used",
             "traps", "exit_reason", "fault_record", "hook_value")}  # fmt: skip
@@ -112,7 +112,8 @@ class Cpu:
             at["hook_skip"] // 8)
         self._block_skip, self._soft = at["block_skip"] // 8, at["budget_soft"] // 4
         self._at = at
-        self._context = slice(ENV.offset("gpr"), ENV.offset("host"))
+        self._near = slice(ENV.place("near"), ENV.place("near", ENV.fields["near"].count))
+        self._far = slice(ENV.place("seg_base"), ENV.place("host"))
         self._dirty = True
         self._flush = False
         self._until: int | None = None
@@ -181,13 +182,14 @@ class Cpu:
         """All registers, for `restore_context`."""
         view = self._cpu.buffers["env"].view
         return Context(self.mode, self._words[self._pc].to_bytes(8, "little")
-                       + bytes(view[self._context]))  # fmt: skip
+                       + bytes(view[self._near]) + bytes(view[self._far]))  # fmt: skip
 
     def restore_context(self, context: Context) -> None:
         """Registers as they were; of a processor of the same mode. Memory stays."""
         if not isinstance(context, Context) or context.mode != self.mode:
             raise CpuError("that is no context of a processor in this mode")
-        self._cpu.buffers["env"].view[self._context] = context.data[8:]
+        view, far = self._cpu.buffers["env"].view, 8 + self._near.stop - self._near.start
+        view[self._near], view[self._far] = context.data[8:far], context.data[far:]
         self.regs["rip"] = int.from_bytes(context.data[:8], "little")
         self._registers_changed()
 

@@ -105,6 +105,7 @@ class _Tokens:
             return [self.memory(vector="vsib" in row_of(self.key).attrs)]
         if kind in (Kind.H, Kind.B, Kind.L):
             offset = self.record.get("imm") >> (48 if kind is Kind.L else 32) & 0xFFFF
+            offset -= offset >> 15 << 16
             return [self.register(Kind.G if kind is Kind.B else Kind.V, offset)]
         offset = self.record.get("b" if self.slots else "a")
         self.slots += 1

@@ -14,7 +14,7 @@ from pytcg_threaded.engine import ThreadedEngine
 
 CODE, DATA, SIZE = 0x1_0000, 0x8_0000, 0x1000
 PROGRAMS = 8
-SMALL = 16384
+SMALL = 12288
 """Bytes for regions: those of some programs."""
 
 

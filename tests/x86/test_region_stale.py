@@ -8,7 +8,8 @@ import struct
 from pytcg import Cpu
 from pytcg.exec import layout, regions
 from pytcg.softmmu.ram import HostBuffer
-from pytcg_region.request import SHAPE_ROW, Request
+from pytcg_region.kept import SHAPE_ROW
+from pytcg_region.request import Request
 
 _PART = 1 << 20
 """Bytes of the arena that are filled with noise."""
@@ -59,7 +60,7 @@ def test_a_report_from_before_a_flush_makes_no_region() -> None:
     shape = Request(request.view).shape()
     rows = HostBuffer(len(shape))
     rows.view[:] = shape
-    known = request.address, rows.address, len(shape) // SHAPE_ROW
+    known = request.address, rows.address, len(shape) // SHAPE_ROW.size
     assert engine.call("region_follow", env, arena, *known) != 0
     engine.call("tb_flush", env)
     assert engine.call("region_grow", env, arena, request.address) == 0

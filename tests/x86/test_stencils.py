@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import pytest
+from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
 from pytcg import Cpu
 from pytcg.exec import layout, stitch
+from pytcg_llvm import stencil
+from pytcg_llvm.stencil import Patch
 from pytcg_threaded.engine import ThreadedEngine
+from pytcg_threaded.jobs import program
+from pytcg_threaded.stencils import compile_pack
 from pytcg_x86.core.form import row_of
 from pytcg_x86.decode.formkey import KEY_SECOND
 
@@ -104,3 +110,43 @@ def test_what_lies_behind_a_block_is_no_part_of_it(cpu: Cpu) -> None:
     behind = layout.TB.size + layout.RECORD_SIZE
     arena[behind : behind + 16] = struct.pack("<2Q", cpu._cpu.engine.symbol("tb_goto"), 1 << 63)
     assert cpu.run(CODE).kind == "hlt"
+
+
+def filled(code: bytes, patches: Sequence[Patch]) -> bytes:
+    """A stencil with values in its holes; what it jumps to lies far away."""
+    values = {"near_a": -8, "near_b": -0x60, "base": -0x40, "index": -0x18, "length": 5}
+    made = bytearray(code)
+    for patch in patches:
+        width = patch.width or 4
+        value = values.get(patch.hole, 0x1234) if patch.width else 0x4000 - patch.place
+        value = (value + patch.addend) & ((1 << 8 * width) - 1)
+        made[patch.place : patch.place + width] = value.to_bytes(width, "little")
+    return bytes(made)
+
+
+def listing(code: bytes, patches: Sequence[Patch]) -> list[tuple[str, str | int]]:
+    """Instructions, those that a jump within the stencil goes to by number."""
+    insns = list(Cs(CS_ARCH_X86, CS_MODE_64).disasm(filled(code, patches), 0))
+    numbers = {insn.address: number for number, insn in enumerate(insns)} | {len(code): len(insns)}
+    found: list[tuple[str, str | int]] = []
+    for insn in insns:
+        target = int(insn.op_str, 16) if insn.mnemonic[0] == "j" and insn.op_str[:2] == "0x" else -1
+        found.append((insn.mnemonic, numbers.get(target, "out") if target >= 0 else insn.op_str))
+    return found
+
+
+def test_short_displacements_mean_what_the_long_ones_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten, seen = stencil._shortened, []
+
+    def spy(code: bytes, patches: list[Patch]) -> tuple[bytes, tuple[Patch, ...]]:
+        before, after = (code, tuple(patches)), shorten(code, patches)
+        seen.append((before, after))
+        return after
+
+    monkeypatch.setattr(stencil, "_shortened", spy)
+    Cpu(engine="threaded")
+    compile_pack(program(), sorted(ThreadedEngine.shared().forms)[::40])
+    assert len(seen) > 20
+    for before, after in seen:
+        assert listing(*before) == listing(*after)
+    assert sum(len(after[0]) for _, after in seen) < sum(len(before[0]) for before, _ in seen)

@@ -211,7 +211,7 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
             open_end = False
         elif (attrs & (END | BRANCH)) != 0 or (key & 0xFFF) < 2:
             open_end = False
-    tb.records = records
+    tb.records = u16(records)
     tb.size = u16(done)
     if not hook_block(env, tb) and tb.insns > 1:
         improve_block(env, tb)

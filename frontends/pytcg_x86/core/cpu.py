@@ -32,8 +32,8 @@ _RANGES = 128
 _RANGE_ROW = struct.Struct("<QQQQQ")  # layout.RANGE
 _FORM_TABLES: dict[int, tuple[tuple[int, int], bytes, bytes]] = {}
 """By engine: how many forms and stencils there were, and what `form_list` and `form_hash` held."""
-_HALTED, _DELIVERING = ENV.offset("halted"), ENV.offset("delivering")
-_STOP, _EXIT = ENV.offset("stop_request"), ENV.offset("exit_request")
+_HALTED, _DELIVERING = ENV.place("halted"), ENV.place("delivering")
+_STOP, _EXIT = ENV.place("stop_request"), ENV.place("exit_request")
 _FORM_ROW = struct.Struct("<QQQQ")  # layout.FORM
 _TRAMPOLINE = struct.Struct("<HQH")
 _MOV_RAX, _JMP_RAX = 0xB848, 0xE0FF
@@ -112,7 +112,7 @@ class X86Cpu:
         window = memory.window
         entries = layout.MMU_MODES * layout.TLB_SIZE
         sizes = {
-            "env": ENV.size, "tlbs": entries * layout.TLB_ENTRY.size,
+            "env": ENV.size + 2 * layout.MAX_COUNTS, "tlbs": entries * layout.TLB_ENTRY.size,
             "jumps": layout.JUMP_CACHE_SIZE * layout.JUMP.size, "hash": layout.TB_HASH_SIZE * 8,
             "form_hash": layout.FORM_HASH_SIZE * 4,
             "form_list": layout.FORM_HASH_SIZE * layout.FORM.size,
@@ -124,7 +124,7 @@ class X86Cpu:
         }  # fmt: skip
         self.buffers = {name: self._buffer(size) for name, size in sizes.items()}
         engine.attach([*self.buffers.values(), window])
-        self.address = self.buffers["env"].address
+        self.address = self.buffers["env"].address - ENV.origin
         self.state = StateView(ENV, self.buffers["env"].view)
         self.regs = Registers(self.state)
         self._kept: list[object] = []
@@ -155,6 +155,7 @@ class X86Cpu:
         put("fp_unit", self.engine.x87_control)
         for name in ("tlb_fills", "jump_fills"):
             put(name, layout.FILL_LOG + 1)  # the first flush clears all
+        put("counts", ENV.size + ENV.origin)
         put("arena_size", self.buffers["arena"].size)
         put("arena_limit", self.buffers["arena"].size)
         put("form_count", 1)

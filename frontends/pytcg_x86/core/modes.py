@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pytcg.exec.invalidate import jump_cache_flush
 from pytcg.exec.layout import TLB_ENTRY, TLB_SIZE
-from pytcg.softmmu.access import forget_pages
+from pytcg.softmmu.access import forget_pages, use_tlb
 from pytcg_native import NULL, fill, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.state import Attr, Cr0, Cr4, Efer, Env, Flag, MmuIndex, Mode, Seg, Xcr0
 
@@ -43,7 +43,7 @@ def select_tlb(env: Env, cpl: u32) -> None:
     if unlikely(cpl != 3 and tlb != env.kept_tlb):
         forget_pages(env)  # supervisor code keeps its pages together, with SMAP or without
         env.kept_tlb = tlb
-    env.tlb = tlb
+    use_tlb(env, tlb)
 
 
 @native

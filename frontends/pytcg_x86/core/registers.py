@@ -25,14 +25,14 @@ class Slot:
 def _general() -> dict[str, Slot]:
     slots: dict[str, Slot] = {}
     for number, name in enumerate(_GPR):
-        at = ENV.offset("gpr", number)
+        at = ENV.place("gpr", number)
         slots |= {f"r{name}": Slot(at, 8), f"e{name}": Slot(at, 4, True), name: Slot(at, 2)}
         low = name[0] + "l" if number < 4 else name + "l"
         slots[low] = Slot(at, 1)
         if number < 4:
             slots[name[0] + "h"] = Slot(at + 1, 1)
     for number in range(8, 16):
-        at = ENV.offset("gpr", number)
+        at = ENV.place("gpr", number)
         for suffix, size in (("", 8), ("d", 4), ("w", 2), ("b", 1)):
             slots[f"r{number}{suffix}"] = Slot(at, size, suffix == "d")
     return slots
@@ -43,20 +43,20 @@ def _system() -> dict[str, Slot]:
     for number, name in enumerate(_SEGMENTS):
         for suffix, field in (("", "seg_sel"), (".base", "seg_base"), (".limit", "seg_limit"),
                               (".attr", "seg_attr")):  # fmt: skip
-            slots[name + suffix] = Slot(ENV.offset(field, number), ENV.fields[field].type.size)
+            slots[name + suffix] = Slot(ENV.place(field, number), ENV.fields[field].type.size)
     for name in ("gdtr", "idtr"):
-        slots[f"{name}.base"] = Slot(ENV.offset(f"{name}_base"), 8)
-        slots[f"{name}.limit"] = Slot(ENV.offset(f"{name}_limit"), 4)
+        slots[f"{name}.base"] = Slot(ENV.place(f"{name}_base"), 8)
+        slots[f"{name}.limit"] = Slot(ENV.place(f"{name}_limit"), 4)
     for number in range(8):
-        slots[f"dr{number}"] = Slot(ENV.offset("dr", number), 8)
+        slots[f"dr{number}"] = Slot(ENV.place("dr", number), 8)
     for field in ("cr0", "cr2", "cr3", "cr4", "efer", "star", "lstar", "cstar", "fmask",
                   "kernel_gs_base", "sysenter_cs", "sysenter_esp", "sysenter_eip", "pat", "xcr0",
                   "tsc_aux", "mxcsr", "fp_control"):  # fmt: skip
-        slots[field] = Slot(ENV.offset(field), ENV.fields[field].type.size)
+        slots[field] = Slot(ENV.place(field), ENV.fields[field].type.size)
     for number in range(16):
-        slots[f"xmm{number}"] = Slot(ENV.offset("xmm", number), 16)
-    slots |= {"rip": Slot(ENV.offset("rip"), 8), "eip": Slot(ENV.offset("rip"), 4, True),
-              "ip": Slot(ENV.offset("rip"), 2, True), "fcw": slots["fp_control"]}  # fmt: skip
+        slots[f"xmm{number}"] = Slot(ENV.place("xmm", number), 16)
+    slots |= {"rip": Slot(ENV.place("rip"), 8), "eip": Slot(ENV.place("rip"), 4, True),
+              "ip": Slot(ENV.place("rip"), 2, True), "fcw": slots["fp_control"]}  # fmt: skip
     return slots
 
 
@@ -78,14 +78,14 @@ class StateView:
     def get(self, name: str, index: int = 0) -> int:
         """A field's value, signed if its type is."""
         field = self.layout.fields[name]
-        at = field.offset + index * field.type.size
+        at = self.layout.place(name, index)
         data = self.view[at : at + field.type.size]
         return int.from_bytes(data, "little", signed=field.type.signed)
 
     def set(self, name: str, value: int, index: int = 0) -> None:
         """Store a field, cut to its width."""
         field = self.layout.fields[name]
-        at = field.offset + index * field.type.size
+        at = self.layout.place(name, index)
         self.put(at, field.type.size, value)
 
     def put(self, offset: int, size: int, value: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytcg.exec.layout import EXEC_ENV
 from pytcg_x86.core.state import ENV
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ _OF_THE_HOST = {"zero", "host_mxcsr", "fp_unit", "kept_tlb", "large_base", "larg
 
 
 def _names() -> list[str]:
-    first = ENV.fields["gpr"].offset
-    own = [name for name, field in ENV.fields.items() if field.offset >= first
-           and name not in _OF_THE_HOST and not field.type.is_pointer]  # fmt: skip
+    own = [name for name, field in ENV.fields.items() if name not in EXEC_ENV.fields
+           and name not in (*_OF_THE_HOST, "rip") and not field.type.is_pointer]  # fmt: skip
     return [*_OF_EXEC, *own]
 
 

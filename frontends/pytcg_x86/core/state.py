@@ -15,7 +15,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 
 from pytcg.exec.layout import EXEC_ENV, ExecEnv
-from pytcg.ir.layout import Struct
+from pytcg.ir.layout import Rows, Struct
 
 
 class Seg(IntEnum):
@@ -31,12 +31,14 @@ class Seg(IntEnum):
     TR = 7
 
 
-ENV = Struct("Env", [
+NEAR: Rows = [
     ("gpr", "u64", 16),                # rax rcx rdx rbx rsp rbp rsi rdi r8…r15
     ("zero", "u64"),                   # always 0: the base or index of an address that has none
     ("flag_z", "u64"), ("flag_s", "u64"),
     ("flag_c", "u8"), ("flag_o", "u8"), ("flag_x", "u8"), ("cpl", "u8"),
     ("eflags", "u32"),
+]  # fmt: skip
+ENV = Struct("Env", [
     ("seg_base", "u64", 8),
     ("seg_limit", "u32", 8),           # in bytes (granularity applied)
     ("seg_attr", "u32", 8),            # descriptor bits 40-47, and G D/B L AVL at bits 12-15
@@ -77,7 +79,7 @@ ENV = Struct("Env", [
     ("host", "ptr", 16),               # callbacks into Python, by `Host`
     ("vendor", "u32"),                 # `Vendor`, whose processors' differences are followed
     ("cpuid_features", "u64", 6),      # feature bits decode and control registers depend on
-], base=EXEC_ENV, align=64)  # fmt: skip
+], base=EXEC_ENV, inside={"near": NEAR}, align=64)  # fmt: skip
 ENV.alias("rip", "pc")
 
 

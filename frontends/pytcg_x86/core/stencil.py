@@ -16,6 +16,7 @@ from pytcg.exec.layout import (
     BRANCH,
     EXEC_ENV,
     JUMP,
+    KEPT_PAGE,
     PAGE_MASK,
     RECORD_SIZE,
     TB,
@@ -31,12 +32,19 @@ from pytcg_x86.core.translate import Context, Translator
 from pytcg_x86.decode import formkey
 from pytcg_x86.decode.opcodes import Kind, opcodes, operand_spec
 
-NEXT, BAIL, LOOKUP = "hole_next", "hole_bail", "hole_lookup"
-"""Where a stencil goes: to the record behind it, to the handler, to the block at env.pc; besides
+NEXT, BAIL, STACK, LOOKUP = "hole_next", "hole_bail", "hole_stack", "hole_lookup"
+"""Where a stencil goes: to the record behind it, to the handler (by way of `record_on_stack` if all
+its accesses are to the stack), to the block at env.pc; besides
 ``hole_taken`` and ``hole_fall``, which are a branch's successors."""
 _INTEGER = (Kind.E, Kind.G, Kind.Z, Kind.FIXED)
+_MEMORY = (Kind.E, Kind.W, Kind.Q)
+_GENERAL = (Kind.E, Kind.R, Kind.G, Kind.Z)
+_SLOTTED = (*_MEMORY, *_GENERAL, Kind.V, Kind.U, Kind.P, Kind.N, Kind.S, Kind.C, Kind.D)
+"""Operands that may be in memory; that are general registers; that the record has a place for."""
 _NARROW = ("b", "w", "v", "z", "AL", "eAX", "rAX")
-HOLES = {"a", "b", "base", "index", "shift", "imm", "disp"}
+HOLES = {"a", "b", "base", "index", "shift", "imm", "disp", "pc", "length"}
+_INSTEAD = {"imm": ("low",), "disp": ("far",), "a": ("near_a",), "b": ("near_b",)}
+"""Holes for fields whose values are known to be smaller than most, or larger."""
 
 
 class NoStencil(Exception):
@@ -78,9 +86,10 @@ class StencilTranslator(Translator):
     b: StencilBuilder
 
     def __init__(self, program: Program, function: Function, builder: StencilBuilder,
-                 context: Context, holes: set[str]):  # fmt: skip
+                 context: Context, holes: set[str], *, on_stack: bool):  # fmt: skip
         super().__init__(program, function, builder, context)
         self.holes = holes
+        self.on_stack = on_stack
         self.home = self.rec
         """The record that the stencil is of: a superinstruction's first."""
 
@@ -88,7 +97,7 @@ class StencilTranslator(Translator):
         if name not in self.holes:
             return super().field(name, type_)
         b = self.b
-        hole = "low" if name == "imm" and "low" in self.holes else name
+        hole = next((n for n in _INSTEAD.get(name, ()) if n in self.holes), name)
         value = b.op("ptrdiff", b.symbol(f"hole_{hole}"), b.const(0, Type.PTR))
         return value.resize(type_ or Type.I64)
 
@@ -116,12 +125,20 @@ class StencilTranslator(Translator):
     def _probe(self, bits: int, linear: Value, tag: str) -> Value:
         """Where an access goes on the host; bails unless the TLB knows its page."""
         b = self.b
+        if self.on_stack:
+            within = linear - self._stack_page("address")
+            self.need(within.ult(self._stack_page("limit")), b.bails)
+            return b.ptradd(self.ram, within + self._stack_page("offset"))
         entry = b.inline(self.program.compile(access.tlb_entry), [self.env, linear], None)
         assert entry is not None
         page = (linear + (bits // 8 - 1)) & PAGE_MASK
         self.need(b.ld(Type.I64, entry, TLB_ENTRY.offset(tag)).eq(page), b.bails)
         addend = b.ld(Type.I64, entry, TLB_ENTRY.offset("addend"))
-        return b.ptradd(b.ptradd(self.ram, addend), linear)
+        return b.ptradd(self.ram, linear + addend)
+
+    def _stack_page(self, field: str) -> Value:
+        return self.b.ld(Type.I64, self.env,
+                         EXEC_ENV.offset("stack_page") + KEPT_PAGE.offset(field))  # fmt: skip
 
     # Leaving -----------------------------------------------------------------------------------
 
@@ -131,7 +148,7 @@ class StencilTranslator(Translator):
 
     def finish(self) -> None:
         self.b.place(self.b.bails)
-        self._leave(BAIL, self.rec)
+        self._leave(STACK if self.on_stack else BAIL, self.rec)
 
     def next(self) -> None:
         self._leave(NEXT, self.b.ptradd(self.rec, RECORD_SIZE))
@@ -186,11 +203,11 @@ def build_stencil(program: Program, key: int) -> Function:
                         Type.VOID, threaded=True)  # fmt: skip
     program.add([jump_slot, access.tlb_entry])
     builder = StencilBuilder(function)
-    first = StencilTranslator(program, function, builder, cx, _holes(key))
+    first = StencilTranslator(program, function, builder, cx, _holes(key), on_stack=_on_stack(key))
     second = key >> formkey.KEY_SECOND
     Instruction(first, row).build(fall_through=bool(second))
     if second:
-        following = StencilTranslator(program, function, builder, cx, set())
+        following = StencilTranslator(program, function, builder, cx, set(), on_stack=False)
         following.rec = builder.ptradd(first.rec, RECORD_SIZE)
         Instruction(following, opcodes().rows[second]).build()
     first.finish()
@@ -198,11 +215,19 @@ def build_stencil(program: Program, key: int) -> Function:
     return function
 
 
+def _on_stack(key: int) -> bool:
+    """Whether a form accesses memory at the stack pointer only, and by at most 8 bytes at once."""
+    cx = context_of(key)
+    return "stack" in row_of(key).attrs and cx.ea == "none" and not cx.segmented
+
+
 def _holes(key: int) -> set[str]:
     """The fields that become constants: not those that may need 64 bits often."""
     row, cx = row_of(key), context_of(key)
     holes = set(HOLES)
-    if cx.ea not in ("base", "sib"):
+    if cx.ea == "disp" and cx.address_size == 64:
+        holes.add("far")  # an address that takes 64 bits
+    elif cx.ea not in ("base", "sib"):
         holes.discard("disp")
     specs = [operand_spec(code) for code in row.operands]
     kinds = [kind for kind, _ in specs]
@@ -210,7 +235,10 @@ def _holes(key: int) -> set[str]:
         holes.discard("imm")
     elif cx.operand_size < 64 and kinds and kinds[0] in _INTEGER and specs[0][1] in _NARROW:
         holes.add("low")  # the 32 bits that it has
-    return holes
+    registers = [kind for kind in kinds if kind in _SLOTTED
+                 and not (kind in _MEMORY and cx.ea != "none")]  # fmt: skip
+    return holes | {f"near_{slot}" for slot, kind in zip("ab", registers, strict=False)
+                    if kind in _GENERAL}  # fmt: skip
 
 
 def _check(function: Function, bails: Block) -> None:

@@ -118,7 +118,9 @@ class Translator:
         """A field of the record, optionally widened."""
         row = RECORD.fields[name]
         value = self.b.ld(ir_type(row.type), self.rec, row.offset)
-        return value if type_ is None else value.zext(type_)
+        if type_ is None:
+            return value
+        return value.sext(type_) if row.type.signed else value.zext(type_)
 
     @property
     def imm(self) -> Value:
@@ -126,7 +128,7 @@ class Translator:
 
     def packed_field(self, shift: int) -> Value:
         """Sixteen bits of the immediate: VEX's third and fourth registers (i64)."""
-        return (self.imm >> shift) & 0xFFFF
+        return (self.imm >> shift).trunc(Type.I16).sext(Type.I64)
 
     def pc(self) -> Value:
         """This instruction's address in its code segment (i64)."""

@@ -7,7 +7,7 @@ displacements go into the record.
 from __future__ import annotations
 
 from pytcg.exec.layout import Record
-from pytcg_native import address_of, i8, i64, native, u8, u16, u32, u64
+from pytcg_native import address_of, i8, i16, i64, native, u8, u16, u32, u64
 from pytcg_x86.core.state import ENV, Env, Mode, Seg
 from pytcg_x86.decode.fetch import MAX_LENGTH, fetch16, fetch32, fetch64
 from pytcg_x86.decode.formkey import (
@@ -37,6 +37,7 @@ from pytcg_x86.decode.formkey import (
 )
 from pytcg_x86.decode.modrm import (
     decode_address,
+    gpr_at,
     gpr_offset,
     immediate,
     immediate_length,
@@ -62,7 +63,6 @@ FEATURES, WITHOUT = _TABLES.features, _TABLES.without
 
 _XMM = ENV.offset("xmm")
 _MMX = ENV.offset("fp_register")
-_GPR = ENV.offset("gpr")
 _SIZE_B = SIZES.index("b")
 _AMD, _CR8 = FEATURE_BITS["cr8legacy"][0], 1 << FEATURE_BITS["cr8legacy"][1]
 
@@ -283,7 +283,7 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
                 if asize == SIZE16 or (modrm & 7) != 4:
                     return INVALID
                 sib: u32 = env.fetch[first]
-                rec.index = u16(_XMM + ((sib >> 3 & 7) | (rex & 2) << 2) * 16)
+                rec.index = i16(_XMM + ((sib >> 3 & 7) | (rex & 2) << 2) * 16)
                 rec.shift = u8(sib >> 6)
                 ea = EA_DISP if ea == EA_DISP else EA_BASE
     slot: u32 = 0
@@ -311,12 +311,12 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
             field: u32 = (modrm >> 3 & 7) | (rex & 4) << 1
             if kind != Kind.V:
                 field = (modrm & 7) | (rex & 1) << 3
-            put_register(rec, slot, u16(_XMM + field * 16))
+            put_register(rec, slot, i16(_XMM + field * 16))
             slot += 1
         elif kind == Kind.H:
             registers |= u64(_XMM + vvvv * 16) << 32
         elif kind == Kind.B:
-            registers |= u64(_GPR + vvvv * 8) << 32
+            registers |= u64(u16(gpr_at(vvvv))) << 32
         elif kind == Kind.L:
             fourth: u32 = env.fetch[at] >> 4
             if code != SIZE64:
@@ -325,17 +325,17 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
             at += 1
         elif kind == Kind.P or ((kind == Kind.Q or kind == Kind.N) and not memory):
             mm: u32 = modrm >> 3 & 7 if kind == Kind.P else modrm & 7
-            put_register(rec, slot, u16(_MMX + mm * 16))
+            put_register(rec, slot, i16(_MMX + mm * 16))
             slot += 1
         elif kind == Kind.S:
-            put_register(rec, slot, u16(modrm >> 3 & 7))
+            put_register(rec, slot, i16(modrm >> 3 & 7))
             slot += 1
         elif kind == Kind.C or kind == Kind.D:
             system: u32 = (modrm >> 3 & 7) | (rex & 4) << 1
             if lock and kind == Kind.C and system == 0 and (env.cpuid_features[_AMD] & _CR8) != 0:
                 system = 8  # LOCK MOV CR0: AMD's other name of it (APM vol. 3)
                 lock = False
-            put_register(rec, slot, u16(system))
+            put_register(rec, slot, i16(system))
             slot += 1
         elif kind == Kind.I or kind == Kind.J:
             value: u64 = immediate(env, at, size, osize)

@@ -16,15 +16,21 @@ _SIZE_V, _SIZE_S = (SIZES.index(c) for c in "vs")
 
 
 @native(inline=True)
-def gpr_offset(number: u32, byte: bool, rex: u32) -> u16:
-    """Offset in the state of a general register; AH…BH for bytes 4-7 without REX."""
-    if byte and rex == 0 and number >= 4:
-        return u16(_GPR + (number - 4) * 8 + 1)
-    return u16(_GPR + number * 8)
+def gpr_at(number: u32) -> i16:
+    """Offset in the state of a general register by number."""
+    return i16(i32(number * 8) + _GPR)
 
 
 @native(inline=True)
-def put_register(rec: Record, slot: u32, value: u16) -> None:
+def gpr_offset(number: u32, byte: bool, rex: u32) -> i16:
+    """Offset in the state of a general register; AH…BH for bytes 4-7 without REX."""
+    if byte and rex == 0 and number >= 4:
+        return gpr_at(number - 4) + 1
+    return gpr_at(number)
+
+
+@native(inline=True)
+def put_register(rec: Record, slot: u32, value: i16) -> None:
     if slot == 0:
         rec.a = value
     else:
@@ -39,10 +45,10 @@ def address16(rec: Record, rm: u32) -> None:
         base = 6
     elif rm == 5:
         base = 7
-    rec.base = u16(_GPR + base * 8)
+    rec.base = gpr_at(base)
     rec.segment = Seg.SS if base == 5 else Seg.DS
     if rm < 4:
-        rec.index = u16(_GPR + (6 + (rm & 1)) * 8)
+        rec.index = gpr_at(6 + (rm & 1))
 
 
 @native
@@ -77,7 +83,7 @@ def decode_address(env: Env, rec: Record, at: u64, modrm: u32, rex: u32, asize: 
         rm = sib & 7
         if index != 4:
             kind = EA_SIB
-            rec.index = u16(_GPR + index * 8)
+            rec.index = gpr_at(index)
             rec.shift = u8(sib >> 6)
         no_base = rm == 5 and mod == 0
     elif mod == 0 and rm == 5:
@@ -88,7 +94,7 @@ def decode_address(env: Env, rec: Record, at: u64, modrm: u32, rex: u32, asize: 
     if no_base:
         rec.base = _ZERO
     else:
-        rec.base = u16(_GPR + (rm | (rex & 1) << 3) * 8)
+        rec.base = gpr_at(rm | (rex & 1) << 3)
         # rBP and rSP as base mean the stack segment; r12 and r13 do not.
         if (rm == 4 or rm == 5) and (rex & 1) == 0:
             rec.segment = Seg.SS

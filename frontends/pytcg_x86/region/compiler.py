@@ -280,7 +280,8 @@ class RegionTranslator(Translator):
         return name == "imm" and bool(insn.near & Near.IMM)
 
     def packed_field(self, shift: int) -> Value:
-        return self.b.const(self.insn.fields["imm"] >> shift & 0xFFFF, Type.I64)
+        offset = self.insn.fields["imm"] >> shift & 0xFFFF
+        return self.b.const(offset - (offset >> 15 << 16), Type.I64)
 
     def pc(self) -> Value:
         return self.region.pc_at(self.insn.fields["pc"])

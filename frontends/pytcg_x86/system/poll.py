@@ -8,7 +8,7 @@ from pytcg.exec.exits import Exit
 from pytcg.exec.layout import Record, Tb
 from pytcg.exec.logevent import LogEvent
 from pytcg.exec.trap import is_break
-from pytcg.softmmu.access import Access
+from pytcg.softmmu.access import Access, keep_stack
 from pytcg_native import NULL, call_host, i64, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.exceptions import raise_error, raise_page_fault
 from pytcg_x86.core.modes import update_mode
@@ -69,6 +69,12 @@ def guest_poll(env: Env) -> None:
             finish_task(env, NULL)
     if env.halted != 0:
         env.exit_reason = Exit.HALT
+
+
+@native
+def guest_keep_stack(env: Env) -> None:
+    """Keep the page that the stack pointer is on."""
+    keep_stack(env, env.gpr[4] & env.linear_mask)
 
 
 @native

@@ -26,6 +26,7 @@ from pytcg.exec.invalidate import (
 )
 from pytcg.exec.layout import (
     FILL_LOG,
+    MAX_COUNTS,
     MMU_MODES,
     PAGE_MASK,
     PAGE_SIZE,
@@ -45,7 +46,8 @@ from pytcg.exec.layout import (
 from pytcg.exec.regions import (
     BLOCK_BYTES,
     BLOCK_INSNS,
-    FIRST_HITS,
+    HOT_BITS,
+    count_anew,
     count_entry,
     leave_regions,
     region_install,
@@ -69,8 +71,10 @@ from pytcg_native import (
     enter,
     i64,
     likely,
+    load16,
     native,
     ptr,
+    store16,
     symbol,
     u8,
     u32,
@@ -163,7 +167,8 @@ def second_page_fits(env: ExecEnv, tb: Tb, linear: u64) -> bool:
 @native
 def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     """Translate a block into the arena; it is not findable yet."""
-    if unlikely(env.arena_used + BLOCK_BYTES > env.arena_limit):
+    full: bool = env.arena_used + BLOCK_BYTES > env.arena_limit
+    if unlikely(full or env.tb_made >= MAX_COUNTS - 1):
         tb_flush(env)
     env.arena_used = (env.arena_used + 63) & ~u64(63)
     tb: Tb = Tb(env.arena + env.arena_used)
@@ -172,7 +177,8 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     tb.pc = env.pc
     tb.flags = env.mode
     tb.cs_base = env.code_base
-    tb.hits = FIRST_HITS
+    tb.count = env.counts + u32(env.tb_made << 1)
+    count_anew(env, tb)
     tb.members = NULL
     tb.hash_next = NULL
     tb.unworthy = 0
@@ -249,6 +255,19 @@ def forbid_stores(entry: TlbEntry, page: u64) -> None:
 @native(threaded=True)
 def tb_head(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     """A block's head: account for its instructions, see whether anybody wants the loop."""
+    first: ptr = enter_block(env, rec)
+    if first == NULL:
+        return NULL
+    count_entry(env, Tb(rec))
+    return first
+
+
+@native(threaded=True)
+def tb_head_unpaid(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """`tb_head` for a stitched head, which has counted already."""
+    env.budget += i64(Tb(rec).insns)
+    if load16(ptr(env), Tb(rec).count) == 0:
+        store16(ptr(env), Tb(rec).count, (1 << HOT_BITS) - 1)
     first: ptr = enter_block(env, rec)
     if first == NULL:
         return NULL

@@ -15,6 +15,11 @@ PAGE_MASK = ~(PAGE_SIZE - 1)
 TLB_BITS = 12
 TLB_SIZE = 1 << TLB_BITS
 MMU_MODES = 3
+NEAR = 128
+"""How far a displacement of one byte reaches, and how far env points into its struct."""
+MAX_COUNTS = 1 << 19
+"""Counts of runs, one a block. They lie together: counting in each block's own cache line was 40 %
+of the time of a program with as much code as an interpreter (`bench.guests --only python`)."""
 FILL_LOG = 1024
 """Entries filled since the last flush that are remembered, so that a flush need not clear all."""
 JUMP_CACHE_BITS = 14
@@ -36,7 +41,7 @@ RECORD = Struct("Record", [
     ("imm", "u64"),       # immediate; in a branch, the record of the taken successor
     ("disp", "u64"),      # displacement; in a branch, the record of the fall-through successor
     ("pc", "u64"),        # the instruction's address within the code segment
-    ("a", "u16"), ("b", "u16"), ("base", "u16"), ("index", "u16"),  # offsets into the CPU state
+    ("a", "i16"), ("b", "i16"), ("base", "i16"), ("index", "i16"),  # offsets into the CPU state
     ("segment", "u8"), ("shift", "u8"), ("length", "u8"), ("position", "u8"),
     ("form", "u32"),      # index of the form, for the compiler of missing ones
 ])  # fmt: skip
@@ -58,7 +63,9 @@ LINK = Struct("Link", [  # stands for a successor that is not chained yet
 TB = Struct("Tb", [
     # What running it touches: a cache line.
     ("code", "ptr"),      # the head's threaded code: counts, polls, runs the first record
-    ("hits", "u32"), ("records", "u32"),
+    ("hits", "u32"),      # runs, but for those that its count has
+    ("records", "u16"),
+    ("unworthy", "u16"),  # regions entered here that were soon left again
     ("physical", "u64"),  # of the first byte
     ("pc", "u64"),        # same offset as a record's
     ("flags", "u32"), ("insns", "u16"), ("size", "u16"),
@@ -70,7 +77,7 @@ TB = Struct("Tb", [
     ("physical2", "u64"),  # of the second page, or all ones
     ("stamp", "u64"),     # env.map_stamp when its region's pages were last looked at
     ("entry", "u32"),     # which of its region's entries it is
-    ("unworthy", "u32"),  # regions entered here that were soon left again
+    ("count", "u32"),     # where its count of runs is, from env
     ("entered", "u32"), ("done", "u32"),  # how often a region was entered here, what ran then
     ("made_before", "ptr"),  # chain of all blocks in the arena, for `tb_flush`
 ])  # fmt: skip
@@ -136,14 +143,23 @@ KEPT_PAGE = Struct("KeptPage", [("address", "u64"), ("limit", "u64"), ("offset",
 KEPT_PAGES = 96
 
 EXEC_ENV = Struct("ExecEnv", [
+    # Within a byte's displacement is what stitched code has most to do with.
+    ("near", "u64", 20),          # the front-end's registers
     ("pc", "u64"),                # current only outside threaded code
-    ("code_base", "u64"),         # added to pc, then masked: the linear address
-    ("linear_mask", "u64"),
-    ("mode", "u32"),              # the front-end's bits that a translated block depends on
-    ("stop_request", "u32"),      # set by any thread: return to Python
     ("budget", "i64"),            # instructions left to run
     ("exit_request", "u32"),      # set by any thread: leave chained code soon
     ("exit_reason", "u32"),       # why native code returned to Python
+    ("tlb", "ptr"),               # the TLB of the present mmu index
+    ("jumps", "ptr"),
+    ("jump_salt", "u64"),         # mode bits, mixed into jump cache tags
+    ("map_stamp", "u64"),         # changes whenever an address may mean another page
+    ("code_base", "u64"),         # added to pc, then masked: the linear address
+    ("stack_page", "u64", 3),     # a `KeptPage`: the stack's, for code of the present TLB
+    # The rest.
+    ("other_stack", "u64", 3), ("other_tlb", "ptr"),  # the same of the TLB before
+    ("linear_mask", "u64"),
+    ("mode", "u32"),              # the front-end's bits that a translated block depends on
+    ("stop_request", "u32"),      # set by any thread: return to Python
     ("exception_pending", "u8"), ("halted", "u8"),
     ("inhibit", "u8"),            # for one instruction: 1: no interrupts, 2: no traps either
     ("until_set", "u8"),
@@ -153,11 +169,9 @@ EXEC_ENV = Struct("ExecEnv", [
     ("fault_record", "ptr"),      # the record that left threaded code by a fault
     ("exception_vector", "u32"), ("exception_error", "u32"), ("exception_has_error", "u32"),
     ("exception_address", "u64"),
-    ("tlb", "ptr"),               # the TLB of the present mmu index
-    ("jump_salt", "u64"),         # mode bits, mixed into jump cache tags
     ("ram", "ptr"), ("ram_size", "u64"),
     ("pages", "ptr"), ("form_hash", "ptr"), ("form_list", "ptr"), ("form_count", "u64"),
-    ("hash", "ptr"), ("jumps", "ptr"), ("tlbs", "ptr"),
+    ("hash", "ptr"), ("tlbs", "ptr"),
     # Places in the TLBs and in the jump cache filled since their last flush: `FILL_LOG` are noted,
     # the counts go on.
     ("tlb_log", "ptr"), ("tlb_fills", "u64"), ("jump_log", "ptr"), ("jump_fills", "u64"),
@@ -172,6 +186,7 @@ EXEC_ENV = Struct("ExecEnv", [
     ("head_stencil", "ptr"), ("hop_stencil", "ptr"),
     ("tb_flushes", "u64"), ("tb_count", "u64"),
     ("whole_flushes", "u64"),     # those that left no block: not within a run within a run
+    ("counts", "u32"),            # where the blocks' counts (`MAX_COUNTS`, u16) begin, from env
     ("tb_last", "ptr"), ("tb_made", "u64"),  # chain of the blocks in the arena, its length
     ("aliased", "u32"),           # some block was made at a linear address that is not its physical
     # The pages saved since the last snapshot (`exec.snapshot`), or an epoch of 0.
@@ -207,14 +222,13 @@ EXEC_ENV = Struct("ExecEnv", [
     ("region_entries", "u64"), ("region_insns", "u64"),  # times entered, instructions run
     ("region_exits", "u64", 6),   # by `leave.Leave`
     ("kept_pages", "u64", 3 * KEPT_PAGES),  # `KeptPage`s; which is which the front-end knows
-    ("map_stamp", "u64"),         # changes whenever an address may mean another page
     ("seeds", "ptr"),             # hashes of blocks whose region is kept on disk, or NULL
     ("jit_at_once", "u32"),       # compile every block before it runs first
     ("jit_block", "ptr"),         # the block to be compiled
     # Times that the memory of regions was emptied: as is wanted, and as this processor has done
     # with what was in it (`regions.leave_regions`).
     ("code_wanted", "u64"), ("code_left", "u64"),
-])  # fmt: skip
+], origin=-NEAR)  # fmt: skip
 
 
 # A request to compile a region: its head, its blocks, their records (`code` is the form's key,

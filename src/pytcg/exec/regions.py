@@ -26,6 +26,7 @@ from pytcg.exec.invalidate import (
 )
 from pytcg.exec.layout import (
     BRANCH,
+    MAX_COUNTS,
     MEMBER_SIZE,
     PAGE_MASK,
     RECORD,
@@ -48,27 +49,30 @@ from pytcg.exec.layout import (
     Tb,
     TlbEntry,
 )
-from pytcg.exec.stitch import close_head, open_head, stitch_block
+from pytcg.exec.stitch import close_head, open_head, stitch_again
 from pytcg.softmmu.access import NO_PAGE, Access, tlb_entry, tlb_fill
 from pytcg_native import (
     NULL,
     address_of,
     attempt,
     call_host,
+    load16,
     load64,
     native,
     pointer_difference,
     ptr,
+    store16,
     store64,
     symbol,
     u8,
+    u16,
     u32,
     u64,
     unlikely,
 )
 
-HOT_BITS = 14
-"""A block is reported each time this many low bits of its count come round."""
+HOT_BITS = 16
+"""The bits of a block's count; it is reported each time that it comes round."""
 FIRST_HITS = (1 << HOT_BITS) - 1024
 """Where counts begin: after the first 1,024 runs a block's region is looked for, though not yet
 compiled."""
@@ -134,17 +138,37 @@ class Ending(IntEnum):
 @native(inline=True)
 def count_entry(env: ExecEnv, tb: Tb) -> None:
     """Count one run of a block; report it when it is hot."""
-    hits: u32 = tb.hits + 1
-    tb.hits = hits
-    if unlikely((hits & ((1 << HOT_BITS) - 1)) == 0):
+    count: u16 = load16(ptr(env), tb.count) + u16(1)
+    store16(ptr(env), tb.count, count)
+    if unlikely(count == 0):
+        store16(ptr(env), tb.count, 1)  # 0 is what a stitched head leaves (`tb_head_unpaid`)
+        tb.hits += u32(1 << HOT_BITS)
         block_is_hot(env, tb)
+
+
+@native(inline=True)
+def runs_of(env: ExecEnv, tb: Tb) -> u32:
+    """How often a block has run since it was made, or since it is part of a region.
+
+    What is no block any more has no count: the compile service may ask about it.
+    """
+    if tb.count - env.counts >= 2 * MAX_COUNTS:
+        return 0
+    return tb.hits + u32(load16(ptr(env), tb.count)) - FIRST_HITS
+
+
+@native(inline=True)
+def count_anew(env: ExecEnv, tb: Tb) -> None:
+    """Begin a block's count."""
+    tb.hits = 0
+    store16(ptr(env), tb.count, FIRST_HITS)
 
 
 @native
 def block_is_hot(env: ExecEnv, tb: Tb) -> None:
     """Put a block into the hot ring; wake the compile service if it sleeps."""
     if tb.hits == 1 << HOT_BITS and tb.code == tb.head:
-        stitch_block(env, tb)  # there may be more stencils than when it was made
+        stitch_again(env, tb)
     if env.hot_ring == NULL or tb.unworthy != 0:
         return
     if tb.hits == 1 << HOT_BITS and not seed_known(env, seed_hash(env, tb)):
@@ -300,7 +324,7 @@ def request_add(request: RequestHead, tb: Tb) -> bool:
     insns: u32 = tb.insns
     if insns == 0 or insns > BLOCK_INSNS:
         return False  # no block any more
-    extra: u32 = tb.records - insns
+    extra: u32 = u32(tb.records) - insns
     if (extra != 0 and extra != 2) or request.blocks >= MAX_BLOCKS:
         return False  # one: it ends at a place to stop before
     if request.insns + insns > MAX_INSNS or request_has(request, ptr(tb)):
@@ -376,11 +400,11 @@ def candidate(request: RequestHead, number: u32) -> ptr:
 
 
 @native
-def offer(request: RequestHead, tb: Tb, least: u32) -> None:
+def offer(env: ExecEnv, request: RequestHead, tb: Tb, least: u32) -> None:
     """Make a block a candidate if it ran often enough."""
     if tb == NULL or request.candidates >= MAX_CANDIDATES:
         return
-    if tb.hits - FIRST_HITS < least and tb.members == NULL:
+    if runs_of(env, tb) < least and tb.members == NULL:
         return
     Slot(candidate(request, request.candidates)).record = ptr(tb)
     request.candidates += 1
@@ -396,7 +420,7 @@ def offer_page(env: ExecEnv, request: RequestHead, near: Tb, least: u32) -> None
         if not in_arena(env, ptr(tb)):
             return
         if block_at(env, near, tb.pc) == ptr(tb):
-            offer(request, tb, least)
+            offer(env, request, tb, least)
         tb = Tb(tb.page_next[0])
 
 
@@ -405,15 +429,15 @@ def offer_successors(env: ExecEnv, request: RequestHead, block: RequestBlock, le
     """Offer where a block leads to."""
     tb: Tb = Tb(block.tb)
     if block.ending != Ending.FALL and block.taken != 0:
-        offer(request, Tb(block_at(env, tb, block.taken)), least)
+        offer(env, request, Tb(block_at(env, tb, block.taken)), least)
     if block.ending == Ending.INDIRECT and last_effects(env, tb, block.insns) == JUMPS:
         offer_page(env, request, tb, least)
     elif block.fall != 0:
-        offer(request, Tb(block_at(env, tb, block.fall)), least)
+        offer(env, request, Tb(block_at(env, tb, block.fall)), least)
 
 
 @native
-def hottest(request: RequestHead, seed: Tb) -> ptr:
+def hottest(env: ExecEnv, request: RequestHead, seed: Tb) -> ptr:
     """Take the candidate that ran most, of equal ones the first; NULL if there is none.
 
     What ran in a region was not counted; it is taken for half as hot as the seed.
@@ -422,8 +446,8 @@ def hottest(request: RequestHead, seed: Tb) -> ptr:
     most: u32 = 0
     for number in range(request.candidates):
         tb: Tb = Tb(Slot(candidate(request, number)).record)
-        hits: u32 = tb.hits - FIRST_HITS
-        half: u32 = (seed.hits - FIRST_HITS) >> 1
+        hits: u32 = runs_of(env, tb)
+        half: u32 = runs_of(env, seed) >> 1
         if tb.members != NULL and hits < half:
             hits = half
         if hits + 1 > most:
@@ -448,7 +472,7 @@ def region_grow(env: ExecEnv, seed: Tb, request: RequestHead) -> u64:
     request_begin(env, request, seed)
     if not is_block(env, seed):
         return 0
-    least: u32 = (seed.hits - FIRST_HITS) >> 6
+    least: u32 = runs_of(env, seed) >> 6
     next_one: ptr = ptr(seed)
     while next_one != NULL:
         number: u32 = request.blocks
@@ -456,7 +480,7 @@ def region_grow(env: ExecEnv, seed: Tb, request: RequestHead) -> u64:
             block: RequestBlock = RequestBlock(request_block(request, number))
             describe_block(env, request, seed, block)
             offer_successors(env, request, block, least)
-        next_one = hottest(request, seed)
+        next_one = hottest(env, request, seed)
     return request_records(env, request)
 
 
@@ -551,7 +575,7 @@ def request_records(env: ExecEnv, request: RequestHead) -> u64:
     for at in range(request.blocks):
         done: RequestBlock = RequestBlock(request_block(request, at))
         run.tb = done.tb
-        run.hits = u64(Tb(done.tb).hits - FIRST_HITS)
+        run.hits = u64(runs_of(env, Tb(done.tb)))
         run = RequestRun(run + _REQUEST_RUN)
         block_rebase(request, done)
     blocks: u64 = request.blocks
@@ -615,7 +639,7 @@ def region_judge(env: ExecEnv, tb: Tb) -> None:
     worth: bool = tb.done >= tb.entered * WORTH or env.jit_at_once != 0
     region_count(env, tb)
     if not worth and enters_region(tb):
-        tb.unworthy += u32(1)
+        tb.unworthy += u16(1)
         tb.code = tb.head
         open_head(env, tb)
 
@@ -673,7 +697,7 @@ def region_place(env: ExecEnv, region: Region) -> None:
         member.region = ptr(region)
         member.following = tb.members
         tb.members = ptr(member)
-        tb.hits = FIRST_HITS
+        count_anew(env, tb)
         tb.stamp = 0
         if member.entry != 0 and tb.unworthy < TRIES:
             tb.entry = member.entry - 1

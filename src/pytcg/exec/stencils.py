@@ -12,30 +12,39 @@ from pytcg.exec.regions import HOT_BITS
 from pytcg_native import (
     NULL,
     i64,
+    load16,
     native,
     pointer_difference,
     ptr,
     resume,
+    store16,
     symbol,
-    u32,
+    u16,
     unlikely,
 )
 
 _HEAD = TB.size
+assert HOT_BITS == 16, "a count is an u16"
 
 
 @native(threaded=True)
 def stencil_head(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
-    """`tb_head`, when nobody wants the loop and the block is not due to be reported."""
-    tb: Tb = Tb(rec)
-    hits: u32 = tb.hits + 1
-    if unlikely((hits & ((1 << HOT_BITS) - 1)) == 0):
+    """`tb_head`, when nobody wants the loop and the block is not due to be reported.
+
+    It counts first and asks then, which is short: `tb_head_unpaid` takes it back. Its first four
+    bytes come and go (`close_head`, `open_head`), so no hole may be among them.
+    """
+    if unlikely(env.exit_request != 0):
         return resume(symbol("hole_head"), rec)
     budget: i64 = env.budget - pointer_difference(symbol("hole_insns"), NULL)
-    if unlikely(budget < 0) or unlikely(env.exit_request != 0):
-        return resume(symbol("hole_head"), rec)
     env.budget = budget
-    tb.hits = hits
+    if unlikely(budget < 0):
+        return resume(symbol("hole_unpaid"), rec)
+    at: i64 = pointer_difference(symbol("hole_count"), NULL)
+    count: u16 = load16(ptr(env), at) + u16(1)
+    store16(ptr(env), at, count)
+    if unlikely(count == 0):
+        return resume(symbol("hole_unpaid"), rec)
     return resume(symbol("hole_next"), rec + _HEAD)
 
 

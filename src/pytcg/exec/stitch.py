@@ -30,6 +30,7 @@ from pytcg.exec.layout import (
 from pytcg_native import (
     NULL,
     address_of,
+    i16,
     i64,
     load8,
     load16,
@@ -61,14 +62,14 @@ BLOCK_ROOM = 40 * 1024
 are less, blocks stay as they are until all are dropped."""
 LONGEST = 1000
 """Bytes of the longest stencil."""
-GO = 0x0065_FF41
-"""JMP [r13]: on with the code of the record at hand."""
+GO = 0x2424_FF41
+"""JMP [r12]: on with the code of the record at hand."""
 EXIT = 12
 """Bytes of an exit to a branch's successor."""
-LOAD_RECORD = 0x086D_8B4D
-"""MOV r13, [r13 + 8]; the displacement is the last byte."""
-ADD_RECORD, JUMP = 0xC5_8149, 0xE9
-"""ADD r13, imm32 (three bytes) and JMP rel32 (one)."""
+LOAD_RECORD = 0x2464_8B4D
+"""MOV r12, [r12 + disp8], without the displacement."""
+ADD_RECORD, JUMP = 0xC4_8149, 0xE9
+"""ADD r12, imm32 (three bytes) and JMP rel32 (one)."""
 SHORT = 0x7FFF_F000
 """Numbers from -SHORT to SHORT fit a hole of 32 bits, whatever is added."""
 
@@ -91,11 +92,14 @@ class Target(IntEnum):
     LOOKUP = 2  # `tb_lookup`
     HEAD = 3    # `tb_head`
     HOP = 4     # `tb_hop`
-    FALL = 5    # the exits behind the stencil
-    TAKEN = 6
+    STACK = 5   # `record_on_stack`
+    UNPAID = 6  # `tb_head_unpaid`
+    FALL = 7    # the exits behind the stencil
+    TAKEN = 8
 
 
-TRAMPOLINES = ("record_handled", "tb_lookup", "tb_head", "tb_hop")
+TRAMPOLINES = ("record_handled", "tb_lookup", "tb_head", "tb_hop", "record_on_stack",
+               "tb_head_unpaid")  # fmt: skip
 """What the trampolines jump to, in their order."""
 HEAD_KEY, HOP_KEY = (1 << 64) - 1, (1 << 64) - 2
 """Keys of the stencils that no form has (`pytcg.exec.stencils`)."""
@@ -157,7 +161,7 @@ def fill_hole(env: ExecEnv, to: ptr, following: ptr, taken: u64, patch: Patch, r
         return
     value: u64 = 0
     if patch.bits == 16:
-        value = load16(rec, field)
+        value = u64(i64(i16(load16(rec, field))))
     elif patch.bits == 8:
         value = load8(rec, field)
     else:
@@ -186,8 +190,8 @@ def write_exit(env: ExecEnv, to: ptr, from_rec: ptr, slot: ptr, link: Link) -> N
     if tb == ptr(link) and link.code == symbol("tb_chain"):
         link.tb = to
     store32(to, 0, u32(LOAD_RECORD))
-    store8(to, 3, u8(pointer_difference(slot, from_rec)))
-    store32(to, 4, u32(GO))
+    store8(to, 4, u8(pointer_difference(slot, from_rec)))
+    store32(to, 5, u32(GO))
 
 
 @native
@@ -204,7 +208,7 @@ def lead_exit(env: ExecEnv, link: Link, tb: Tb) -> None:
     """A successor has been found: lead the exit that belongs to its link straight there."""
     to: ptr = ptr(link.tb)
     if is_stitched(env, to) and is_stitched(env, ptr(tb.head)):
-        back: i64 = -i64(load8(to, 3))
+        back: i64 = -i64(load8(to, 4))
         lead(to, link.slot + back, tb)
 
 
@@ -250,6 +254,20 @@ def stitch_end(env: ExecEnv, to: ptr, link: Record) -> ptr:
 
 
 @native
+def stitch_again(env: ExecEnv, tb: Tb) -> None:
+    """Make a block's machine code anew if there are more stencils than when it was made."""
+    rec: Record = Record(tb + _HEAD)
+    for _i in range(tb.insns):
+        if is_stitched(env, ptr(rec.code)):
+            if (Stencil(form_at(env, rec.form).stencil).flags & StencilFlag.TAKEN) != 0:
+                return  # a superinstruction: the last record goes with it
+        elif stencil_for(env, rec) != NULL:
+            stitch_block(env, tb)
+            return
+        rec = Record(rec + RECORD_SIZE)
+
+
+@native
 def stitch_block(env: ExecEnv, tb: Tb) -> None:
     """Make a block's machine code, as far as its forms have stencils."""
     if env.head_stencil == NULL or env.code_used + BLOCK_ROOM > env.code_size:
@@ -283,14 +301,28 @@ def stitch_block(env: ExecEnv, tb: Tb) -> None:
         store32(to, 0, u32(GO))
         to += u64(4)
     rec = Record(last + RECORD_SIZE)
-    for _k in range(u32(tb.insns), tb.records):
+    for _k in range(u32(tb.insns), u32(tb.records)):
         to = stitch_end(env, to, rec)
         rec = Record(rec + RECORD_SIZE)
     env.code_used += (u64(pointer_difference(to, start)) + 15) & ~u64(15)
-    close_head(env, tb)
+    if is_stitched(env, ptr(tb.head)):
+        store8(ptr(tb.head), 0, u8(JUMP))  # who goes to the code before
+        store32(ptr(tb.head), 1, u32(pointer_difference(start, ptr(tb.head) + 5)))
     if tb.code == tb.head:
         tb.code = start
     tb.head = start
+
+
+@native(extern=True)
+def guest_keep_stack(env: ExecEnv) -> None:
+    """Call `keep_stack` for the page that the stack pointer is on."""
+
+
+@native(threaded=True)
+def record_on_stack(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
+    """The same, because it is another page of the stack than before, or crosses two."""
+    guest_keep_stack(env)
+    return resume(record_code(env, Record(rec)), rec)
 
 
 @native(threaded=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -49,33 +50,49 @@ class Field:
     array: bool = False
 
 
+Rows = Sequence[tuple[str, str] | tuple[str, str, int]]
+
+
 class Struct:
     """A named layout; fields are laid out in order, naturally aligned.
 
     ``rows`` hold (name, type) or (name, type, count); a type may be the name of a scalar or
-    ``"ptr"``. The offsets are readable as attributes of ``offsets``.
+    ``"ptr"``. Pointers point ``-origin`` bytes into it, so that more fields are within a byte's
+    displacement. Fields of ``inside`` share the room of the base's fields that it names.
     """
 
-    def __init__(self, name: str, rows: list[tuple[str, str] | tuple[str, str, int]], *,
-                 base: Struct | None = None, align: int = 8):  # fmt: skip
+    def __init__(self, name: str, rows: Rows, *, base: Struct | None = None, align: int = 8,
+                 origin: int = 0, inside: dict[str, Rows] | None = None):  # fmt: skip
         self.name = name
         self.fields: dict[str, Field] = dict(base.fields) if base else {}
-        offset = base.size if base else 0
+        self.origin: int = base.origin if base else origin
+        end = self._lay_out(rows, base.size + base.origin if base else origin)
+        for room, parts in (inside or {}).items():
+            field = self.fields[room]
+            assert self._lay_out(parts, field.offset) <= self.offset(room, field.count), room
+        self.size: int = -(-(end - self.origin) // align) * align
+
+    def _lay_out(self, rows: Rows, offset: int) -> int:
         for row in rows:
             type_ = SCALARS[row[1]]
             count = row[2] if len(row) == 3 else 1
             offset = -(-offset // type_.size) * type_.size
             self.fields[row[0]] = Field(row[0], type_, offset, count, len(row) == 3)
             offset += type_.size * count
-        self.size: int = -(-offset // align) * align
+        return offset
 
     def alias(self, name: str, field: str) -> None:
         """Another name for a field."""
         self.fields[name] = self.fields[field]
 
     def offset(self, name: str, index: int = 0) -> int:
+        """Bytes from where a pointer points to a field."""
         field = self.fields[name]
         return field.offset + index * field.type.size
+
+    def place(self, name: str, index: int = 0) -> int:
+        """Bytes from the struct's first to a field."""
+        return self.offset(name, index) - self.origin
 
     def __repr__(self) -> str:
         return self.name

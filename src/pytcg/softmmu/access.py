@@ -590,6 +590,35 @@ def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
 def forget_pages(env: ExecEnv) -> None:
     """What was allowed may be so no longer: whoever takes an entry from a TLB calls this."""
     fill(address_of(env.kept_pages[0]), 0, KEPT_PAGES * _KEPT_SIZE)
+    KeptPage(address_of(env.stack_page[0])).limit = 0
+    KeptPage(address_of(env.other_stack[0])).limit = 0
+
+
+@native
+def keep_stack(env: ExecEnv, address: u64) -> None:
+    """Let stitched code know the page of an access to the stack, if the TLB knows it."""
+    entry: TlbEntry = tlb_entry(env, address)
+    if entry.write != address & PAGE_MASK:
+        return
+    page: KeptPage = KeptPage(address_of(env.stack_page[0]))
+    page.address = entry.write
+    page.offset = entry.write + entry.addend
+    page.limit = PAGE_SIZE - 15
+
+
+@native
+def use_tlb(env: ExecEnv, tlb: ptr) -> None:
+    """Make the accesses that follow those of another TLB, which has a stack of its own."""
+    if tlb == env.tlb:
+        return
+    for n in range(3):
+        word: u64 = env.stack_page[n]
+        env.stack_page[n] = env.other_stack[n]
+        env.other_stack[n] = word
+    if env.other_tlb != tlb:
+        KeptPage(address_of(env.stack_page[0])).limit = 0
+    env.other_tlb = env.tlb
+    env.tlb = tlb
 
 
 # Sizes known at run time -----------------------------------------------------------------------
