@@ -116,7 +116,7 @@ def test_a_console_waits_for_the_prompt_and_tells_the_memory() -> None:
 def test_a_console_without_a_prompt_shows_what_came() -> None:
     console = Console([sys.executable, "-c", "print('panic')"])
     try:
-        with pytest.raises(EngineError, match="no prompt: 'panic"):
+        with pytest.raises(EngineError, match="not what was waited for: 'panic"):
             console.wait_for_prompt()
     finally:
         console.close()
