@@ -18,8 +18,8 @@ MMU_MODES = 3
 NEAR = 128
 """How far a displacement of one byte reaches, and how far env points into its struct."""
 MAX_COUNTS = 1 << 19
-"""Counts of runs, one a block. They lie together, so that a block that runs on into others touches no
-cache line of its own but its code's."""
+"""Counts of runs, one a block. They lie together, so that a block that runs on into others touches
+no cache line of its own but its code's."""
 FILL_LOG = 1024
 """Entries filled since the last flush that are remembered, so that a flush need not clear all."""
 JUMP_CACHE_BITS = 14
