@@ -43,7 +43,7 @@ _SLOTTED = (*_MEMORY, *_GENERAL, Kind.V, Kind.U, Kind.P, Kind.N, Kind.S, Kind.C,
 """Operands that may be in memory; that are general registers; that the record has a place for."""
 _NARROW = ("b", "w", "v", "z", "AL", "eAX", "rAX")
 HOLES = {"a", "b", "base", "index", "shift", "imm", "disp", "pc", "length"}
-_INSTEAD = {"imm": ("low",), "disp": ("far",), "a": ("near_a",), "b": ("near_b",)}
+_INSTEAD = {"imm": "low", "disp": "far", "a": "near_a", "b": "near_b"}
 """Holes for fields whose values are known to be smaller than most, or larger."""
 
 
@@ -97,7 +97,8 @@ class StencilTranslator(Translator):
         if name not in self.holes:
             return super().field(name, type_)
         b = self.b
-        hole = next((n for n in _INSTEAD.get(name, ()) if n in self.holes), name)
+        other = _INSTEAD.get(name)
+        hole = other if other in self.holes else name
         value = b.op("ptrdiff", b.symbol(f"hole_{hole}"), b.const(0, Type.PTR))
         return value.resize(type_ or Type.I64)
 

@@ -74,6 +74,7 @@ from pytcg_native import (
     load16,
     native,
     ptr,
+    resume,
     store16,
     symbol,
     u8,
@@ -268,11 +269,7 @@ def tb_head_unpaid(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
     env.budget += i64(Tb(rec).insns)
     if load16(ptr(env), Tb(rec).count) == 0:
         store16(ptr(env), Tb(rec).count, (1 << HOT_BITS) - 1)
-    first: ptr = enter_block(env, rec)
-    if first == NULL:
-        return NULL
-    count_entry(env, Tb(rec))
-    return first
+    return resume(symbol("tb_head"), rec)
 
 
 @native(inline=True)

@@ -46,14 +46,7 @@ class PcCpuBus:
             return self._ports.read(port, size)
 
     def write_port(self, port: int, size: int, value: int) -> None:
-        with self._lock:
-            self._later = later = list[Work]()
-            try:
-                self._ports.write(port, size, value)
-            finally:
-                self._later = None
-        for work in later:
-            work()
+        self._store(self._ports.write, port, size, value)
 
     def read_port_run(self, port: int, size: int, count: int) -> bytes:
         with self._lock:
@@ -68,10 +61,14 @@ class PcCpuBus:
             return self._mmio.read(address, size)
 
     def write_mmio(self, address: int, size: int, value: int) -> None:
+        self._store(self._mmio.write, address, size, value)
+
+    def _store(self, write: Callable[[int, int, int], None], place: int, size: int, value: int
+               ) -> None:  # fmt: skip
         with self._lock:
             self._later = later = list[Work]()
             try:
-                self._mmio.write(address, size, value)
+                write(place, size, value)
             finally:
                 self._later = None
         for work in later:

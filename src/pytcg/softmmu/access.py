@@ -580,10 +580,16 @@ def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
         if where == NOT_RAM:
             return NOT_RAM
     page: KeptPage = KeptPage(address_of(env.kept_pages[0]) + u64(what >> 16) * _KEPT_SIZE)
+    keep_page(page, address, where)
+    return where
+
+
+@native(inline=True)
+def keep_page(page: KeptPage, address: u64, where: u64) -> None:
+    """Make a kept page that of an access at ``address``, which is at ``where`` in the window."""
     page.address = address & PAGE_MASK
     page.offset = where & PAGE_MASK
     page.limit = PAGE_SIZE - 15
-    return where
 
 
 @native
@@ -600,10 +606,7 @@ def keep_stack(env: ExecEnv, address: u64) -> None:
     entry: TlbEntry = tlb_entry(env, address)
     if entry.write != address & PAGE_MASK:
         return
-    page: KeptPage = KeptPage(address_of(env.stack_page[0]))
-    page.address = entry.write
-    page.offset = entry.write + entry.addend
-    page.limit = PAGE_SIZE - 15
+    keep_page(KeptPage(address_of(env.stack_page[0])), address, address + entry.addend)
 
 
 @native

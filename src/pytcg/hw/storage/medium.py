@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from pytcg.hw.pci.device import DmaMap
+
 Done = Callable[[bytes, int], None]
 """Called once, later or at once, with the device lock held: data read (or b""), errno or 0."""
 
@@ -50,3 +52,11 @@ class Medium(Protocol):
     def flush(self, done: Done) -> None:
         """What was written before is on stable storage when `done` is called."""
         ...
+
+
+def read_into(medium: Medium, offset: int, memory: DmaMap | None) -> bool:
+    """Fetch bytes straight into guest memory, if both are at hand."""
+    if memory is None or not medium.read_now(offset, memory.views):
+        return False
+    memory.stored()
+    return True

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from pytcg.hw.pci.device import DmaError
-from pytcg.hw.storage.medium import Done, Medium
+from pytcg.hw.storage.medium import Done, Medium, read_into
 from pytcg.hw.virtio.chain import MAX_BYTES, Chain, RingError
 from pytcg.hw.virtio.device import VirtioDevice, Virtqueue
 
@@ -123,8 +123,7 @@ class VirtioBlk(VirtioDevice):
             end(IOERR)
             return
         target = chain.target(length)
-        if target is not None and self.medium.read_now(sector * SECTOR, target.views):
-            target.stored()
+        if read_into(self.medium, sector * SECTOR, target):
             end(OK, moved=length)
             return
         self.medium.read(sector * SECTOR, length,

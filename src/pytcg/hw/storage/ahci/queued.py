@@ -9,6 +9,7 @@ from pytcg.hw.pci.device import DmaError
 from pytcg.hw.storage.ahci.regions import Regions
 from pytcg.hw.storage.ahci.regs import HostFis
 from pytcg.hw.storage.ata import SECTOR, AtaDisk, Error
+from pytcg.hw.storage.medium import read_into
 
 READ: Final = 0x60
 WRITE: Final = 0x61
@@ -41,8 +42,7 @@ class QueuedCommand:
 
     def _read(self, offset: int, length: int, end: End) -> None:
         target = self._regions.map(length)
-        if target is not None and self._disk.medium.read_now(offset, target.views):
-            target.stored()
+        if read_into(self._disk.medium, offset, target):
             end(0)
             return
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from pytcg.hw.pci.device import DmaMap
-from pytcg.hw.storage.medium import Done, Medium
+from pytcg.hw.storage.medium import Done, Medium, read_into
 from pytcg.hw.storage.nvme.command import Command, Failed, Status
 from pytcg.hw.storage.nvme.identify import MAX_TRANSFER, SECTOR
 from pytcg.hw.storage.nvme.pointers import Spans
@@ -82,8 +82,7 @@ class Namespace:
         self.bytes_read += length
         self.reads += 1
         target = self._memory.map(spans)
-        if target is not None and self.medium.read_now(offset, target.views):
-            target.stored()
+        if read_into(self.medium, offset, target):
             end(Status.SUCCESS)
             return
         epoch = self._memory.epoch
