@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from pytcg import SKIP, Cpu
 from pytcg.errors import HookError
+from pytcg.exec.layout import FORM
 from pytcg.library.stop import Stop
 from pytcg_native import load64, native, ptr, store64, u32, u64
 from pytcg_x86.core.state import Env
@@ -113,6 +115,29 @@ def test_block_hooks_are_called_once_an_entry(engine: str) -> None:
     cpu.hooks.block(lambda c, at, size: blocks.append((at - CODE, size)))
     cpu.run(CODE)
     assert blocks == [(0, 11)] + [(5, 6)] * 4 + [(11, 1)]
+
+
+def test_block_hooks_are_called_once_when_a_form_has_to_be_compiled(
+        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    cpu = cpu_with(LOOP)
+    cpu.run(CODE)
+    processor, blocks, missing = cpu._cpu, [], []
+    codes = np.frombuffer(processor.buffers["form_list"].view, np.uint64)[1 :: FORM.size // 8]
+
+    def compile_missing() -> None:
+        codes[number] = code
+        missing.append(number)
+
+    monkeypatch.setattr(processor, "compile_missing", compile_missing)
+    cpu.hooks.block(lambda c, at, size: blocks.append((at - CODE, size)))
+    for number in range(1, processor.state.get("form_count")):
+        processor.engine.call("tb_flush", processor.address)
+        code, codes[number] = int(codes[number]), 0
+        blocks.clear()
+        cpu.run(CODE)
+        codes[number] = code
+        assert blocks == [(0, 11)] + [(5, 6)] * 4 + [(11, 1)]
+    assert 4 <= len(missing) <= 6
 
 
 @ENGINES

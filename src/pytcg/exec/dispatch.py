@@ -381,6 +381,8 @@ def record_missing(env: ExecEnv, rec: ptr, ram: ptr) -> ptr:
         Record(rec).code = code
         return rec
     env.pc = Record(rec).pc
+    if Record(rec).position != 0:
+        env.block_skip = env.pc
     refund(env, rec)
     env.exit_reason = Exit.MISSING_FORMS
     return NULL
