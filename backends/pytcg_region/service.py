@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pytcg.exec import layout, regions
 from pytcg.exec.room import USUAL
-from pytcg.softmmu.ram import HostBuffer
+from pytcg.softmmu.ram import BufferPart, HostBuffer
 from pytcg_llvm.link import Image, NoRoom
 from pytcg_region.kept import SEPARATOR, SHAPE_ROW, UNFIT, region_name
 from pytcg_threaded.engine import ThreadedEngine
@@ -63,7 +63,7 @@ class Processor(Protocol):
     def state(self) -> StateFields: ...
 
     address: int
-    buffers: dict[str, HostBuffer]
+    buffers: dict[str, HostBuffer | BufferPart]
     inside: int
     """Runs of guest code that are under way: while there is none, nobody is in a region."""
 

@@ -14,6 +14,7 @@ from pytcg.library.bus import Callbacks, LibraryBus, NoBus
 from pytcg.library.checks import seconds, whole
 from pytcg.library.hooks import SKIP, Hook, Hooks, RawCallback
 from pytcg.library.memory import MemoryMap, MmioHandler, Region
+from pytcg.library.modes import FAR, MODES, NEAR, PLACES, mode_image
 from pytcg.library.registers import Registers
 from pytcg.library.snapshot import Snapshot, Snapshots
 from pytcg.library.stop import Stop
@@ -39,9 +40,9 @@ __all__ = ["SKIP", "Context", "Cpu", "CpuError", "NoBus", "Stop"]
 _WINDOW = 16 << 30
 _SLICE = 20_000_000  # instructions: well under a second on the threaded engine
 _FOREVER = 1 << 62
-_MODES = ("real", "protected", "long")
-_DATA, _CODE = 0x93, 0x9B
-_BIG, _LONG = 0xC000, 0xA000
+_PC, _BUDGET, _HOOK_SKIP, _BLOCK_SKIP = (
+    PLACES[name] // 8 for name in ("pc", "budget", "hook_skip", "block_skip"))
+_SOFT = PLACES["budget_soft"] // 4
 _DEEP = 120 << 20  # bytes of translated code that a run within a run has to leave alone
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _SOFTWARE = frozenset(b"\xcc\xcd\xce\xf1")  # INT3, INT, INTO, INT1
@@ -78,10 +79,9 @@ class Cpu:
                  stop_exceptions: bool = True, log: Log | None = None):  # fmt: skip
         from pytcg.engines import KVM, attach_kvm, attach_regions, make_engine
         from pytcg_x86.core.cpu import X86Cpu
-        from pytcg_x86.core.state import ENV
         from pytcg_x86.system.cpuid import CpuModel
 
-        if mode not in _MODES:
+        if mode not in MODES:
             raise CpuError(f"no mode {mode!r}: real, protected and long are the modes")
         try:
             made = make_engine(engine)
@@ -91,29 +91,20 @@ class Cpu:
         if mode == "long" and "lm" not in parsed.features:
             raise CpuError(f"CPU model {model!r} has no long mode")
         self.mode = mode
-        self._stop_exceptions = stop_exceptions
         self.memory = MemoryMap(RamWindow(_WINDOW, huge=False))
         self.memory.grow = self._grow
         self.memory.on_change.append(self._memory_changed)
         self._instructions = 0
         self.bus = LibraryBus(self)
-        self._cpu = X86Cpu(made, self.memory, self.bus, parsed)
+        begin = mode_image(mode, stop_exceptions=bool(stop_exceptions),
+                           avx="avx" in parsed.features, signature=parsed.signature)  # fmt: skip
+        self._cpu = X86Cpu(made, self.memory, self.bus, parsed, begin=begin)
         attach_regions(self._cpu, engine, log)
         if engine == KVM:
             attach_kvm(self._cpu)
         view = self._cpu.buffers["env"].view
         self._words = view.cast("Q")
         self._halves = view.cast("I")
-        at = {name: ENV.place(name) for name in (
-            "pc", "budget", "budget_soft", "stop_request", "exit_request", "hook_skip",
-            "block_skip", "until", "arena_floor", "arena_used", "code_floor", "code_used",
-            "traps", "exit_reason", "fault_record", "hook_value")}  # fmt: skip
-        self._pc, self._budget, self._hook_skip = at["pc"] // 8, at["budget"] // 8, (
-            at["hook_skip"] // 8)
-        self._block_skip, self._soft = at["block_skip"] // 8, at["budget_soft"] // 4
-        self._at = at
-        self._near = slice(ENV.place("near"), ENV.place("near", ENV.fields["near"].count))
-        self._far = slice(ENV.place("seg_base"), ENV.place("host"))
         self._dirty = True
         self._flush = False
         self._until: int | None = None
@@ -126,35 +117,10 @@ class Cpu:
         self.hooks = Hooks(self)
         self._snapshots = Snapshots(self)
         self.regs = self._cpu.regs = Registers(self._cpu, self._registers_changed, self._jumped)
-        self._set_mode(mode)
         if log is not None:
             from pytcg_threaded.dump import dump_form
 
             self._cpu.attach_log(log, dump_form)
-
-    def _set_mode(self, mode: str) -> None:
-        cpu = self._cpu
-        cpu.state.set("stop_exceptions", int(self._stop_exceptions))
-        cpu.state.set("no_devices", 1)
-        for name in ("cs", "ss", "ds", "es", "fs", "gs"):
-            rights = _CODE if name == "cs" else _DATA
-            if mode == "real":
-                cpu.set_segment(name, 0, 0, 0xFFFF, rights)
-            else:
-                size = _LONG if mode == "long" and name == "cs" else _BIG
-                cpu.set_segment(name, 8 if name == "cs" else 16, 0, 0xFFFF_FFFF, rights | size)
-        regs = cpu.regs
-        regs["rip"] = regs["rdx"] = 0  # RESET leaves the processor's signature in rDX
-        regs["cr4"] = 0x600  # OSFXSR and OSXMMEXCPT: SSE works
-        if self.has("avx"):
-            regs["cr4"], regs["xcr0"] = 0x4_0600, 7  # OSXSAVE: and so does AVX
-        regs["cr0"] = 0x30 if mode == "real" else 0x31
-        regs["efer"] = 0x500 if mode == "long" else 0
-        regs["idtr.limit"] = 0x3FF if mode == "real" else 0
-        regs["gdtr.limit"] = 0
-        regs["fcw"] = 0x37F
-        for number in range(8):
-            cpu.state.set("fp_tag", 1, number)
 
     def __repr__(self) -> str:
         return f"<Cpu {self.mode} at {self.regs['rip']:#x}, {len(self.memory.regions)} regions>"
@@ -181,15 +147,15 @@ class Cpu:
     def save_context(self) -> Context:
         """All registers, for `restore_context`."""
         view = self._cpu.buffers["env"].view
-        return Context(self.mode, self._words[self._pc].to_bytes(8, "little")
-                       + bytes(view[self._near]) + bytes(view[self._far]))  # fmt: skip
+        return Context(self.mode, self._words[_PC].to_bytes(8, "little")
+                       + bytes(view[NEAR]) + bytes(view[FAR]))  # fmt: skip
 
     def restore_context(self, context: Context) -> None:
         """Registers as they were; of a processor of the same mode. Memory stays."""
         if not isinstance(context, Context) or context.mode != self.mode:
             raise CpuError("that is no context of a processor in this mode")
-        view, far = self._cpu.buffers["env"].view, 8 + self._near.stop - self._near.start
-        view[self._near], view[self._far] = context.data[8:far], context.data[far:]
+        view, far = self._cpu.buffers["env"].view, 8 + NEAR.stop - NEAR.start
+        view[NEAR], view[FAR] = context.data[8:far], context.data[far:]
         self.regs["rip"] = int.from_bytes(context.data[:8], "little")
         self._registers_changed()
 
@@ -232,10 +198,10 @@ class Cpu:
         try:
             if self._dirty or self._cpu.is_stale:
                 self._settle()
-            state, pc = self._cpu.state, self._words[self._pc]
-            self._words[self._pc] = whole(address, "an address") & (1 << 64) - 1
+            state, pc = self._cpu.state, self._words[_PC]
+            self._words[_PC] = whole(address, "an address") & (1 << 64) - 1
             found = self._cpu.engine.call("tb_find", self._cpu.address)
-            self._words[self._pc] = pc
+            self._words[_PC] = pc
             failed = state.get("exception_pending") or state.get("exit_reason") == Exit.NOT_RAM
             state.set("exception_pending", 0)
             state.set("exit_reason", 0)
@@ -445,7 +411,7 @@ class Cpu:
         return call
 
     def _memory_callback(self, function: Callable[..., Any]) -> Callable[[int, int, int], int]:
-        words, at = self._words, self._at["hook_value"] // 8
+        words, at = self._words, PLACES["hook_value"] // 8
 
         def call(address: int, size: int, value: int) -> int:
             try:
@@ -524,10 +490,10 @@ class Cpu:
     def _nested(self, start: int | None, until: int | None, max_insns: int | None,
                 timeout: float | None) -> Stop:  # fmt: skip
         """A run in a hook: the outer one's blocks stay where they are, and it goes on after it."""
-        words, at = self._words, self._at
+        words, at = self._words, PLACES
         kept = {name: words[at[name] // 8] for name in (
             "pc", "budget", "arena_floor", "code_floor", "fault_record", "hook_skip")}
-        soft, until_before, jump = self._halves[self._soft], self._until, self._jump
+        soft, until_before, jump = self._halves[_SOFT], self._until, self._jump
         stopping = self._stopping
         if words[at["arena_used"] // 8] > _DEEP:
             raise CpuError("too many runs within runs")
@@ -538,7 +504,7 @@ class Cpu:
         finally:
             for name, value in kept.items():
                 words[at[name] // 8] = value
-            self._halves[self._soft] = soft
+            self._halves[_SOFT] = soft
             self._halves[at["exit_reason"] // 4] = 0
             self._set_until(until_before)
             self._flush = self._flush or words[at["arena_used"] // 8] > _DEEP // 2
@@ -550,11 +516,11 @@ class Cpu:
              timeout: float | None) -> Stop:  # fmt: skip
         if start is not None:
             try:
-                self._words[self._pc] = start
+                self._words[_PC] = start
             except (ValueError, TypeError):
                 raise CpuError(f"no address to start at: {start!r}") from None
         words = self._words
-        words[self._hook_skip] = words[self._block_skip] = NO_PC
+        words[_HOOK_SKIP] = words[_BLOCK_SKIP] = NO_PC
         if self.debugger is not None:
             self.debugger.prepare()
         self._jump, self._stopping = None, ""
@@ -595,12 +561,12 @@ class Cpu:
             if self._dirty or cpu.is_stale:
                 self._settle()
             budget = left if left < _SLICE else _SLICE
-            words[self._budget] = budget
-            self._halves[self._soft] = left > _SLICE
+            words[_BUDGET] = budget
+            self._halves[_SOFT] = left > _SLICE
             try:
                 reason = cpu.execute()
             finally:
-                rest = words[self._budget]
+                rest = words[_BUDGET]
                 done = budget - (rest if rest < 1 << 63 else rest - (1 << 64))
                 self._instructions += done
                 left -= done
@@ -643,11 +609,11 @@ class Cpu:
     def _apply_jump(self) -> None:
         """A hook has set rip: go on there."""
         assert self._jump is not None
-        self._words[self._pc], self._jump = self._jump, None
-        self._words[self._hook_skip] = self._words[self._block_skip] = NO_PC
+        self._words[_PC], self._jump = self._jump, None
+        self._words[_HOOK_SKIP] = self._words[_BLOCK_SKIP] = NO_PC
 
     def _stop(self, kind: str) -> Stop:
-        return Stop(kind, self._words[self._pc], describe=self._describe)
+        return Stop(kind, self._words[_PC], describe=self._describe)
 
     def _describe(self, rip: int) -> tuple[bytes, int]:
         """The bytes at rip, and how wide code is, for a `Stop`'s text."""
@@ -751,7 +717,7 @@ class Cpu:
 
     def _fault(self) -> Stop | None:
         """An exception without a handler: hooks may handle it (None), else the run ends."""
-        state, rip = self._cpu.state, self._words[self._pc]
+        state, rip = self._cpu.state, self._words[_PC]
         stop = self._stop("exception")
         stop.vector = vector = state.get("exception_vector")
         if state.get("exception_has_error"):
@@ -770,10 +736,10 @@ class Cpu:
         length = self.interrupt_length(rip) if self.hooks.has_interrupts else 0
         handled = False
         if length and stop.error_code is None:
-            self._words[self._pc] = rip + length
+            self._words[_PC] = rip + length
             handled = self.hooks.handle_interrupt(vector)
             if not handled:
-                self._words[self._pc] = rip
+                self._words[_PC] = rip
         if not handled and stop.access == "fetch" and rip == self._until:
             return self._stop("until")  # which need not be memory
         if not handled and not self.hooks.handle_fault(stop):

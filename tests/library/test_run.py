@@ -93,6 +93,25 @@ def test_processors_that_are_dropped_leave_no_memory() -> None:
     assert some(300) - before < 8 << 20
 
 
+def test_processors_share_what_they_begin_with() -> None:
+    """Tables of a megabyte and a half are the same pages for all until they are written to."""
+    cpu_with("ffc0f4").run(CODE)
+    before, files = resident(), len(os.listdir("/proc/self/fd"))
+    kept = [cpu_with("ffc0f4") for _ in range(50)]
+    assert resident() - before < 50 * 512
+    assert len(os.listdir("/proc/self/fd")) == files
+    kept[7].run(CODE)
+    assert [cpu.regs.eax for cpu in kept] == [int(n == 7) for n in range(50)]
+    for cpu in kept[:3]:
+        cpu.write(CODE, b"\x0f\xc8\xf4")  # bswap eax: perhaps a form of its own
+        assert cpu.run(CODE).kind == "hlt" and cpu.regs.eax == 0
+
+
+def resident() -> int:
+    """KiB of memory in use."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+
 def test_what_a_stop_says() -> None:
     cpu = cpu_with("8b03 f4")
     cpu.regs.rbx = 0x123450

@@ -24,7 +24,7 @@ cpu.write(base, bytes.fromhex("4801c8 488906 48c7c2") + place.to_bytes(4, "littl
           + bytes.fromhex("48891425") + place.to_bytes(4, "little")
           + bytes.fromhex("48ffc9 75e6 f4"))
 run, stats = cpu._cpu.regions_run, cpu._cpu.regions.stats
-deadline = time.monotonic() + 40
+deadline = time.monotonic() + 90
 while run()[1] == 0 and time.monotonic() < deadline:
     cpu.regs["rax"], cpu.regs["rcx"], cpu.regs["rsi"] = 0, 1_000_000, base + 0x8008
     assert cpu.run(base).kind == "hlt"
@@ -48,7 +48,7 @@ def run(cache: Path, base: int = 0x10000) -> list[int]:
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache),
                    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # fmt: skip
     done = subprocess.run([sys.executable, "-c", PROGRAM, hex(base)], env=environment, check=True,
-                          capture_output=True, text=True, timeout=120)  # fmt: skip
+                          capture_output=True, text=True, timeout=200)  # fmt: skip
     assert done.stderr == ""
     found: list[int] = json.loads(done.stdout)
     return found

@@ -20,20 +20,21 @@ from pytcg.exec.exits import Exit
 from pytcg.exec.room import USUAL, CodeRoom
 from pytcg.ir.blocks import Function
 from pytcg.log import Log
-from pytcg.softmmu.ram import HostBuffer, RamError, RamWindow
+from pytcg.softmmu.ram import BufferPart, HostBuffer, RamError, RamWindow
 from pytcg_native.compiler import Program
 from pytcg_x86.core.debuglog import Reporter
 from pytcg_x86.core.registers import Registers, StateView
-from pytcg_x86.core.reset import reset_state, set_segment
+from pytcg_x86.core.reset import reset_image, reset_state, set_segment
 from pytcg_x86.core.state import ENV, Flag, Host, Vendor
+from pytcg_x86.core.tables import begin_tables, keep_tables, page_table_size, table_parts
 from pytcg_x86.system.cpuid import CpuModel
 
 _RANGES = 128
 _RANGE_ROW = struct.Struct("<QQQQQ")  # layout.RANGE
-_FORM_TABLES: dict[int, tuple[tuple[int, int], bytes, bytes]] = {}
-"""By engine: how many forms and stencils there were, and what `form_list` and `form_hash` held."""
-_HALTED, _DELIVERING = ENV.place("halted"), ENV.place("delivering")
-_STOP, _EXIT = ENV.place("stop_request"), ENV.place("exit_request")
+_HALTED = ENV.place("halted")
+_DELIVERING, _STOP, _EXIT = (
+    ENV.place(name) // 4 for name in ("delivering", "stop_request", "exit_request"))
+_EXITS = {reason.value: reason for reason in Exit}
 _FORM_ROW = struct.Struct("<QQQQ")  # layout.FORM
 _TRAMPOLINE = struct.Struct("<HQH")
 _MOV_RAX, _JMP_RAX = 0xB848, 0xE0FF
@@ -41,10 +42,6 @@ _STENCIL = layout.FORM.offset("stencil")
 _PAGE_ROW = layout.PAGE.size
 _ALL_ONES = (1 << 64) - 1
 _VENDORS = {"GenuineIntel": Vendor.INTEL, "AuthenticAMD": Vendor.AMD, "HygonGenuine": Vendor.AMD}
-
-
-def _page_table_size(window: RamWindow) -> int:
-    return (window.size // layout.PAGE_SIZE + 1) * layout.PAGE.size
 
 
 class Engine(Protocol):
@@ -99,10 +96,13 @@ class RegionCompiling(Protocol):
 
 
 class X86Cpu:
-    """One x86 processor on one engine. Not thread-safe but for `poke` and the pins."""
+    """One x86 processor on one engine. Not thread-safe but for `poke` and the pins.
+
+    It begins with the state ``begin`` (a struct ENV), or as after RESET.
+    """
 
     def __init__(self, engine: Engine, memory: GuestMemory, bus: CpuBus, model: CpuModel,
-                 room: CodeRoom = USUAL):  # fmt: skip
+                 room: CodeRoom = USUAL, begin: bytes | None = None):  # fmt: skip
         self.engine = engine
         self.room = room
         self.memory = memory
@@ -110,23 +110,18 @@ class X86Cpu:
         self.model = model
         self.error: BaseException | None = None
         window = memory.window
-        entries = layout.MMU_MODES * layout.TLB_SIZE
-        sizes = {
-            "env": ENV.size + 2 * layout.MAX_COUNTS, "tlbs": entries * layout.TLB_ENTRY.size,
-            "jumps": layout.JUMP_CACHE_SIZE * layout.JUMP.size, "hash": layout.TB_HASH_SIZE * 8,
-            "form_hash": layout.FORM_HASH_SIZE * 4,
-            "form_list": layout.FORM_HASH_SIZE * layout.FORM.size,
-            "pages": _page_table_size(window),
-            "tlb_log": layout.FILL_LOG * 8, "jump_log": layout.FILL_LOG * 8,
-            "global_tlb_log": entries * 8, "global_jump_log": layout.FILL_LOG * 8,
-            "tlb_global": entries,
-            "arena": room.records, "ranges": _RANGES * layout.RANGE.size,
+        tables = table_parts(huge=window.huge)
+        self.buffers: dict[str, HostBuffer | BufferPart] = {
+            **tables, "pages": self._buffer(page_table_size(window)),
+            "arena": self._buffer(room.records), "ranges": self._buffer(_RANGES * _RANGE_ROW.size),
         }  # fmt: skip
-        self.buffers = {name: self._buffer(size) for name, size in sizes.items()}
-        engine.attach([*self.buffers.values(), window])
+        engine.attach([tables["env"].owner, *(buffer for buffer in self.buffers.values()
+                                              if isinstance(buffer, HostBuffer)), window])
         self.address = self.buffers["env"].address - ENV.origin
         self.state = StateView(ENV, self.buffers["env"].view)
+        self._words = self.state.view.cast("I")
         self.regs = Registers(self.state)
+        self.state.view[: ENV.size] = begin or reset_image(model.signature)
         self._kept: list[object] = []
         self._memory_version = -1
         self._written: deque[tuple[int, int]] = deque()
@@ -139,9 +134,9 @@ class X86Cpu:
         self.regions: RegionCompiling | None = None
         self.accelerator: Accelerator | None = None
         self._forms_done = 1
-        self._install_known_forms()
+        self._install_known_forms(tables)
         self._install_head()
-        self.reset()
+        self.settle(flush=True)
 
     # Setting up --------------------------------------------------------------------------------
 
@@ -153,8 +148,6 @@ class X86Cpu:
             put(name, self.buffers[name].address)
         put("ram", self.memory.window.address)
         put("fp_unit", self.engine.x87_control)
-        for name in ("tlb_fills", "jump_fills"):
-            put(name, layout.FILL_LOG + 1)  # the first flush clears all
         put("counts", ENV.size + ENV.origin)
         put("arena_size", self.buffers["arena"].size)
         put("arena_limit", self.buffers["arena"].size)
@@ -262,7 +255,7 @@ class X86Cpu:
         self.engine.attach([window])
         self.state.set("ram", window.address)
         self.engine.call("tb_flush", self.address)
-        self._exchange("pages", _page_table_size(window))
+        self._exchange("pages", page_table_size(window))
 
     def settle(self, *, flush: bool = False) -> None:
         """Make what derives from registers and memory true again after Python changed them."""
@@ -358,59 +351,48 @@ class X86Cpu:
 
     def begin_run(self) -> None:
         """Forget what ended the last run; a trap or interrupt may be due."""
-        view = self.state.view  # bench.library: short runs are many
-        view[_HALTED] = 0
-        view[_DELIVERING : _DELIVERING + 4] = view[_STOP : _STOP + 4] = b"\0\0\0\0"
-        view[_EXIT] = 1
+        words = self._words  # bench.library: short runs are many
+        self.state.view[_HALTED] = words[_DELIVERING] = words[_STOP] = 0
+        words[_EXIT] = 1
 
     def execute(self) -> Exit:
         """Run until there is a reason to stop that Python must know of."""
         self._thread = get_ident()
         try:
-            return self._execute()
+            while True:
+                if self.accelerator is not None:
+                    reason = self.accelerator.execute()
+                else:
+                    reason = self._run_guest()
+                if self.error is not None:
+                    error, self.error = self.error, None
+                    raise error
+                if reason is Exit.MISSING_FORMS:
+                    self.compile_missing()
+                elif reason is Exit.HOT and self.regions is not None:
+                    self.regions.compile_now(self, self.state.get("jit_block"))
+                else:
+                    return reason
         finally:
             self._thread = 0
-
-    def _execute(self) -> Exit:
-        while True:
-            if self.accelerator is not None:
-                reason = self.accelerator.execute()
-            else:
-                reason = self._run_guest()
-            if self.error is not None:
-                error, self.error = self.error, None
-                raise error
-            if reason is Exit.MISSING_FORMS:
-                self.compile_missing()
-            elif reason is Exit.HOT and self.regions is not None:
-                self.regions.compile_now(self, self.state.get("jit_block"))
-            else:
-                return reason
 
     def _run_guest(self) -> Exit:
         self.inside += 1
         try:
-            return Exit(self.engine.call("guest_run", self.address) & 0xFFFF_FFFF)
+            return _EXITS[self.engine.call("guest_run", self.address) & 0xFFFF_FFFF]
         finally:
             self.inside -= 1
 
-    def _install_known_forms(self) -> None:
-        """The forms compiled so far: table and hash are those that a processor before got."""
-        engine = self.engine
-        names = ("form_list", "form_hash")
-        known = len(engine.forms), len(engine.stencils)
-        if id(engine) not in _FORM_TABLES or _FORM_TABLES[id(engine)][0] != known:
-            self._install_forms(engine.forms)
-            used = self.state.get("form_count") * layout.FORM.size
-            tables = (bytes(self.buffers["form_list"].view[:used]),
-                      bytes(self.buffers["form_hash"].view))  # fmt: skip
-            _FORM_TABLES[id(engine)] = (known, *tables)
+    def _install_known_forms(self, tables: dict[str, BufferPart]) -> None:
+        """The forms compiled so far, and empty tables otherwise."""
+        count = begin_tables(tables, self.engine)
+        if count:
+            self.state.set("form_count", count)
+            self._forms_done = count
             return
-        (count, _), *images = _FORM_TABLES[id(engine)]
-        for name, image in zip(names, images, strict=True):
-            self.buffers[name].view[: len(image)] = image
-        self.state.set("form_count", count + 1)
-        self._forms_done = count + 1
+        forms, stencils = dict(self.engine.forms), len(self.engine.stencils)
+        self._install_forms(forms)
+        keep_tables(tables, self.engine, (len(forms), stencils), self._forms_done)
 
     def _install_forms(self, forms: Mapping[int, tuple[int, int]]) -> None:
         """Let the decoder know compiled forms by key."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pytcg_x86.core.registers import Registers, StateView
 from pytcg_x86.core.state import ENV, Attr
 
@@ -72,3 +74,9 @@ class StateTable:
     def set_segment(self, name: str, selector: int, base: int, limit: int, attributes: int) -> None:
         """As `set_segment`."""
         set_segment(self.state, name, selector, base, limit, attributes)
+
+
+@cache
+def reset_image(signature: int) -> bytes:
+    """A whole state (struct ENV) as `reset_state` leaves it."""
+    return bytes(StateTable(signature).state.view)

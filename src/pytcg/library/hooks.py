@@ -268,7 +268,8 @@ class Hooks:
 
     def forget_old(self) -> None:
         """Nothing runs: what was replaced may go."""
-        self._old.clear()
+        if self._old:
+            self._old.clear()
 
 
 def _rows_of(names: list[str]) -> bytes:

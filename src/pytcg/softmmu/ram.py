@@ -7,11 +7,11 @@ import ctypes
 import errno
 import mmap
 import os
+import weakref
+from functools import cache
 from typing import Any
 
 _MAP_NORESERVE = 0x4000  # Linux; not a name in Python 3.11's mmap
-
-
 _MAP_FIXED = 0x10
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP (Linux 5.7)
 _DUPLICATE = 1 | 2
@@ -51,7 +51,6 @@ class HostBuffer:
             with contextlib.suppress(OSError, AttributeError):
                 self._map.madvise(mmap.MADV_HUGEPAGE)
 
-
     def seal(self, offset: int, size: int) -> None:
         """Make whole pages executable, and read-only; RamError."""
         self._protect(offset, size, mmap.PROT_READ | mmap.PROT_EXEC)
@@ -71,6 +70,38 @@ class HostBuffer:
         """Give memory back to the host; it reads as zeroes from now on."""
         if length:
             self._map.madvise(mmap.MADV_DONTNEED, offset, length)
+
+
+class BufferPart:
+    """Whole pages of a buffer, which it keeps."""
+
+    def __init__(self, owner: HostBuffer, offset: int, size: int):
+        self.owner = owner
+        self.address = owner.address + offset
+        self.size = size
+        self.view = owner.view[offset : offset + size]
+
+
+class Image:
+    """What buffers may begin with: ``data``, and zeroes up to ``size`` bytes, in whole pages.
+
+    A buffer that isn't in huge pages shares what it does not store to.
+    """
+
+    def __init__(self, data: bytes, size: int):
+        self.size = size
+        self._fd = os.memfd_create("pytcg")
+        weakref.finalize(self, os.close, self._fd)
+        _write_all(self._fd, memoryview(data))
+        os.ftruncate(self._fd, size)
+
+    def put(self, buffer: HostBuffer) -> None:
+        """Into a buffer's first pages; RamError."""
+        if buffer.huge:
+            os.preadv(self._fd, [buffer.view[: self.size]], 0)
+        else:
+            # The range lies in the mapping that the buffer owns and keeps.
+            _map_over(buffer.address, self.size, mmap.MAP_PRIVATE | _MAP_NORESERVE, self._fd)
 
 
 class RamWindow(HostBuffer):
@@ -121,6 +152,7 @@ class RamWindow(HostBuffer):
         _map_over(self.address + offset, size, flags, -1)
 
 
+@cache
 def _mremap() -> Any:
     """mremap(2) of the C library."""
     function: Any = ctypes.CDLL(None, use_errno=True).mremap
@@ -130,14 +162,20 @@ def _mremap() -> Any:
     return function
 
 
+@cache
+def _mmap() -> Any:
+    """mmap(2) of the C library."""
+    function: Any = ctypes.CDLL(None, use_errno=True).mmap
+    function.restype = ctypes.c_void_p
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
+                         ctypes.c_int, ctypes.c_long]  # fmt: skip
+    return function
+
+
 def _map_over(address: int, size: int, flags: int, fd: int) -> None:
     """mmap(2) with MAP_FIXED over pages that the caller answers for; RamError."""
-    libc: Any = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
-                          ctypes.c_int, ctypes.c_long]  # fmt: skip
     allowed = mmap.PROT_READ | mmap.PROT_WRITE
-    if libc.mmap(address, size, allowed, flags | _MAP_FIXED, fd, 0) != address:
+    if _mmap()(address, size, allowed, flags | _MAP_FIXED, fd, 0) != address:
         raise RamError(f"cannot map memory: {os.strerror(ctypes.get_errno())}")
 
 
