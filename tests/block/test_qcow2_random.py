@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import tempfile
 from pathlib import Path
@@ -28,6 +29,14 @@ from .images import (
 SECTOR = 512
 
 
+def cut(buffer: bytearray, rng: random.Random) -> list[memoryview]:
+    """A buffer in pieces, as guest memory is."""
+    ends = sorted(rng.sample(range(len(buffer) + 1), min(len(buffer), rng.randrange(4))))
+    bounds = [0, *ends, len(buffer)]
+    view = memoryview(buffer)
+    return [view[low:high] for low, high in itertools.pairwise(bounds)]
+
+
 class Machine:
     """An image, its model, and the operations on both."""
 
@@ -52,6 +61,16 @@ class Machine:
     def write(self, offset: int, data: bytes) -> None:
         self.disk.pwrite(offset, data)
         self.model[offset : offset + len(data)] = data
+
+    def write_now(self, offset: int, data: bytes, rng: random.Random) -> None:
+        if not self.disk.write_now(offset, cut(bytearray(data), rng)):
+            self.disk.pwrite(offset, data)
+        self.model[offset : offset + len(data)] = data
+
+    def read_now(self, offset: int, length: int, rng: random.Random) -> None:
+        buffer = bytearray(b"?" * length)
+        if self.disk.read_now(offset, cut(buffer, rng)):
+            assert buffer == self.model[offset : offset + length]
 
     def zero(self, offset: int, length: int, may_unmap: bool) -> None:
         self.disk.write_zeroes(offset, length, may_unmap=may_unmap)
@@ -111,7 +130,7 @@ def step(machine: Machine, rng: random.Random) -> None:
     longest = min(machine.size - offset, rng.choice([1, 100, 512, 4096, 70_000, 300_000]))
     length = rng.randrange(1, longest + 1)
     name = rng.choice("abc")
-    kind = rng.randrange(14)
+    kind = rng.randrange(18)
     if kind < 4:
         machine.write(offset, rng.randbytes(length))
     elif kind < 6:
@@ -126,6 +145,10 @@ def step(machine: Machine, rng: random.Random) -> None:
         assert machine.disk.pread(offset, length) == machine.model[offset : offset + length]
     elif kind < 12:
         machine.reopen()
+    elif kind < 14:
+        machine.write_now(offset, rng.randbytes(length), rng)
+    elif kind < 16:
+        machine.read_now(offset, length, rng)
     else:
         rng.choice([machine.snapshot, machine.apply, machine.delete])(name)
 

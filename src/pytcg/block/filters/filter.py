@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from pytcg.block.device import BlockDevice, BlockError, Extent
 from pytcg.block.zeroes import is_zero
@@ -107,6 +108,12 @@ class RequestPolicy(Thin):
             raise BlockError("setting detect-zeroes to unmap is not allowed without setting "
                              "discard operation to unmap", errno.EINVAL)
         self.detects = detect_zeroes
+
+    def read_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        return self.below.read_now(offset, buffers)
+
+    def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
+        return self.detects == "off" and self.below.write_now(offset, buffers)
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
                ) -> None:

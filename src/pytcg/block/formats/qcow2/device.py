@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.formats.qcow2 import format as fmt
+from pytcg.block.formats.qcow2.at_once import Qcow2AtOnce
 from pytcg.block.formats.qcow2.compress import Decompressor
-from pytcg.block.formats.qcow2.flush import SECTOR, Qcow2Flushing
+from pytcg.block.formats.qcow2.flush import SECTOR
 from pytcg.block.formats.qcow2.l2 import L2_CACHE_BYTES, ClusterMap
 from pytcg.block.formats.qcow2.refcount import REFCOUNT_CACHE_BYTES, Refcounts
 from pytcg.block.formats.qcow2.validate import read_header, validate_header
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 
-class Qcow2Device(Qcow2Flushing):
+class Qcow2Device(Qcow2AtOnce):
     """A qcow2 image, version 2 or 3."""
 
     format_name = "qcow2"

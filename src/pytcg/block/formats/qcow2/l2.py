@@ -140,6 +140,19 @@ class ClusterMap:
             host += inside if step else 0
         return Run(kind, host, min(got, length), bool(word & fmt.COPIED))
 
+    def lookup_now(self, offset: int, length: int) -> Run | None:
+        """As `lookup`; None where that would read a table, or have to say that one is damaged."""
+        heard, self.on_corrupt = self.on_corrupt, ImageFormatError
+        try:
+            index, entry = divmod(offset >> self.cluster_bits, self.l2_entries)
+            table = self.l2_offset(index)
+            part = table + entry // self.slice_entries * self.slice_bytes
+            return self.lookup(offset, length) if not table or part in self.cache.slices else None
+        except ImageFormatError:
+            return None
+        finally:
+            self.on_corrupt = heard
+
     def _classify(self, word: int, guest: int) -> tuple[int, int]:
         if word & fmt.COMPRESSED:
             return Kind.COMPRESSED, word & (fmt.COMPRESSED - 1)

@@ -13,7 +13,7 @@ from pytcg.block.device import BlockError
 from pytcg.block.formats.qcow2 import format as fmt
 from pytcg.block.formats.qcow2.clear import Clearer
 from pytcg.block.formats.qcow2.compress import compressed_extent
-from pytcg.block.formats.qcow2.l2 import ALL_ALLOCATED, Kind
+from pytcg.block.formats.qcow2.l2 import ALL_ALLOCATED, Kind, Run
 from pytcg.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -75,17 +75,26 @@ class Writer:
             device.flush()
 
     def refuse_overlap(self, host: int, length: int) -> None:
-        first, last = host >> self._bits, (host + length - 1) >> self._bits
-        clusters = range(first, last + 1)
-        if self._metadata.isdisjoint(clusters) and self._refcounts.own.isdisjoint(clusters):
-            return
-        if self._device.overlap_check == "none":
+        if self._device.overlap_check == "none" or not self._overlaps(host, length):
             return
         from pytcg.block.formats.qcow2.corrupt import overlapped
 
-        name = overlapped(self._device, first, last)
+        name = overlapped(self._device, host >> self._bits, (host + length - 1) >> self._bits)
         raise self._device.corrupted(
             f"Preventing invalid write on metadata (overlaps with {name})")
+
+    def _overlaps(self, host: int, length: int) -> bool:
+        """Whether tables lie there."""
+        clusters = range(host >> self._bits, (host + length - 1 >> self._bits) + 1)
+        return not (self._metadata.isdisjoint(clusters)
+                    and self._refcounts.own.isdisjoint(clusters))
+
+    def in_place(self, run: Run) -> bool:
+        """Whether a run can be written over, with nothing else to be done before; lock held."""
+        device = self._device
+        ready = device.is_dirty or not device.lazy_refcounts
+        return (ready and run.kind == Kind.DATA and run.copied and not device.has_bitmaps
+                and (self._external or not self._overlaps(run.host, run.length)))
 
     def allocate_metadata(self, clusters: int, what: str = "L2 table") -> int:
         """Host offset of new clusters for a table."""
