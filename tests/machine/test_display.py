@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import threading
 
 import numpy as np
 import pytest
 
+from display.modes import Card
 from machine.fakes import FakeVcpu, board_memory
 from pytcg.hw.clock import FakeClock
+from pytcg.hw.display.aperture import BUSY
 from pytcg.hw.display.edid import edid
+from pytcg.hw.display.registers import Reg
 from pytcg.hw.display.vbe import Dispi, Enable
 from pytcg.hw.display.vram import ALL_PAGES
 from pytcg.machine import pc_map as at
@@ -97,7 +101,8 @@ def test_a_bank_is_memory_while_stores_need_no_help(bench: Bench) -> None:
     assert bench.memory.find(0xA0000) is None
 
 
-def test_characters_written_to_the_window_are_on_the_screen(bench: Bench) -> None:
+def text_mode(bench: Bench) -> None:
+    """80 x 25 characters at B8000h."""
     out = bench.bus.write_port
     out(0x3C2, 1, 0x67)
     for index, value in enumerate((3, 0, 3, 0, 2)):
@@ -109,11 +114,93 @@ def test_characters_written_to_the_window_are_on_the_screen(bench: Bench) -> Non
         out(0x3D4, 2, index | value << 8)
     bench.bus.read_port(0x3DA, 1)
     out(0x3C0, 1, 0x20)
+
+
+def test_characters_written_to_the_window_are_on_the_screen(bench: Bench) -> None:
+    text_mode(bench)
     for number, character in enumerate(b"Hello"):
         bench.bus.write_mmio(0xB8000 + 2 * number, 2, 0x0700 | character)
     text = bench.display.screen.text()
     assert text is not None and text.lines()[0] == "Hello"
     assert bench.bus.read_mmio(0xB8000, 2) == 0x0748
+    for number in range(2000):
+        store(bench, 0xB8000 + 2 * number, 2, 0x1758)
+    text = bench.display.screen.text()
+    assert text is not None and text.lines() == ["X" * 80] * 25
+    bench.display.screen.refresh()
+    store(bench, 0xB8000 + 2 * 80 * 3, 2, 0x1759)
+    assert set(bench.display.screen.refresh().tolist()) >= set(range(48, 64))
+
+
+def load(bench: Bench, address: int, size: int) -> int:
+    """As the processor does: from memory where there is some, else by a call."""
+    if bench.memory.find(address) is not None:
+        return int.from_bytes(bench.memory.read(address, size), "little")
+    return bench.bus.read_mmio(address, size)
+
+
+def store(bench: Bench, address: int, size: int, value: int) -> None:
+    """The same for a store."""
+    region = bench.memory.find(address)
+    if region is not None and region.writable:
+        bench.memory.store(address, value.to_bytes(size, "little"))
+    else:
+        bench.bus.write_mmio(address, size, value)
+
+
+TEXT_SETTINGS = (("seq", 2, 3), ("seq", 4, 2), ("gfx", 1, 0), ("gfx", 3, 0), ("gfx", 4, 0),
+                 ("gfx", 5, 0x10), ("gfx", 6, 0x0E), ("gfx", 8, 0xFF))  # fmt: skip
+FONT_SETTINGS = (("seq", 2, 4), ("seq", 4, 6), ("gfx", 4, 2), ("gfx", 5, 0), ("gfx", 6, 4))
+SETTINGS = (
+    ("seq", 2, (3, 3, 4, 4, 8, 15)), ("seq", 4, (2, 2, 6, 6, 10)), ("gfx", 1, (0, 0, 0, 5)),
+    ("gfx", 3, (0, 0, 0, 0x13)), ("gfx", 4, (0, 2, 2, 3)), ("gfx", 5, (0x10, 0x10, 0, 0, 0x11, 8)),
+    ("gfx", 6, (0x0E, 0x0E, 0x0A, 4, 4, 0, 5)), ("gfx", 8, (0xFF, 0xFF, 0x3C)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_window_that_is_memory_is_the_window(bench: Bench, seed: int) -> None:
+    """Text and fonts, whichever way the guest reads and writes them, are as one by one."""
+    rng, plain, mapped = random.Random(seed), Card(), 0
+    bench.bus.write_port(0x3C2, 1, 0x67)
+    plain.vga.write(Reg.STATUS0, 0x67)
+    for _ in range(20):
+        some = [(*row[:2], rng.choice(row[2])) for row in rng.sample(SETTINGS, 2)]
+        for which, index, value in rng.choice((TEXT_SETTINGS, FONT_SETTINGS, some)):
+            bench.bus.write_port(0x3C4 if which == "seq" else 0x3CE, 2, index | value << 8)
+            getattr(plain, which)(index, value)
+        for window in (0, 0x10000, 0x18000):  # the latches, which no text mode loads
+            load(bench, 0xA0000 + window, 1), plain.vga.aperture.read(window, 1)
+        for _ in range(BUSY + 20):
+            size = rng.choice((1, 2, 4))
+            place = rng.randrange(0x20000) & -size
+            value = rng.getrandbits(8 * size)
+            store(bench, 0xA0000 + place, size, value)
+            plain.vga.aperture.write(place, size, value)
+            assert load(bench, 0xA0000 + place, size) == plain.vga.aperture.read(place, size)
+        mapped += bench.memory.find(0xA0000) is not None or bench.memory.find(0xB8000) is not None
+        if rng.random() < 0.3:  # the guest looks at display memory itself
+            place = rng.randrange(0x40000) & ~3
+            assert load(bench, FRAME_BUFFER + place, 4) == plain.vram.words[place >> 2]
+            store(bench, FRAME_BUFFER + place, 4, 0x12345678)
+            plain.vram.words[place >> 2] = 0x12345678
+    assert mapped > 3
+    bench.display.vga.vram.collect()
+    assert bench.display.vga.vram.view[: plain.vram.size] == plain.vram.view
+
+
+def test_a_mode_of_vbe_begins_with_a_window_that_is_memory(bench: Bench) -> None:
+    text_mode(bench)
+    for number in range(2 * BUSY):
+        store(bench, 0xB8000 + 2 * number, 2, 0x0741)
+    assert bench.memory.find(0xB8000) is not None
+    saved = bench.display.vga.state()
+    assert bench.display.vga.vram.words[BUSY + 1] == 0x0741
+    bench.set_mode(640, 480, 32)
+    assert bench.memory.find(0xB8000) is None
+    assert not any(bench.display.vga.vram.view[: 1 << 16])
+    bench.display.vga.restore(saved)
+    assert bench.memory.find(0xB8000) is None
 
 
 def test_the_registers_are_in_memory_too(bench: Bench) -> None:

@@ -30,14 +30,13 @@ class PciSpaces:
         self._memory = memory
 
     def map_bar(self, bar: Bar) -> None:
-        """Let a window answer where its register says."""
+        """Let a window answer where its register says; by calls where its memory is hidden."""
         assert bar.base is not None
         if bar.backing is not None:
             offset, stores = bar.backing.offset, STORES_DROPPED
             if bar.backing.writable:
                 stores = offset
             self._memory.fill(bar, [Region(bar.base, bar.size, offset, stores)])
-            return
         bus = self._ports if bar.is_io else self._mmio
         bus.map_window(bar, bar.base, bar.size, bar.read, bar.write)
 
@@ -45,7 +44,6 @@ class PciSpaces:
         """Take a window away."""
         if bar.backing is not None:
             self._memory.fill(bar, [])
-            return
         (self._ports if bar.is_io else self._mmio).unmap_window(bar)
 
     def dma_read(self, address: int, length: int) -> bytes:

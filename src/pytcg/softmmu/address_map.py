@@ -51,6 +51,16 @@ class Region:
         return Region(start, end - start, self.offset + skip, stores)
 
 
+    def without(self, start: int, end: int) -> list[Region]:
+        """Its parts that show nothing of the RAM window from ``start`` to ``end``."""
+        first = min(max(start - self.offset, 0), self.length)
+        last = min(max(end - self.offset, 0), self.length)
+        if first == last:
+            return [self]
+        parts = [(self.physical, self.physical + first), (self.physical + last, self.end)]
+        return [self.cut(low, high) for low, high in parts if low < high]
+
+
 def ram(physical: int, length: int, offset: int) -> Region:
     """A region of RAM."""
     return Region(physical, length, offset, offset)
@@ -95,6 +105,7 @@ class AddressMap:
         self._reserved: list[tuple[int, int]] = []
         self._shadows: dict[object, list[Region]] = {}
         self._fills: dict[object, list[Region]] = {}
+        self._hidden: dict[object, tuple[int, int]] = {}
         self._starts: list[int] = []
         self._used = 0
 
@@ -141,6 +152,16 @@ class AddressMap:
         """Let these show where neither memory nor a reserved device is; replaces the key's."""
         self._put(self._fills, key, regions)
 
+    def hide(self, key: object, offset: int, length: int) -> None:
+        """Let no fill show these bytes of the window: devices answer there, until `unhide`."""
+        self._hidden[key] = offset, offset + length
+        self._lay_out()
+
+    def unhide(self, key: object) -> None:
+        """End what was hidden under this key."""
+        del self._hidden[key]
+        self._lay_out()
+
     def _put(self, layer: dict[object, list[Region]], key: object,
              regions: Sequence[Region]) -> None:  # fmt: skip
         for region in regions:
@@ -160,6 +181,8 @@ class AddressMap:
     def _lay_out(self) -> None:
         shadows = [region for regions in self._shadows.values() for region in reversed(regions)]
         fills = [region for regions in self._fills.values() for region in reversed(regions)]
+        for start, end in self._hidden.values():
+            fills = [part for region in fills for part in region.without(start, end)]
         laid = Layers()
         laid.add(reversed(shadows))
         laid.add(self._fixed)

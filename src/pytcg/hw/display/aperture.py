@@ -7,10 +7,12 @@ VGA Display Memory").
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from pytcg.hw.display.registers import (
     MISC_CHAIN,
+    MISC_GRAPHICS,
     MODE_ODD_EVEN,
     MODE_READ_COMPARE,
     Gfx,
@@ -21,6 +23,8 @@ from pytcg.hw.display.registers import (
 from pytcg.hw.display.vram import Vram
 
 WINDOW_SIZE: Final = 0x20000
+BUSY: Final = 64
+"""So many accesses under the same registers are worth another mapping."""
 PLANE_MASKS: Final = tuple(
     sum(0xFF << plane * 8 for plane in range(4) if bits >> plane & 1) for bits in range(16)
 )
@@ -52,6 +56,19 @@ class Place(NamedTuple):
     read: int
 
 
+class Flat(NamedTuple):
+    """A text mode's window as plain memory: ``length`` bytes from ``start`` on.
+
+    They are one plane's bytes, or without a ``plane`` characters and attributes in turn, of
+    ``words`` addresses.
+    """
+
+    start: int
+    length: int
+    words: int
+    plane: int | None
+
+
 class Aperture:
     """128 KiB at A0000h. `latch` is the four bytes of the last read."""
 
@@ -61,9 +78,12 @@ class Aperture:
         self.latch = 0
         self._seen = -1
         self._text = range(0)
+        self._calls = 0
+        self.on_busy: Callable[[], None] = lambda: None
 
     def read(self, offset: int, size: int) -> int:
         """A load of `size` bytes: one after the other, as the 8-bit bus does."""
+        self._count()
         if size == 2 and offset in self._characters():
             self.latch = self._vram.words[offset - self._text.start >> 1]
             return self.latch & 0xFFFF
@@ -77,9 +97,44 @@ class Aperture:
         if size == 2 and offset in self._characters():
             word = offset - self._text.start >> 1
             self._vram.store_word(word, self._vram.words[word] & ~0xFFFF | value & 0xFFFF)
-            return
-        for index in range(size):
-            self.write_byte(offset + index, value >> index * 8 & 0xFF)
+        else:
+            for index in range(size):
+                self.write_byte(offset + index, value >> index * 8 & 0xFF)
+        self._count()  # behind it: what is memory from here on has it
+
+    def _count(self) -> None:
+        self._calls += 1
+        if self._calls == BUSY:
+            self.on_busy()
+
+    def rest(self) -> None:
+        """Count the accesses from here on."""
+        self._calls = 0
+
+    def flat(self) -> Flat | None:
+        """What the window shows in text modes, while accesses do nothing that another could miss.
+
+        That is a character and its attribute for each word, or the one plane that is read and
+        written, as when a font is loaded. The latches, which such modes don't use, aren't loaded.
+        """
+        if self._regs.gfx[Gfx.MISC] & MISC_GRAPHICS or self._regs.bank_offset:
+            return None
+        if text := self._characters():
+            return Flat(text.start, text.stop - text.start, len(text), None)
+        plane = self._single_plane()
+        start, length = self._range()
+        if plane is None or length > len(self._vram.words):
+            return None
+        return Flat(start, length, length, plane)
+
+    def _single_plane(self) -> int | None:
+        """The plane whose bytes are all that is read and written."""
+        regs, gfx = self._regs, self._regs.gfx
+        mode, plane = regs.seq[Seq.MEMORY_MODE], gfx[Gfx.READ_MAP]
+        apart = gfx[Gfx.MODE] & MODE_ODD_EVEN or gfx[Gfx.MISC] & MISC_CHAIN
+        planar = mode & MemoryMode.NO_ODD_EVEN and not mode & MemoryMode.CHAIN_4 and not apart
+        alone = planar and self._plain() and regs.seq[Seq.MAP_MASK] == 1 << plane
+        return plane if alone else None
 
     def chained(self) -> tuple[int, int, int] | None:
         """(window offset, length, memory offset) while plain stores do all there is to do.

@@ -67,11 +67,13 @@ class VgaScreen:
         vga = self._vga
         if vga.vbe.enabled or vga.gfx[Gfx.MISC] & MISC_GRAPHICS:
             return None
+        vga.vram.collect()
         return text_screen(vga, self._vga_raster())
 
     def refresh(self) -> LineNumbers:
         """Draw what has changed; the lines that were drawn. A new size is a new array."""
         vga, seen = self._vga, self._seen
+        vga.vram.collect()
         dirty = vga.vram.dirty.take(self._shown())
         everything = seen.version != vga.version or seen.palette != vga.dac.version
         if everything:

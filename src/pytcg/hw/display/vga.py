@@ -78,6 +78,7 @@ class Vga:
         self._changed()
 
     def state(self) -> State:
+        self.vram.collect()
         own = save(self, 1, self._FIELDS) | {"latch": self.aperture.latch}
         return own | {"dac": self.dac.state(), "vbe": self.vbe.state()}
 
@@ -254,6 +255,7 @@ class Vga:
         if index == Dispi.ENABLE:
             self.dac.set_wide(wide=bool(value & Enable.DAC_8BIT))
         if began:
+            self._changed()  # a window that is memory ends before it is cleared
             self._follow_vbe()
         self._changed()
 

@@ -6,6 +6,7 @@ at 500h (QEMU, "docs/specs/standard-vga").
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 from pytcg.hw.display.edid import edid
@@ -29,13 +30,25 @@ class VgaPci(PciDevice):
 
     identity: ClassVar = Identity(0x1234, 0x1111, class_code=0x030000, revision=2)
 
-    def __init__(self, vga: Vga, memory: Backing, rom: bytes | None) -> None:
+    def __init__(self, vga: Vga, memory: Backing, rom: Backing | None) -> None:
         super().__init__()
         self._vga = vga
-        self.add_memory_bar(0, BarType.MEMORY | BarType.PREFETCH, memory)
+        self.on_look: Callable[[], None] = lambda: None
+        """Called before an access to display memory that comes as a call."""
+        bar = self.add_memory_bar(0, BarType.MEMORY | BarType.PREFETCH, memory)
+        self._load, self._store = bar.read, bar.write
+        bar.read, bar.write = self._read_memory, self._write_memory
         self.add_bar(2, REGISTERS_SIZE, BarType.MEMORY, self._read, self._write)
         if rom is not None:
-            self.add_rom(rom)
+            self.add_memory_rom(rom)
+
+    def _read_memory(self, offset: int, size: int) -> int:
+        self.on_look()
+        return self._load(offset, size)
+
+    def _write_memory(self, offset: int, size: int, value: int) -> None:
+        self.on_look()
+        self._store(offset, size, value)
 
     def _read(self, offset: int, size: int) -> int:
         if VGA_REGISTERS <= offset < VGA_REGISTERS + VGA_COUNT:

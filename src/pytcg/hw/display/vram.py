@@ -60,6 +60,8 @@ class Vram:
         self.view = memoryview(buffer)
         self.words = self.view.cast("I")
         self.dirty: DirtyPages = dirty or OwnDirtyPages(self.size)
+        self.collect: Callable[[], None] = lambda: None
+        """Called by who looks: what the guest stores elsewhere for a while is put here."""
         self.on_clear: Callable[[int, int], None] = lambda start, length: None
 
     @cached_property

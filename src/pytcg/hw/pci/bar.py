@@ -101,7 +101,7 @@ def memory_bar(index: int, type: int, backing: Backing) -> Bar:
 
 
 def rom_bar(image: bytes, size: int) -> Bar:
-    """A window that reads as an image, padded. By calls: it is seldom read, and then copied."""
+    """A window that reads as an image, padded, by calls."""
     view = memoryview(image.ljust(size, b"\xff"))
     return Bar(-1, size, BarType.MEMORY, *_accessors(Backing(view, 0, writable=False)))
 

@@ -160,9 +160,16 @@ class PciDevice:
     def add_rom(self, image: bytes) -> Bar:
         """An expansion ROM (PCI 3.0, 6.2.5.2), as large as its image needs."""
         size = max(MIN_ROM, 1 << (len(image) - 1).bit_length())
-        self.rom = rom_bar(image, size)
+        return self._set_rom(rom_bar(image, size))
+
+    def add_memory_rom(self, backing: Backing) -> Bar:
+        """The same in memory, whose size is a power of two of whole pages."""
+        return self._set_rom(memory_bar(-1, BarType.MEMORY, backing))
+
+    def _set_rom(self, rom: Bar) -> Bar:
+        self.rom, size = rom, rom.size
         self.config.define(Reg.EXPANSION_ROM, 4, writable=-size & 0xFFFFFFFF | ROM_ENABLE)
-        return self.rom
+        return rom
 
     def add_msi(self) -> Msi:
         """One message."""

@@ -10,9 +10,10 @@ from pytcg.hw.display.vga_pci import VgaPci
 from pytcg.hw.display.vram import PAGE, Vram
 from pytcg.hw.pci.bar import Backing
 from pytcg.machine import pc_map as at
+from pytcg.machine.board.flat_window import FlatWindow
 from pytcg.machine.bus import PortHandlers
 from pytcg.machine.layout import MIB, VGA_HOLE, VGA_HOLE_SIZE
-from pytcg.softmmu.address_map import ram
+from pytcg.softmmu.address_map import AddressMap, ram
 
 if TYPE_CHECKING:  # a screen that nobody looks at needs none of this
     import numpy as np
@@ -59,6 +60,15 @@ class ComparedPages:
         return found
 
 
+def _place_rom(memory: AddressMap, image: bytes) -> Backing:
+    """The image in memory, as large as a window of whole pages must be."""
+    size = max(PAGE, 1 << (len(image) - 1).bit_length())
+    offset = memory.allocate(size)
+    view = memory.view(offset, size)
+    view[:] = image.ljust(size, b"\xff")
+    return Backing(view, offset, writable=False)
+
+
 class Display:
     """The card, to be plugged. `screen` draws it; whoever uses that holds the device lock."""
 
@@ -69,8 +79,12 @@ class Display:
         self.vga = board.add(Vga(board.clock, Vram(view, ComparedPages(view))))
         self._alias: tuple[int, int, int] | None = None
         self.vga.on_mapping = self._map_window
-        self.card = VgaPci(self.vga, Backing(view, self._offset), rom)
+        self._flat = FlatWindow(board.memory, self.vga.vram, self._offset)
+        self.card = VgaPci(self.vga, Backing(view, self._offset),
+                           _place_rom(board.memory, rom) if rom else None)
+        self.card.on_look = self._end_flat
         aperture = self.vga.aperture
+        aperture.on_busy = self._begin_flat
         board.mmio.map_window(self, VGA_HOLE, VGA_HOLE_SIZE, aperture.read, aperture.write)
         for ports in (_FIRST_PORTS, _SECOND_PORTS):
             board.ports.attach(self.vga, at.VGA + ports.start, count=len(ports),
@@ -100,6 +114,7 @@ class Display:
 
     def _map_window(self) -> None:
         """While stores to the window need no help, let it be the memory itself."""
+        self._end_flat()
         alias = self.vga.aperture.chained()
         if alias == self._alias:
             return
@@ -111,3 +126,12 @@ class Display:
         self._memory.fill(self, regions)
 
 
+
+    def _begin_flat(self) -> None:
+        """The guest is at the window: if it is a text mode's, let it be memory."""
+        if self._alias is None:
+            self._flat.show(self.vga.aperture.flat())
+
+    def _end_flat(self) -> None:
+        self._flat.show(None)
+        self.vga.aperture.rest()

@@ -22,8 +22,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
 from pytcg.exec.layout import PAGE_SIZE
 
 MAGIC: Final = b"PYTCG-VM"
@@ -73,6 +71,8 @@ def _pieces(header: dict[str, Any], window: memoryview) -> Iterator[bytes | memo
 
 def _used(part: memoryview) -> list[tuple[int, int]]:
     """(start, end) of what is not zero, in whole pages."""
+    import numpy as np  # a tenth of a second, for machines that nobody saves
+
     pages = np.frombuffer(part, np.uint64).reshape(-1, PAGE_SIZE // 8).any(axis=1)
     edges = np.flatnonzero(np.diff(np.concatenate(([False], pages, [False]))))
     return [(int(first) * PAGE_SIZE, int(last) * PAGE_SIZE)
