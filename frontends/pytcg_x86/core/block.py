@@ -42,7 +42,7 @@ from pytcg_x86.decode.formkey import EA_NONE, KEY_DEAD, KEY_EA, KEY_SECOND
 from pytcg_x86.decode.opcodes import ATTR_BIT, COMPARES, FUSES, HAS_J, JCC
 
 _HEAD = TB.size
-END, BRANCH, STACK = (ATTR_BIT[name] for name in ("end", "branch", "stack"))
+END, BRANCH, STACK, SHADOW = (ATTR_BIT[name] for name in ("end", "branch", "stack", "shadow"))
 _NEAR = 64
 
 
@@ -211,6 +211,8 @@ def guest_translate_block(env: Env, tb: Tb, linear: u64, offset: u64, limit: u32
             open_end = False
         elif (attrs & (END | BRANCH)) != 0 or (key & 0xFFF) < 2:
             open_end = False
+        elif (attrs & SHADOW) != 0 and most > u32(tb.insns) + 1:
+            most = u32(tb.insns) + 1  # the next instruction belongs to it, and then one may leave
     tb.records = u16(records)
     tb.size = u16(done)
     if not hook_block(env, tb) and tb.insns > 1:

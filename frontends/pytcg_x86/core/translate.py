@@ -122,6 +122,10 @@ class Translator:
             return value
         return value.sext(type_) if row.type.signed else value.zext(type_)
 
+    def record(self) -> Value:
+        """The record itself, for natives that look at it."""
+        return self.rec
+
     @property
     def imm(self) -> Value:
         return self.field("imm")

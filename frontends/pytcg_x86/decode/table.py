@@ -48,7 +48,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ATTRIBUTES = ("lock", "end", "branch", "d64", "f64", "i64", "o64", "cpl0", "prot", "rep", "fpu",
-              "mmx", "sse", "nosize", "stack", "avx", "lig", "vsib")  # fmt: skip
+              "mmx", "sse", "nosize", "stack", "avx", "lig", "vsib", "shadow")  # fmt: skip
 SELECTORS = {"l0": ("length", 0), "l1": ("length", 1), "w0": ("wide", 0), "w1": ("wide", 1)}
 
 PREFIXES = ("np", "66", "f3", "f2")

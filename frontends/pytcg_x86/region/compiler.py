@@ -273,6 +273,9 @@ class RegionTranslator(Translator):
             return self.region.pc_at(value).resize(type_)
         return self.b.const(value, type_)
 
+    def record(self) -> Value:
+        raise NotInRegion("has no record")
+
     def _is_distance(self, name: str) -> bool:
         insn = self.insn
         if name == "disp":

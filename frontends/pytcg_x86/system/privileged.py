@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytcg.exec.dispatch import HEAD
 from pytcg.exec.exits import Exit
+from pytcg.exec.hooks import refund
+from pytcg.exec.layout import RECORD_SIZE, Record, Tb
 from pytcg.ir.ops import INT_OF_BITS, Type
 from pytcg.softmmu.access import probe_write
-from pytcg_native import native, u32, u64
+from pytcg_native import NULL, i64, native, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_selector
 from pytcg_x86.core.modes import select_tlb, update_mode
 from pytcg_x86.core.segment import is_canonical
@@ -56,7 +59,7 @@ np:0f.ae/7/r   SFENCE            nosize ?sse|mmxext
 0f.01/1/r1     MWAIT             cpl0 branch nosize ?monitor
 f4             HLT               cpl0 branch nosize
 fa             CLI               nosize
-fb             STI               end nosize
+fb             STI               shadow nosize
 0f.01/1/r2     CLAC              nosize ?smap
 0f.01/1/r3     STAC              nosize ?smap
 np:0f.01/5/r6  RDPKRU            nosize ?pku
@@ -283,17 +286,27 @@ def set_virtual_if(env: Env) -> None:
 
 
 @native
-def set_if(env: Env) -> None:
-    """STI: interrupts wait for the end of the next instruction if they were off."""
+def set_if(env: Env, rec: ptr) -> u32:
+    """STI: interrupts wait for the end of the next instruction if they were off.
+
+    Returns whether that instruction must be looked up. If it is the block's, nothing comes between.
+    """
     if env.cpl > (env.eflags >> 12) & 3:
         set_virtual_if(env)
-        return
-    if (env.eflags & Flag.IF) == 0:
-        env.eflags |= Flag.IF
-        env.inhibit = 1
-        update_mode(env)
-        if env.intr_line != 0:
-            env.exit_request = 1
+        return 0
+    if (env.eflags & Flag.IF) != 0:
+        return 0
+    env.eflags |= Flag.IF
+    if env.intr_line != 0:
+        env.exit_request = 1
+    position: u64 = Record(rec).position
+    tb: Tb = Tb(rec + -i64(HEAD + position * RECORD_SIZE))
+    if tb.insns > position + 1 and tb.head != NULL:
+        return 0
+    refund(env, rec + RECORD_SIZE)
+    env.inhibit = 1
+    update_mode(env)
+    return 1
 
 
 @lower("CLI", dst="raw")
@@ -305,7 +318,10 @@ def cli(t: Translator) -> None:
 @lower("STI", dst="raw")
 def sti(t: Translator) -> None:
     """STI: IF := 1."""
-    t.call(set_if, t.env)
+    looks_up = t.call(set_if, t.env, t.record())
+    assert looks_up is not None
+    with t.when(looks_up.ne(0), likely=False):
+        t.lookup(t.next_pc())
 
 
 def _halt(t: Translator) -> None:
