@@ -7,6 +7,7 @@ is never imported again.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -61,8 +62,10 @@ def serve(run_job: Callable[[list[str]], bytes]) -> None:
 class WorkerProcess:
     """A compiler process and its pipes; ``module`` is run with -m.
 
-    It leads a process group of its own: the terminal's Ctrl-C is for the emulator, whose end the
-    worker sees as the end of its input. One that finds other sources than ours on disk ends at
+    It leads a process group of its own: the terminal's Ctrl-C is for the emulator. It ends with the
+    emulator, in the middle of a job too: whoever reads the emulator's standard error waits until
+    the last process that has it is gone. Should the emulator be killed, the worker sees the end of
+    its input. One that finds other sources than ours on disk ends at
     once: what it compiled would not fit.
     """
 
@@ -77,6 +80,7 @@ class WorkerProcess:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0)  # fmt: skip
         except OSError as error:
             raise WorkerError(f"a compiler process failed: {error.strerror}") from error
+        atexit.register(self._process.kill)
 
     def ask(self, words: list[str]) -> bytes:
         """Have a job done; WorkerError if it fails or the process dies."""
@@ -116,6 +120,7 @@ class WorkerProcess:
             self._process.stdin.close()
         self._process.terminate()
         self._process.wait()
+        atexit.unregister(self._process.kill)
         self._process.stdout.close()
 
 
