@@ -911,8 +911,8 @@ class RegionCompiler:
         limit = b.ld(Type.I64, self.env, _kept(page, "limit"))
         guess = within + b.ld(Type.I64, self.env, _kept(page, "offset"))
         inside = within.ult(limit)
-        if size > 16:  # the limit is for 16 bytes
-            inside = inside & (within + (size - 16)).ult(limit)
+        if size > access.KEPT_BYTES:
+            inside = inside & (within + (size - access.KEPT_BYTES)).ult(limit)
         where = self._page_access(t, page, linear, size, guess, inside)
         self.anchors[where.id] = Anchor(linear, distance, size, page.writable)
         b.known["anchor", root] = where
@@ -932,8 +932,11 @@ class RegionCompiler:
                      guess: Value, right: Value) -> Value:  # fmt: skip
         """Where an access is: ``guess`` if that is ``right``, else on a page that is then kept."""
         kind = access.Access.WRITE if page.writable else access.Access.READ
-        what = self.b.const(size | kind << 8 | page.number << 16, Type.I32)
-        return self._guessed(t, guess, right, "region_page", linear, what)
+        what = KEPT_PAGE.size * page.number | size << 16 | kind << 24
+        native = "region_write" if page.writable else "region_read"
+        if size > access.KEPT_BYTES:
+            native = "region_page"
+        return self._guessed(t, guess, right, native, linear, self.b.const(what, Type.I32))
 
     def _page(self, place: int, *, write: bool) -> Page:
         """What keeps the page of accesses by ``place``; code of other regions shares it."""

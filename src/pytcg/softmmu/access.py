@@ -77,6 +77,8 @@ MODIFIES = 1 << 8
 """In env.access_size: the access is the load of a read-modify-write, which needs write access."""
 NOT_RAM = 0xFFFF_FFFF_FFFF_FFFF
 _KEPT_SIZE = KeptPage.layout.size
+KEPT_BYTES = 16
+"""What an access by a kept page may be of without a look at its size."""
 _RANGE_SIZE = Range.layout.size
 _TLB_MASK = (TLB_SIZE - 1) << 5
 
@@ -566,22 +568,49 @@ def region_probe(env: ExecEnv, address: u64, access: u32, size: u32) -> u64:
 
 
 @native(cold=True)
-def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
-    """The same through a page that a region keeps, which becomes this access's.
+def region_read(env: ExecEnv, address: u64, what: u32) -> u64:
+    """The same of a read through a page that a region keeps, which becomes this access's.
 
-    ``what`` is the size, the access << 8 and the kept page's number << 16.
+    ``what`` is where the kept page is among them, the access's size << 16 and its kind << 24.
     """
-    access: u32 = (what >> 8) & 0xFF
+    entry: TlbEntry = tlb_entry(env, address)
+    if unlikely(entry.read != (address + (KEPT_BYTES - 1)) & PAGE_MASK):
+        return region_page(env, address, what)
+    where: u64 = address + entry.addend
+    keep_page(kept_page(env, what), address, where)
+    return where
+
+
+@native(cold=True)
+def region_write(env: ExecEnv, address: u64, what: u32) -> u64:
+    """The same of a write."""
+    entry: TlbEntry = tlb_entry(env, address)
+    if unlikely(entry.write != (address + (KEPT_BYTES - 1)) & PAGE_MASK):
+        return region_page(env, address, what)
+    where: u64 = address + entry.addend
+    keep_page(kept_page(env, what), address, where)
+    return where
+
+
+@native(cold=True)
+def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
+    """The same of a page that the TLB doesn't know, or near its end."""
+    size: u32 = (what >> 16) & 0xFF
+    access: u32 = what >> 24
     entry: TlbEntry = tlb_entry(env, address)
     tag: u64 = entry.write if access == Access.WRITE else entry.read
     where: u64 = address + entry.addend
-    if tag != (address + u64((what & 0xFF) - 1)) & PAGE_MASK:
-        where = region_probe(env, address, access, what & 0xFF)
+    if tag != (address + u64(size - 1)) & PAGE_MASK:
+        where = region_probe(env, address, access, size)
         if where == NOT_RAM:
             return NOT_RAM
-    page: KeptPage = KeptPage(address_of(env.kept_pages[0]) + u64(what >> 16) * _KEPT_SIZE)
-    keep_page(page, address, where)
+    keep_page(kept_page(env, what), address, where)
     return where
+
+
+@native(inline=True)
+def kept_page(env: ExecEnv, what: u32) -> KeptPage:
+    return KeptPage(address_of(env.kept_pages[0]) + u64(what & 0xFFFF))
 
 
 @native(inline=True)
@@ -589,7 +618,7 @@ def keep_page(page: KeptPage, address: u64, where: u64) -> None:
     """Make a kept page that of an access at ``address``, which is at ``where`` in the window."""
     page.address = address & PAGE_MASK
     page.offset = where & PAGE_MASK
-    page.limit = PAGE_SIZE - 15
+    page.limit = PAGE_SIZE - (KEPT_BYTES - 1)
 
 
 @native
