@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock, Timer, get_ident
 from typing import TYPE_CHECKING, Any
 
-from pytcg.errors import AssemblyError, BusyError, CpuError, MapError
+from pytcg.errors import AssemblyError, BusyError, CpuError, DeviceCodeError, MapError
 from pytcg.exec.exits import Exit
 from pytcg.exec.hooks import NO_PC, WRITES
 from pytcg.library.bus import Callbacks, LibraryBus, NoBus
@@ -585,6 +585,9 @@ class Cpu:
                 return self._debugged()
             elif reason in _KINDS and (reason is not Exit.BUDGET or left <= 0):
                 return self._stop(_KINDS[reason])
+            elif reason is Exit.NOT_RAM:
+                raise DeviceCodeError(f"rip {self.regs['rip']:#x} is in a device's memory, from "
+                                      "which no code can be run")  # fmt: skip
             elif reason not in (Exit.BUDGET, Exit.SLICE):
                 raise CpuError(f"stopped by {reason.name} at rip {self.regs['rip']:#x}")
             if left <= 0:

@@ -39,6 +39,10 @@ class BusyError(CpuError):
     """The processor is running already, in another thread or further up."""
 
 
+class DeviceCodeError(CpuError):
+    """The guest jumped to a device's memory, from which no code can be run."""
+
+
 class HookError(CpuError):
     """A hook that can't be: unknown kind or mnemonic, empty range, native code of another form."""
 

@@ -9,6 +9,7 @@ import contextlib
 import mmap
 import random
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from pytcg.errors import PytcgError
 from pytcg.tracing import Coverage, MemoryTrace
 
 PAGES = [n << 12 for n in (0, 1, 2, 3, 0x10, 0x11, 0x12, 0xFFFFF, 0x100000)] + [(1 << 64) - 4096]
-_EDGES = (0, 1, 0xFF, 0xFFF, 0x1000, 0x10FFF, 0x7FFFFFFF, 1 << 31, (1 << 47) - 1, 1 << 47, 1 << 63,
+EDGES = (0, 1, 0xFF, 0xFFF, 0x1000, 0x10FFF, 0x7FFFFFFF, 1 << 31, (1 << 47) - 1, 1 << 47, 1 << 63,
           (1 << 64) - 1, 1 << 64, -1)  # fmt: skip
 
 
@@ -32,12 +33,15 @@ class Abuser:
                        stop_exceptions=self.rng.random() < 0.7)  # fmt: skip
         self.kept: list[Any] = []
         self.snapshots: list[Any] = []
+        self.contexts: list[Any] = []
+        self.kept_views: list[Any] = []
+        self.unexpected: list[BaseException] = []
         self.depth = 0
         self.names = [name for name in self.cpu.regs if self.rng.random() < 0.5]
 
     def address(self) -> int:
         if self.rng.random() < 0.3:
-            return self.rng.choice(_EDGES)
+            return self.rng.choice(EDGES)
         return self.rng.choice(PAGES) + self.rng.randrange(0, 4096, self.rng.choice((1, 4096)))
 
     def size(self) -> int:
@@ -78,7 +82,7 @@ class Abuser:
 
     def register(self) -> None:
         name = self.rng.choice(self.names)
-        self.cpu.regs[name] = self.rng.choice((*_EDGES, self.rng.getrandbits(64), 0x10000))
+        self.cpu.regs[name] = self.rng.choice((*EDGES, self.rng.getrandbits(64), 0x10000))
 
     def msr(self) -> None:
         self.cpu.regs.msr[self.rng.choice((0x10, 0x1B, 0xC0000080, 0xC0000100, 0x277, 5))] = (
@@ -121,6 +125,51 @@ class Abuser:
     def stop(self) -> None:
         self.cpu.stop()
 
+    def context(self) -> None:
+        """Registers put away, brought back, or another processor's."""
+        if self.contexts and self.rng.random() < 0.5:
+            self.cpu.restore_context(self.rng.choice(self.contexts))
+        self.contexts = [*self.contexts[-3:], self.cpu.save_context()]
+
+    def call(self) -> None:
+        abi = self.rng.choice(("sysv64", "win64", "cdecl", "stdcall", "q"))
+        self.cpu.call(self.address(), 1, b"x", max_insns=50, abi=abi)
+
+    def look(self) -> None:
+        """What only looks, or should."""
+        cpu, at = self.cpu, self.address()
+        self.rng.choice([
+            lambda: cpu.block_at(at), lambda: cpu.translate(at), lambda: cpu.read_string(at),
+            lambda: self.kept_views.append(cpu.view(at, 8)), lambda: cpu.regs.read(self.names),
+            lambda: [cpu.regs.msr[n] for n in (0x10, 0x277, at)], lambda: repr((cpu, cpu.regs)),
+            lambda: repr(cpu.step(2)), lambda: dir(cpu.regs), lambda: cpu.regions,
+            cpu.forget_code, lambda: cpu.write_int(at, self.rng.getrandbits(64)),
+        ])()  # fmt: skip
+        self.kept_views = self.kept_views[-2:]
+
+    def other_hooks(self) -> None:
+        hooks = self.cpu.hooks
+        self.kept.append(self.rng.choice([
+            lambda: hooks.interrupt(lambda c, v: self.inside() or self.rng.random() < 0.5),
+            lambda: hooks.port_in(lambda c, p, s: self.inside() or p),
+            lambda: hooks.port_out(lambda c, p, s, v: self.inside()),
+            lambda: hooks.address(self.address(), lambda c, a, s: self.inside()),
+        ])())  # fmt: skip
+
+    def elsewhere(self) -> None:
+        """Something from another thread, perhaps during a run."""
+        thread = threading.Thread(target=self.guarded)
+        thread.start()
+        thread.join(0.01)
+        if thread.is_alive() and not self.depth:
+            thread.join()
+
+    def guarded(self) -> None:
+        try:
+            self.act()
+        except BaseException as error:
+            self.unexpected.append(error)
+
     def inside(self) -> None:
         """In a hook: now and then something else."""
         if self.rng.random() < 0.02 and self.depth < 3:
@@ -135,7 +184,8 @@ class Abuser:
             self.map, self.map, self.map_wrongly, self.mmio, self.unmap, self.protect, self.write,
             self.write, self.read, self.register, self.register, self.msr, self.run, self.run,
             self.run, self.hook, self.unhook, self.snapshot, self.restore, self.stop,
-            self.buffer, self.wrong_things,
+            self.buffer, self.wrong_things, self.context, self.call, self.look, self.look,
+            self.other_hooks, self.elsewhere,
         ]  # fmt: skip
         with contextlib.suppress(PytcgError):
             self.rng.choice(acts)()
@@ -148,6 +198,8 @@ def main() -> None:
         print(number, flush=True)
         for _ in range(150):
             abuser.act()
+            if abuser.unexpected:
+                raise abuser.unexpected[0]
     print("alive")
 
 

@@ -171,9 +171,10 @@ def test_contexts() -> None:
 
 
 @pytest.mark.slow
-def test_whatever_a_script_does_the_process_lives() -> None:
-    script = Path(__file__).parent / "abuse.py"
-    done = subprocess.run([sys.executable, "-X", "faulthandler", str(script), "0", "60"],
-                          capture_output=True, text=True, timeout=200, check=False,
+@pytest.mark.parametrize("script", ["abuse.py", "abuse_unicorn.py"])
+def test_whatever_a_script_does_the_process_lives(script: str) -> None:
+    path = Path(__file__).parent / script
+    done = subprocess.run([sys.executable, "-X", "faulthandler", str(path), "0", "60"],
+                          capture_output=True, text=True, timeout=400, check=False,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
     assert done.stdout.endswith("alive\n"), done.stdout[-100:] + done.stderr[-3000:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import pickle
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ import unicorn.x86_const
 
 import pytcg.unicorn
 import pytcg.unicorn.x86_const
+from pytcg.errors import DeviceCodeError
 
 A = 0x1000000
 THEIRS = SimpleNamespace(**vars(unicorn), **{
@@ -624,3 +626,62 @@ def test_host_memory_that_is_no_page() -> None:
         return found
 
     both(scenario)
+
+
+def test_hooks_whose_range_is_cut_to_64_bits() -> None:
+    def scenario(u: Any) -> Any:
+        found = []
+        for begin, end in ((-1, 1 << 64), (A, 1 << 64), (1 << 64, A), (-1, 0)):
+            mu, seen = make(u, b"\x41\x4a"), []
+            mu.hook_add(u.UC_HOOK_CODE, lambda uc, at, size, data, to=seen: to.append(at),
+                        None, begin, end)  # fmt: skip
+            mu.emu_start(A, A + 2)
+            found.append(seen)
+        return found
+
+    both(scenario)
+
+
+def test_arguments_of_a_wrong_kind() -> None:
+    """Unicorn's binding raises one of ctypes' errors or TypeError; ours is a TypeError."""
+    mu = make(OURS, b"\x90")
+    for wrong in (None, "x", 1.5, [], {}):
+        with pytest.raises(TypeError):
+            mu.mem_read(wrong, 4)
+        with pytest.raises(TypeError):
+            mu.mem_read(A, wrong)
+        with pytest.raises(TypeError):
+            mu.mem_write(wrong, b"x")
+        with pytest.raises(TypeError):
+            mu.mem_write(A, wrong)
+    with pytest.raises(pytcg.unicorn.UcError, match="UC_ERR_ARG"):
+        mu.mem_read(A, -1)
+    with pytest.raises(pytcg.unicorn.UcError, match="UC_ERR_ARG"):
+        mu.reg_write(OURS.UC_X86_REG_MSR, {})
+
+
+def test_another_thread_may_not_run_it_too() -> None:
+    mu, found = make(OURS, b"\xeb\xfe"), []
+
+    def hook(uc: Any, *_: object) -> None:
+        thread = threading.Thread(
+            target=lambda: found.append(attempt(OURS, lambda: uc.emu_start(A, A + 1))))
+        thread.start()
+        thread.join()
+        uc.emu_stop()
+
+    mu.hook_add(OURS.UC_HOOK_CODE, hook)
+    mu.emu_start(A, A + 2)
+    assert found == [("UcError", OURS.UC_ERR_RESOURCE)]
+
+
+def test_a_jump_to_a_device() -> None:
+    mu = make(OURS, b"\xff\xe3")  # jmp ebx
+    mu.mmio_map(0x10000, 0x1000, lambda *_: 0x90, None, lambda *_: None, None)
+    mu.reg_write(OURS.UC_X86_REG_EBX, 0x10000)
+    error = attempt(OURS, lambda: mu.emu_start(A, A + 9))
+    assert error in (("UcError", OURS.UC_ERR_FETCH_PROT), ("UcError", OURS.UC_ERR_FETCH_UNMAPPED))
+    mu.mem_protect(0x10000, 0x1000, OURS.UC_PROT_ALL)
+    assert attempt(OURS, lambda: mu.emu_start(A, A + 9)) == ("UcError", OURS.UC_ERR_FETCH_UNMAPPED)
+    with pytest.raises(DeviceCodeError, match="rip 0x10000 is in a device's memory"):
+        mu.cpu.run(0x10000)

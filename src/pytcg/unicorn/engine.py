@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index
 from typing import Any
 
 from pytcg.cpu import Cpu
-from pytcg.errors import CpuError, MapError, UnmappedError
+from pytcg.errors import BusyError, CpuError, DeviceCodeError, MapError, UnmappedError
 from pytcg.library.bus import Callbacks
 from pytcg.library.stop import Stop
 from pytcg.softmmu.perm import Perm
@@ -114,6 +115,10 @@ class Uc:
                            timeout=timeout / uc.UC_SECOND_SCALE if timeout > 0 else None)
             if stop.kind == "limit":
                 stop = self._fetch(stop, stop_at)
+        except DeviceCodeError:
+            raise self._fail(uc.UC_ERR_FETCH_UNMAPPED) from None
+        except BusyError as error:
+            raise self._fail(uc.UC_ERR_RESOURCE, str(error)) from None
         finally:
             self._shadows.give()
         self._timed_out = stop.kind == "timeout"
@@ -255,6 +260,9 @@ class Uc:
             yield region.address, region.end - 1, int(region.perms)
 
     def mem_read(self, address: int, size: int) -> bytearray:
+        address, size = index(address), index(size)
+        if size < 0:
+            raise self._fail(uc.UC_ERR_ARG, address, size)
         self._shadows.take()
         try:
             return bytearray(self._cpu.memory.read(address, size))
@@ -264,13 +272,15 @@ class Uc:
             raise self._fail(uc.UC_ERR_READ_UNMAPPED, address, size) from None
 
     def mem_write(self, address: int, data: bytes) -> None:
+        """TypeError if ``data`` is no buffer, as in Unicorn."""
+        address, data = index(address), bytes(memoryview(data))
         self._shadows.take()
         try:
             self._cpu.write(address, data)
             self._shadows.give()
         except UnmappedError:
             if self._is_device(address, len(data)):
-                self._device_write(address, bytes(data))
+                self._device_write(address, data)
                 return
             raise self._fail(uc.UC_ERR_WRITE_UNMAPPED, address, len(data)) from None
 

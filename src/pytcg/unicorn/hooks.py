@@ -68,8 +68,9 @@ class UcHooks:
         """UcError for a kind, or a mix of kinds, that there is not."""
         if not any(kind & group and not kind & ~group for group in _GROUPS):
             raise UcError(uc.UC_ERR_ARG)
-        everywhere = begin > end
-        first, last = (0, _ALL) if everywhere else (begin & _ALL, end & _ALL)
+        first, last = begin & _ALL, end & _ALL
+        if first > last:
+            first, last = 0, _ALL
         entry = _Entry(kind, callback, data, first, last, [])
         handle, self._next = self._next, self._next + 1
         hooks = self._cpu.hooks

@@ -202,7 +202,7 @@ def write(cpu: Cpu, number: int, value: Any) -> None:
     except RegisterError:
         if number != _MSR:
             raise UcError(UC_ERR_ARG) from None
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, LookupError):
         raise UcError(UC_ERR_ARG) from None
 
 
