@@ -77,7 +77,7 @@ def test_an_export_shows_what_the_guest_writes(station: Make, folder: Path) -> N
     made.run("nbd-server-start", addr=address)
     assert made.refused("nbd-server-start", addr=address) == "NBD server already running"
     made.run("nbd-server-add", device="d", writable=True)
-    assert "already has export" in made.refused("nbd-server-add", device="d")
+    assert "is already in use" in made.refused("nbd-server-add", device="d")
     uri = f"nbd+unix:///d?socket={path}"
     guest.write_some()
     (folder / "expected").write_bytes(guest.expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,11 @@ class CommandError(Exception):
     def __init__(self, text: str, kind: str = CLASS_GENERIC) -> None:
         super().__init__(text)
         self.kind = kind
+
+
+def is_id(text: str) -> bool:
+    """Whether it can be the id of a job or an export: QEMU's id_wellformed."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9\-._]*", text, re.ASCII) is not None
 
 
 def option_text(value: Any) -> str:

@@ -13,7 +13,17 @@ from pytcg.machine.none import EmptyBoard
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
 from pytcg.monitor import characters, devices, dump, input, migration, objects, probing, vnc, yank
-from pytcg.monitor.block import chains, copies, exports, joblist, media, nodes, query, snapshots
+from pytcg.monitor.block import (
+    chains,
+    copies,
+    create,
+    exports,
+    joblist,
+    media,
+    nodes,
+    query,
+    snapshots,
+)
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
 from pytcg.monitor.machine import Machine
@@ -210,6 +220,7 @@ COMMANDS: Final = {command.name: command for command in (
     *dump.COMMANDS,
     *chains.COMMANDS,
     *copies.COMMANDS,
+    *create.COMMANDS,
     *exports.COMMANDS,
     *joblist.COMMANDS,
     *media.COMMANDS,

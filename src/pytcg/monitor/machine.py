@@ -35,11 +35,11 @@ class Migration:
 
 @dataclass
 class BlockExports:
-    """The server, if there is one, and what it offers: each export's gate, by its name."""
+    """The server, if there is one, and what it offers: each export's gate and its name, by id."""
 
     server: NbdServer | None = None
     path: str | None = None
-    gates: dict[str, Gate] = field(default_factory=dict)
+    gates: dict[str, tuple[Gate, str]] = field(default_factory=dict)
 
 
 @dataclass

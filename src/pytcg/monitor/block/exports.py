@@ -1,4 +1,4 @@
-"""nbd-server-*: an NBD server in the emulator, beside the guest."""
+"""nbd-server-* and block-export-*: an NBD server in the emulator, beside the guest."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pytcg.block.gate import Gate
 from pytcg.block.protocols.nbd.export import Export
 from pytcg.block.protocols.nbd.server import NbdServer, listen_tcp, listen_unix
 from pytcg.monitor.block.lookup import node_of
-from pytcg.monitor.command import Command, CommandError
+from pytcg.monitor.command import Command, CommandError, is_id
 
 if TYPE_CHECKING:
+    from pytcg.block.device import BlockDevice
     from pytcg.monitor.machine import Machine
 
 
@@ -54,37 +55,58 @@ def _tcp(where: dict[str, Any]) -> list[socket.socket]:
 
 def add(machine: Machine, device: str, name: str | None = None, description: str = "",
         bitmap: str | None = None, *, writable: bool = False) -> Any:  # fmt: skip
-    """nbd-server-add: a drive or a node, under its own name or another."""
-    server = _server(machine)
+    """nbd-server-add: a drive or a node, under its own name or another, which is the id, too."""
+    _server(machine)
     node = node_of(machine, device, device)
     shown = device if name is None else name
-    if shown in server.exports:
-        raise CommandError(f"NBD server already has export named '{shown}'")
     if bitmap is not None:
         raise CommandError(f"Bitmap '{bitmap}' is not found")
+    _offer(machine, shown, node, shown, description, writable=writable and not node.read_only)
+
+
+def add_export(machine: Machine, given: dict[str, Any]) -> Any:
+    """block-export-add: a node, under its own name or another."""
+    if not is_id(given["id"]):
+        raise CommandError("Invalid block export id")
+    node = node_of(machine, None, given["node-name"])
+    writable = given.get("writable", False)
     if writable and node.read_only:
-        writable = False
+        raise CommandError("Cannot export read-only node as writable")
+    _offer(machine, given["id"], node, given.get("name", given["node-name"]),
+           given.get("description", ""), writable=writable,
+           allocation_depth=given.get("allocation-depth", False))  # fmt: skip
+
+
+def _offer(machine: Machine, id: str, node: BlockDevice, name: str, description: str, *,
+           writable: bool, allocation_depth: bool = False) -> None:  # fmt: skip
+    if id in machine.exports.gates:
+        raise CommandError(f"Block export id '{id}' is already in use")
+    server = _server(machine)
+    if name in server.exports:
+        raise CommandError(f"NBD server already has export named '{name}'")
     graph = machine.drives.graph
     users = graph.users_of(node)
     gate = Gate(users[0].device if users else node)
     graph.use(gate)
-    server.exports[shown] = Export(gate, shown, description, read_only=not writable, shared=True)
-    machine.exports.gates[shown] = gate
+    server.exports[name] = Export(gate, name, description, read_only=not writable, shared=True,
+                                  allocation_depth=allocation_depth)  # fmt: skip
+    machine.exports.gates[id] = gate, name
 
 
-def remove(machine: Machine, name: str, mode: str = "safe") -> Any:
-    """nbd-server-remove: clients that are there go on only if it is forced away from them."""
+def remove_export(machine: Machine, id: str, mode: str = "safe") -> Any:
+    """block-export-del: clients that are there go on only if it is forced away from them."""
     del mode
-    server = _server(machine)
-    if name not in server.exports:
-        raise CommandError(f"Export '{name}' is not found", "DeviceNotFound")
-    del server.exports[name]
-    _withdraw(machine, name)
+    if id not in machine.exports.gates:
+        raise CommandError(f"Export '{id}' is not found")
+    _withdraw(machine, id)
 
 
-def _withdraw(machine: Machine, name: str) -> None:
-    machine.drives.graph.leave(machine.exports.gates.pop(name))
-    machine.runner.tell("BLOCK_EXPORT_DELETED", id=name)
+def _withdraw(machine: Machine, id: str) -> None:
+    gate, name = machine.exports.gates.pop(id)
+    if machine.exports.server is not None:
+        del machine.exports.server.exports[name]
+    machine.drives.graph.leave(gate)
+    machine.runner.tell("BLOCK_EXPORT_DELETED", id=id)
 
 
 def stop(machine: Machine) -> Any:
@@ -95,14 +117,14 @@ def stop(machine: Machine) -> Any:
     if machine.exports.path is not None:
         with contextlib.suppress(OSError):
             os.unlink(machine.exports.path)
-    for name in list(machine.exports.gates):
-        _withdraw(machine, name)
+    for id in list(machine.exports.gates):
+        _withdraw(machine, id)
 
 
 def query_exports(machine: Machine) -> Any:
     """query-block-exports."""
-    return [{"id": name, "type": "nbd", "node-name": gate.node.node_name, "shutting-down": False}
-            for name, gate in machine.exports.gates.items()]  # fmt: skip
+    return [{"id": id, "type": "nbd", "node-name": gate.node.node_name, "shutting-down": False}
+            for id, (gate, _) in machine.exports.gates.items()]  # fmt: skip
 
 
 COMMANDS: Final = (
@@ -110,7 +132,10 @@ COMMANDS: Final = (
             " *tls-authz: str, *max-connections: uint32"),
     Command("nbd-server-add", add, "*name: str, *description: str, device: str, *writable: bool,"
             " *bitmap: str"),
-    Command("nbd-server-remove", remove, "name: str, *mode: BlockExportRemoveMode"),
+    Command("nbd-server-remove", lambda machine, name, mode="safe": remove_export(
+        machine, name, mode), "name: str, *mode: BlockExportRemoveMode"),
     Command("nbd-server-stop", stop),
+    Command("block-export-add", add_export, "BlockExportOptions"),
+    Command("block-export-del", remove_export, "id: str, *mode: BlockExportRemoveMode"),
     Command("query-block-exports", query_exports, returns="[BlockExportInfo]"),
 )  # fmt: skip

@@ -110,3 +110,17 @@ union("BlockdevOptions", "driver: BlockdevDriver, *node-name: str,"
                            "copy-on-read"), "BlockdevOptionsGenericFormat"),
           "blkdebug": "BlockdevOptionsBlkdebug",
       })  # fmt: skip
+
+# --- what blockdev-create takes -----------------------------------------------------------------
+
+enum("PreallocMode", "off metadata falloc full")
+enum("BlockdevQcow2Version", "v2 v3")
+struct("BlockdevCreateOptionsFile", "filename: str, size: size, *preallocation: PreallocMode,"
+       " *nocow: bool, *extent-size-hint: size")  # fmt: skip
+struct("BlockdevCreateOptionsQcow2", "file: BlockdevRef, *data-file: BlockdevRef,"
+       " *data-file-raw: bool, *extended-l2: bool, size: size, *version: BlockdevQcow2Version,"
+       " *backing-file: str, *backing-fmt: BlockdevDriver, *cluster-size: size,"
+       " *preallocation: PreallocMode, *lazy-refcounts: bool, *refcount-bits: int,"
+       " *compression-type: Qcow2CompressionType")  # fmt: skip
+union("BlockdevCreateOptions", "driver: BlockdevDriver", "driver", {
+    "file": "BlockdevCreateOptionsFile", "qcow2": "BlockdevCreateOptionsQcow2"})

@@ -7,7 +7,7 @@ from typing import Final
 from pytcg.block.jobs.job import Status
 from pytcg.monitor.schema.types import enum, struct
 
-enum("JobType", "commit stream mirror backup snapshot-load snapshot-save snapshot-delete")
+enum("JobType", "commit stream mirror backup create snapshot-load snapshot-save snapshot-delete")
 enum("JobStatus", " ".join(status.value for status in Status))
 struct("JobInfo", "id: str, type: JobType, status: JobStatus, current-progress: int,"
        " total-progress: int, *error: str")  # fmt: skip

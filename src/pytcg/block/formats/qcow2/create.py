@@ -133,6 +133,7 @@ def create_qcow2(file: BlockDevice, options: CreateOptions, *,
         data_file.truncate(options.size)
     device.flush()
     device.refcounts.write_back()
+    device.set_read_only(True)  # no longer marked dirty
 
 
 def _first_block(bits: int, cluster: int) -> bytes:
