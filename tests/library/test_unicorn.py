@@ -294,6 +294,25 @@ def test_segments_come_from_the_gdt() -> None:
     both(scenario)
 
 
+def test_limits_of_segments_are_not_checked() -> None:
+    """Speakeasy's stack segment expands down, so that on hardware all of it would be out of it."""
+    def scenario(u: Any) -> Any:
+        mu = make(u, bytes.fromhex("5081042400000100 8b1d00000200"))  # push eax; add …; mov ebx, []
+        entries = [0, 0x00FF9F0000000FFF, 0x00FF970000000FFF, 0x004093000000000F]
+        mu.mem_map(0x3000, 0x1000)
+        mu.mem_map(0x20000, 0x1000)
+        mu.mem_write(0x20000, b"\x2a\0\0\0")
+        mu.mem_write(0x3000, b"".join(e.to_bytes(8, "little") for e in entries))
+        mu.reg_write(u.UC_X86_REG_GDTR, (0, 0x3000, 0x1F, 0))
+        for name, selector in (("CS", 8), ("SS", 0x10), ("DS", 0x18)):
+            mu.reg_write(getattr(u, f"UC_X86_REG_{name}"), selector)
+        mu.reg_write(u.UC_X86_REG_ESP, 0x20800)
+        mu.emu_start(A, A + 14)
+        return mu.reg_read(u.UC_X86_REG_EBX), mu.mem_read(0x207FC, 4)
+
+    both(scenario)
+
+
 def test_segments_of_64_bit_code_are_but_numbers() -> None:
     def scenario(u: Any) -> Any:
         mu, found = u.Uc(u.UC_ARCH_X86, u.UC_MODE_64), []

@@ -13,6 +13,7 @@ from pytcg.unicorn import x86_const
 from pytcg.unicorn.error import UcError
 from pytcg.unicorn.unicorn_const import UC_ERR_ARG, UC_ERR_EXCEPTION
 from pytcg_x86.core.registers import SLOTS
+from pytcg_x86.core.state import Attr
 
 _ALL = (1 << 64) - 1
 _RENAMED = {"FLAGS": "flags", "FPSW": "fsw", "FPCW": "fcw", "FPTAG": "ftw", "FS_BASE": "fs.base",
@@ -109,7 +110,10 @@ def _field(name: str) -> Accessor:
 
 
 def load_segment(cpu: Cpu, name: str, selector: int) -> None:
-    """Load a segment register from the GDT or LDT as a far move does; UcError if it faults."""
+    """Load a segment register from the GDT or LDT as a far move does; UcError if it faults.
+
+    Unicorn checks no limits, and scripts write wrong ones: the segment is as large as can be.
+    """
     regs, state = cpu.regs, cpu.regs._state
     if not state.get("cr0") & 1 or (cpu.mode == "long" and name not in ("fs", "gs")):
         regs[name] = selector  # real mode; and 64-bit code's other segments are but numbers
@@ -134,11 +138,12 @@ def load_segment(cpu: Cpu, name: str, selector: int) -> None:
     code, level = bool(descriptor >> 43 & 1), descriptor >> 45 & 3
     if (name == "cs" and not code) or (name == "ss" and (code or level != selector & 3)):
         raise UcError(UC_ERR_EXCEPTION)
-    base, limit, attributes = parse_descriptor(descriptor)
+    base, _, attributes = parse_descriptor(descriptor)
     regs[name] = selector
     regs[f"{name}.base"] = base
-    regs[f"{name}.limit"] = limit
-    regs[f"{name}.attr"] = attributes | 1
+    regs[f"{name}.limit"] = 0xFFFF_FFFF
+    attributes |= Attr.ACCESSED
+    regs[f"{name}.attr"] = attributes if code else attributes & ~Attr.EXPAND_DOWN
     if name == "cs":
         regs["cpl"] = selector & 3
 
