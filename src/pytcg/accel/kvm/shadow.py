@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pytcg.errors import UnmappedError
 from pytcg.machine.descriptor import parse_descriptor
-from pytcg.machine.virtual import page_pieces
+from pytcg.machine.virtual import page_pieces, physical_address
 from pytcg.softmmu.perm import Perm
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Shadow:
         """Guest memory by the guest's own tables; zeroes where there is none."""
         found = b""
         for at, part in page_pieces(linear, size):
-            physical = self._walk(at) if self._paged() else at
+            physical = self._physical(at) if self._paged() else at
             try:
                 found += self._cpu.memory.read(physical, part)
             except Exception:
@@ -83,26 +84,13 @@ class Shadow:
             return True
         return bool(self._regs["cr0"] & _PG) and self._regs["cr3"] != self._base + _TABLES
 
-    def _walk(self, linear: int) -> int:
-        """The physical address; all ones if there is none."""
-        regs = self._regs
-        wide, table = bool(regs["cr4"] & _PAE), regs["cr3"] & ~0xFFF
-        levels = _LEVELS if regs["efer"] & _LMA else (30, 21, 12) if wide else (22, 12)
-        bits, size = (9, 8) if wide else (10, 4)
-        if levels == (30, 21, 12):
-            table = regs["cr3"] & ~0x1F
-        for shift in levels:
-            at = table + (linear >> shift & (1 << bits) - 1) * size
-            try:
-                entry = int.from_bytes(self._cpu.memory.read(at, size), "little")
-            except Exception:
-                return -1
-            if not entry & _PRESENT:
-                return -1
-            table = entry & 0xF_FFFF_FFFF_F000
-            if shift == 12 or (entry & 0x80 and shift in (21, 22, 30) and levels[0] != shift):
-                return (table & ~((1 << shift) - 1)) | linear & (1 << shift) - 1
-        return -1
+    def _physical(self, linear: int) -> int:
+        """Where a linear address lies by the guest's tables; all ones if nowhere."""
+        try:
+            found = physical_address(self._cpu.memory, self._regs, linear)
+        except UnmappedError:
+            found = None  # tables that are no memory
+        return -1 if found is None else found
 
     def _put_vectors(self) -> None:
         """Real mode: an IVT with the guest's vectors, and ours where there is 0:0."""
@@ -248,7 +236,7 @@ class Shadow:
             new = bytes(self._view[_GDT + at : _GDT + at + 8])
             if new != self._gdt[at : at + 8]:
                 linear = self._before["gdtr.base"] + at
-                self._cpu.memory.write(self._walk(linear) if self._paged() else linear, new)
+                self._cpu.memory.write(self._physical(linear) if self._paged() else linear, new)
 
     def _recover_real(self) -> int | None:
         regs, segment = self._regs, int(self._regs["cs"])
