@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from pytcg import Cpu
 from pytcg.errors import CpuError
 from pytcg.fuzzing import EdgeMap, fuzz, libfuzzer
+from pytcg.fuzzing.edges import MAP_SIZE
 
 CODE, DATA, PAGE = 0x10000, 0x50000, 0x1000
 # cmp byte [rbx],'T'; jne end; cmp byte [rbx+1],'C'; jne end; cmp byte [rbx+2],'G'; jne end; ud2
@@ -111,6 +114,49 @@ def test_without_libfuzzer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(CpuError, match="there is no libFuzzer"):
         libfuzzer(target(), lambda data: None)  # type: ignore[arg-type, return-value]
+
+
+def test_a_run_that_is_killed_does_not_end_the_harness(tmp_path: Path) -> None:
+    """afl-fuzz's part: it kills the process that runs an input when time is over."""
+    harness, data = tmp_path / "harness.py", tmp_path / "input"
+    harness.write_text(HARNESS.replace("(data):", "(data):\n    while data == b'loop': pass"))
+    requests, ours = os.pipe()
+    answers, theirs = os.pipe()
+    libc = ctypes.CDLL(None)
+    shared = libc.shmget(0, ctypes.c_size_t(MAP_SIZE), 0o1600)  # IPC_PRIVATE, IPC_CREAT
+    # afl-fuzz's own numbers for the two ends.
+    start = (f"import os; os.dup2({requests}, 198); os.dup2({theirs}, 199); os.execv("
+             f"{sys.executable!r}, {[sys.executable, str(harness), str(data)]})")
+    server = subprocess.Popen([sys.executable, "-c", start], pass_fds=(requests, theirs),
+                              env={**os.environ, "__AFL_SHM_ID": str(shared)})  # fmt: skip
+    os.close(requests)
+    os.close(theirs)
+
+    def answer() -> int:
+        return int.from_bytes(os.read(answers, 4), "little")
+
+    def run(text: bytes, *, kill: bool = False) -> tuple[int, int]:
+        data.write_bytes(text)
+        os.write(ours, bytes(4))
+        process = answer()
+        if kill:
+            os.kill(process, signal.SIGKILL)
+        return process, answer()
+
+    try:
+        assert answer() == 0
+        first, status = run(b"xyz")
+        assert status == 0 and run(b"TCG") == (first, signal.SIGSEGV)
+        assert run(b"loop", kill=True) == (first, signal.SIGKILL)
+        second, status = run(b"xyz")
+        assert second != first and status == 0
+        assert run(b"TCG") == (second, signal.SIGSEGV)
+        os.close(ours)
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+        server.wait()
+        libc.shmctl(shared, 0, None)  # IPC_RMID
 
 
 @pytest.mark.slow

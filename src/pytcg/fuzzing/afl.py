@@ -1,11 +1,17 @@
-"""afl-fuzz's side of a harness: its fork server's protocol, without a fork."""
+"""afl-fuzz's side of a harness: its fork server's protocol, without a fork for each input.
+
+What afl-fuzz starts is the server; the inputs run in a second process of the same harness, one
+after the other. That one afl-fuzz kills if an input takes too long; the server starts another.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
 
 _CONTROL, _STATUS = 198, 199  # AFL's fork server: file descriptors for requests and answers
 _SHM_VARIABLE = "__AFL_SHM_ID"
+_PIPES_VARIABLE = "PYTCG_AFL_PIPES"
+"""Tells the second process where requests come from and answers go to."""
 
 
 def fuzz(cpu: Cpu, run: Callable[[bytes], Stop], *, crashes: Sequence[str] = ("exception",),
@@ -33,10 +41,16 @@ def fuzz(cpu: Cpu, run: Callable[[bytes], Stop], *, crashes: Sequence[str] = ("e
     shared = os.environ.get(_SHM_VARIABLE)
     if shared is None:
         return _run_files(run, names, crashes)
+    pipes = os.environ.pop(_PIPES_VARIABLE, None)
+    if pipes is None and _greet():
+        return _serve()
     size = int(os.environ.get("AFL_MAP_SIZE", MAP_SIZE))
     edges = EdgeMap(cpu, size=1 << (size.bit_length() - 1), address=_attach(int(shared)),
                     start=start, end=end)  # fmt: skip
-    return _serve(run, edges, names, crashes)
+    if pipes is None:  # afl-showmap and others run the target by itself
+        edges.begin()
+        return int(run(_input(names)).kind in crashes)
+    return _work(run, edges, names, crashes, *map(int, pipes.split(",")))
 
 
 def _run_files(run: Callable[[bytes], Stop], names: list[str], crashes: Sequence[str]) -> int:
@@ -54,18 +68,72 @@ def _run_files(run: Callable[[bytes], Stop], names: list[str], crashes: Sequence
     return status
 
 
-def _serve(run: Callable[[bytes], Stop], edges: EdgeMap, names: list[str],
-           crashes: Sequence[str]) -> int:  # fmt: skip
-    """AFL's fork server without a fork: each request is a run from the snapshot."""
+def _greet() -> bool:
+    """Tell afl-fuzz that there is a fork server; whether anybody listens."""
     try:
         os.write(_STATUS, struct.pack("<I", 0))
     except OSError:
-        data = _input(names)  # afl-showmap and others run the target by itself
-        edges.begin()
-        return int(run(data).kind in crashes)
-    process = struct.pack("<I", os.getpid())
+        return False
+    return True
+
+
+def _serve() -> int:
+    """AFL's fork server: have each input run, and report how that ended."""
+    worker = _Worker()
     while len(os.read(_CONTROL, 4)) == 4:
-        os.write(_STATUS, process)
+        if worker.killed:
+            worker = _Worker()
+        os.write(_STATUS, struct.pack("<I", worker.pid))
+        status = worker.run()
+        if status is None:
+            return worker.status
+        os.write(_STATUS, struct.pack("<I", status))
+    return 0
+
+
+class _Worker:
+    """This harness once more, in a process that may be killed."""
+
+    def __init__(self) -> None:
+        asked, self._ask = os.pipe()
+        self._answers, answer = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, *sys.orig_argv[1:]], pass_fds=(asked, answer),
+            env={**os.environ, _PIPES_VARIABLE: f"{asked},{answer}"})  # fmt: skip
+        os.close(asked)
+        os.close(answer)
+        self.pid = self._process.pid
+        self.killed = False
+        self._answer()  # it is ready, or `run` sees that it is gone
+
+    @property
+    def status(self) -> int:
+        """It has ended by itself: with which status."""
+        return self._process.wait()
+
+    def run(self) -> int | None:
+        """The status of a run, as wait(2) has it; None if the process has ended by itself."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._ask, b"r")
+        status = self._answer()
+        if status is None:
+            os.close(self._ask)
+            os.close(self._answers)
+            ended = self._process.wait()
+            self.killed = ended < 0
+            return -ended if ended < 0 else None
+        return status
+
+    def _answer(self) -> int | None:
+        data = os.read(self._answers, 4)
+        return int.from_bytes(data, "little") if len(data) == 4 else None
+
+
+def _work(run: Callable[[bytes], Stop], edges: EdgeMap, names: list[str], crashes: Sequence[str],
+          requests: int, answers: int) -> int:  # fmt: skip
+    """The second process: each request is a run from the snapshot."""
+    os.write(answers, bytes(4))
+    while os.read(requests, 1):
         edges.begin()
         stop = run(_input(names))
         status = 0
@@ -73,7 +141,7 @@ def _serve(run: Callable[[bytes], Stop], edges: EdgeMap, names: list[str],
             status = signal.SIGSEGV
         elif stop.kind == "timeout":
             status = signal.SIGKILL
-        os.write(_STATUS, struct.pack("<I", status))
+        os.write(answers, struct.pack("<I", status))
     return 0
 
 
