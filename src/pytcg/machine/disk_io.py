@@ -22,9 +22,11 @@ from pytcg.machine.io_errors import Failure, OnFailure, Policy
 from pytcg.patience import Patience
 
 if TYPE_CHECKING:
+    from pytcg.block.filters.throttle import ThrottleGroup
     from pytcg.hw.storage.medium import Done
 
 PARALLEL: Final = 8
+NAP: Final = 0.25  # seconds at most that a request sleeps before it looks at its limits again
 READ, WRITE, FLUSH, UNMAP = "rd", "wr", "flush", "unmap"
 Work = Callable[[BlockDevice], bytes | None]
 
@@ -60,6 +62,9 @@ class DiskIo:
         self.policy = Policy()
         self.on_failure: OnFailure = lambda failure: None
         """Hears of each failed request; one whose action is "stop" waits for `retry`."""
+        self.throttle: ThrottleGroup | None = None
+        """What requests wait for, in their threads."""
+        self.throttle_name = ""
         self._stopped: list[tuple[str, int, Work, Done]] = []
         self._why: Failure | None = None
         self._lock = lock
@@ -67,6 +72,7 @@ class DiskIo:
         self._pending = 0
         self._active = 0  # of these, in the block layer
         self._held = 0
+        self._hurried = 0  # nobody waits for the throttle
         self._patience = Patience()
         self._idle = threading.Condition()
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="disk")
@@ -115,7 +121,7 @@ class DiskIo:
         """Do it in the calling thread: the processor's, which holds the device lock meanwhile."""
         began = self._patience.begin()
         with self._idle:
-            if self._held or not began:
+            if self._held or not began or self.throttle is not None:
                 return False
             self._active += 1
         moved = work(self.device)
@@ -143,17 +149,31 @@ class DiskIo:
 
     def close(self) -> None:
         """Finish what is under way, then close the image. Not with the device lock held."""
-        self._pool.shutdown(wait=True)
+        self.retire()
         self.device.close()
 
     def retire(self) -> None:
         """The same, but the image stays open."""
+        self._hurry(1)
         self._pool.shutdown(wait=True)
 
     def drain(self) -> None:
         """Wait until nothing is under way. Not with the device lock held."""
+        self._hurry(1)
         with self._idle:
             self._idle.wait_for(lambda: not self._pending)
+        self._hurry(-1)
+
+    def _hurry(self, change: int) -> None:
+        with self._idle:
+            self._hurried += change
+            self._idle.notify_all()
+
+    def _rest(self, seconds: float) -> bool:
+        """Wait as the throttle says, or a part of it: limits change; True: go."""
+        with self._idle:
+            return self._idle.wait_for(lambda: bool(self._hurried) or self.throttle is None,
+                                       min(seconds, NAP))  # fmt: skip
 
     def hold(self) -> None:
         """Keep new requests waiting; return when none is in the block layer. Without the lock."""
@@ -219,6 +239,9 @@ class DiskIo:
 
     def _perform(self, kind: str, length: int, work: Work) -> tuple[bytes, int]:
         """Data and errno."""
+        throttle = self.throttle
+        if throttle is not None and kind in (READ, WRITE):
+            throttle.admit("read" if kind == READ else "write", length, self._rest)
         with self._idle:
             self._idle.wait_for(lambda: not self._held)
             self._active += 1

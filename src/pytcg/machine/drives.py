@@ -11,7 +11,7 @@ from pytcg.machine.disk_io import DiskIo
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytcg.block.device import BlockDevice
     from pytcg.hw.storage.medium import Medium
@@ -92,6 +92,26 @@ class DriveBay(dict[str, Drive]):
         io.on_failure = partial(self._failed, io)
         self.graph.use(io)
         return io
+
+    def limit(self, io: DiskIo, options: Mapping[str, int], group: str) -> None:
+        """Throttle a drive by `Limits.parse`'s options, with all of its group; BlockError.
+
+        No limits take it out of its group, whose other drives keep theirs.
+        """
+        from pytcg.block.filters.throttle import Limits, ThrottleGroup
+
+        limits = Limits.parse(options)
+        if not limits.any:
+            io.throttle, io.throttle_name = None, ""
+            return
+        for other in self.values():
+            if other.io is not None and other.io.throttle_name == group and other.io.throttle:
+                io.throttle = other.io.throttle
+                break
+        else:
+            io.throttle = ThrottleGroup(limits)
+        io.throttle_name = group
+        io.throttle.set(limits)
 
     def _failed(self, io: DiskIo, failure: Failure) -> None:
         for drive in list(self.values()):

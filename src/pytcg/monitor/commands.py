@@ -23,6 +23,7 @@ from pytcg.monitor.block import (
     nodes,
     query,
     snapshots,
+    throttling,
 )
 from pytcg.monitor.command import Command, CommandError
 from pytcg.monitor.human.monitor import run_line
@@ -229,6 +230,7 @@ COMMANDS: Final = {command.name: command for command in (
     *probing.COMMANDS,
     *query.COMMANDS,
     *snapshots.COMMANDS,
+    *throttling.COMMANDS,
     *input.COMMANDS,
     *vnc.COMMANDS,
     *yank.COMMANDS,

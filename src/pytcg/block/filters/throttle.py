@@ -16,6 +16,7 @@ from pytcg.typed import NamedTuple
 
 KINDS = ("bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write")
 SLACK = 0.1  # seconds' worth of units that a bucket without a burst takes at once
+TURN = 0.25  # seconds at most until one that waits for its turn asks whether it has to
 INSTANT = 1e-6  # seconds: a shorter wait is none
 LARGEST = 10**15
 
@@ -33,6 +34,11 @@ class Limits(NamedTuple):
 
     of: Mapping[str, Limit]  # by kind
     iops_size: int = 0  # a larger request counts as several; 0: each is one
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one at all."""
+        return any(limit.average for limit in self.of.values())
 
     @classmethod
     def parse(cls, options: Mapping[str, int]) -> Limits:
@@ -118,17 +124,34 @@ class ThrottleGroup:
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic,
                  sleep: Callable[[float], None] = time.sleep) -> None:
         self._clock, self._sleep = clock, sleep
-        self._iops_size = limits.iops_size
-        self._buckets = {kind: LeakyBucket(limit) for kind, limit in limits.of.items()}
-        self._then = clock()
         self._lock = threading.Lock()
         self._turns = {"read": threading.Lock(), "write": threading.Lock()}
+        self.set(limits)
 
-    def admit(self, way: str, length: int) -> None:
-        """Wait until ``length`` bytes may be read or written, and count them."""
-        with self._turns[way]:
+    def set(self, limits: Limits) -> None:
+        """Keep other limits from now on; what was done before is forgotten."""
+        with self._lock:
+            self.limits = limits
+            self._buckets = {kind: LeakyBucket(limit) for kind, limit in limits.of.items()}
+            self._then = self._clock()
+
+    def admit(self, way: str, length: int, hurry: Callable[[float], bool] | None = None) -> None:
+        """Wait until ``length`` bytes may be read or written, and count them.
+
+        ``hurry`` sleeps in place of the group's own, as long as it likes; True lets the request go.
+        """
+        turn = self._turns[way]
+        while not turn.acquire(timeout=TURN):
+            if hurry is not None and hurry(0):
+                return
+        try:
             while delay := self._try(way, length):
-                self._sleep(delay)
+                if hurry is None:
+                    self._sleep(delay)
+                elif hurry(delay):
+                    return
+        finally:
+            turn.release()
 
     def _try(self, way: str, length: int) -> float:
         """Count a request if it may go; else the seconds to wait."""
@@ -146,7 +169,8 @@ class ThrottleGroup:
             return delay
 
     def _requests(self, length: int) -> float:
-        return max(1.0, length / self._iops_size) if self._iops_size else 1.0
+        size = self.limits.iops_size
+        return max(1.0, length / size) if size else 1.0
 
 
 class Throttle(Filter):

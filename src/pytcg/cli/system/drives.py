@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.open import open_image
 from pytcg.block.options import merge, parse_name, unflatten
+from pytcg.cli.system import throttling
 from pytcg.machine.drives import DeviceError, Drive, DriveBay
 from pytcg.machine.io_errors import Policy
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 OWN: Final = ("if", "file", "index", "bus", "unit", "media", "format", "cache", "aio", "snapshot",
               "readonly", "id", "discard", "detect-zeroes", "copy-on-read", "rerror", "werror",
-              "bootindex")  # fmt: skip
+              "bootindex", *throttling.NAMES)  # fmt: skip
 UNITS: Final = {"ide": 2}  # of a bus; elsewhere, and on q35, the number is the bus itself
 MOST: Final = {"ide": 4, "floppy": 2}
 MOST_SATA: Final = 6
@@ -57,6 +58,7 @@ class Drives:
                       write_cache=values.get("cache", "writeback") not in NO_CACHE)  # fmt: skip
         if values.get("file") or any(key not in OWN for key in values):
             drive.io = self.by_id.serve(self._open(values, media))
+            throttling.limit(self.by_id, drive.io, values, name)
             drive.io.policy = Policy(*(_action(values.get(key), usual) for key, usual in ACTIONS))
         elif media == "disk" and interface not in ("none", "floppy"):
             raise DeviceError(f"drive '{name}': Device needs media, but drive is empty")

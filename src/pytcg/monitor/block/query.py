@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytcg.block.device import BlockDevice
 from pytcg.block.filters.filter import RequestPolicy
 from pytcg.machine.disk_io import FLUSH, READ, UNMAP, WRITE, Accounts
+from pytcg.monitor.block.throttling import limits_of
 from pytcg.monitor.command import Command
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine
 
 SECTOR: Final = 512
-LIMITS: Final = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
 NOT_COUNTED: Final = (
     *(f"{kind}_merged" for kind in (READ, WRITE, UNMAP)),
     *(f"invalid_{kind}_operations" for kind in (READ, WRITE, FLUSH, UNMAP)),
@@ -39,7 +39,8 @@ def _drive(drive: Drive) -> dict[str, Any]:
     if tray is not None:
         told["tray_open"] = tray.tray_open
     if drive.io is not None:
-        told["inserted"] = describe_node(drive.io.device, write_cache=drive.write_cache)
+        told["inserted"] = (describe_node(drive.io.device, write_cache=drive.write_cache)
+                            | limits_of(drive.io))
     return told
 
 
@@ -55,7 +56,7 @@ def describe_node(device: BlockDevice, *, write_cache: bool = True, flat: bool =
         "drv": node.format_name, "backing_file_depth": 0 if flat else _depth(node),
         "encrypted": False,
         "detect_zeroes": device.detects if isinstance(device, RequestPolicy) else "off",
-        **dict.fromkeys(LIMITS, 0), "write_threshold": 0, "image": image_info(node, flat=flat),
+        **limits_of(None), "write_threshold": 0, "image": image_info(node, flat=flat),
         "cache": {"writeback": write_cache, "direct": isinstance(lowest, DirectFile),
                   "no-flush": bool(getattr(lowest, "no_flush", False))},
     }  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pytcg.monitor.block.throttling import KINDS
 from pytcg.monitor.human import vnc
-from pytcg.monitor.human.table import HumanCommand, Shell, UsageError
+from pytcg.monitor.human.table import HumanCommand, Shell, UsageError, number
 
 
 def flags_of(words: list[str], known: str) -> tuple[set[str], list[str]]:
@@ -77,6 +78,11 @@ def _details(inserted: dict[str, Any]) -> str:
                  f" (chain depth: {inserted['backing_file_depth']})\n")  # fmt: skip
     if inserted["detect_zeroes"] != "off":
         text += f"    Detect zeroes:    {inserted['detect_zeroes']}\n"
+    if any(inserted[name] for name in KINDS):
+        names = [f"{unit}{way}{burst}" for unit in ("bps", "iops") for burst in ("", "_max")
+                 for way in ("", "_rd", "_wr")]  # fmt: skip
+        shown = " ".join(f"{name}={inserted.get(name, 0)}" for name in (*names, "iops_size"))
+        text += f"    I/O throttling:   {shown} group={inserted['group']}\n"
     return text
 
 
@@ -145,11 +151,20 @@ def resize(shell: Shell, words: list[str]) -> str:
     return ""
 
 
+def throttle(shell: Shell, words: list[str]) -> str:
+    """block_set_io_throttle DEVICE BPS BPS_RD BPS_WR IOPS IOPS_RD IOPS_WR."""
+    shell.qmp("block_set_io_throttle", device=words[0],
+              **dict(zip(KINDS, map(number, words[1:]), strict=True)))  # fmt: skip
+    return ""
+
+
 COMMANDS: Final = (
     HumanCommand("eject", "[-f] device", "eject a removable medium (use -f to force it)", eject,
                  1, 2),
     HumanCommand("change", "device [-f] filename [format [read-only-mode]]",
                  "change a removable medium, optional format, use -f to force the operation",
                  change, 1, 5),
+    HumanCommand("block_set_io_throttle", "device bps bps_rd bps_wr iops iops_rd iops_wr",
+                 "change I/O throttle limits for a block drive", throttle, 7, 7),
     HumanCommand("block_resize", "device size", "resize a block image", resize, 2, 2),
 )  # fmt: skip

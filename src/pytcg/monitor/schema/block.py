@@ -38,10 +38,15 @@ struct("ImageInfo", "filename: str, format: str, *dirty-flag: bool, *actual-size
        " *format-specific: ImageInfoSpecific")  # fmt: skip
 enum("BlockdevDetectZeroesOptions", "off on unmap")
 struct("BlockdevCacheInfo", "writeback: bool, direct: bool, no-flush: bool")
+_UNITS: Final = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
+_LIMITS: Final = ", ".join((
+    *(f"{unit}: int" for unit in _UNITS), *(f"*{unit}_max: int" for unit in _UNITS),
+    *(f"*{unit}_max_length: int" for unit in _UNITS), "*iops_size: int, *group: str",
+))  # fmt: skip
+struct("BlockIOThrottle", f"*device: str, *id: str, {_LIMITS}")
 struct("BlockDeviceInfo", "file: str, *node-name: str, ro: bool, drv: str, *backing_file: str,"
        " backing_file_depth: int, encrypted: bool, detect_zeroes: BlockdevDetectZeroesOptions,"
-       " bps: int, bps_rd: int, bps_wr: int, iops: int, iops_rd: int, iops_wr: int,"
-       " image: ImageInfo, cache: BlockdevCacheInfo, write_threshold: int")  # fmt: skip
+       f" {_LIMITS}, image: ImageInfo, cache: BlockdevCacheInfo, write_threshold: int")  # fmt: skip
 enum("BlockDeviceIoStatus", "ok failed nospace")
 struct("BlockInfo", "device: str, *qdev: str, type: str, removable: bool, locked: bool,"
        " *inserted: BlockDeviceInfo, *tray_open: bool,"
