@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -312,3 +314,15 @@ def test_a_hook_on_one_address_leaves_the_rest_to_regions() -> None:
     assert cpu.run(CODE).kind == "hlt"
     assert (cpu.regs.eax, len(hits)) == (0x80000, 1)
     assert cpu._cpu.regions_run()[1] > 0x80000
+
+
+def test_a_native_hook_without_source() -> None:
+    """As one typed at Python's prompt."""
+    names: dict[str, Any] = {}
+    exec("from pytcg_native import native, ptr, u32, u64\n"
+         "from pytcg_x86.core.state import Env\n"
+         "@native\n"
+         "def hook(env: Env, data: ptr, address: u64, size: u32) -> None:\n"
+         "    env.gpr[0] = address\n", names)  # fmt: skip
+    with pytest.raises(HookError, match="hook has no source that can be read: put it into a file"):
+        Cpu(engine="threaded").hooks.code(names["hook"])

@@ -30,6 +30,11 @@ def native_hook(engine: Engine, function: NativeFunction[Any, Any], *, memory: b
     if key not in _made:
         program = Program()
         try:
+            _ = function.tree
+        except OSError:  # typed at a prompt, or given to exec
+            raise HookError(f"{function.name} has no source that can be read: put it into a file"
+                            ) from None  # fmt: skip
+        try:
             program.add([function])
             wrapper = _wrapper(program, function, _MEMORY if memory else _CODE)
             _made[key] = engine.define_native(wrapper, program)
