@@ -1,6 +1,6 @@
-"""Arithmetic against MPFR: every operation, rounding mode and precision; results and flags.
+"""Floating point against MPFR: every operation, rounding mode and precision; results and flags.
 
-The host is no part of it: SSE, AVX and FMA, and the x87 with all of its precisions.
+The host is no part of it: SSE, AVX, FMA and F16C, and the x87 with all of its precisions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from x86.float_reference import (
 
 CODE, DATA = 0x10000, 0x20000
 MXCSR, RESULT = 96, 128
-ENGINES = {"threaded": 24}
+ENGINES = {"threaded": 24, "jit": 4, "python": 1}
 """Operands an engine gets, for each operation, rounding mode and setting."""
 FTZ_DAZ = 0x8040
 C1 = 0x200
@@ -131,11 +131,21 @@ def _fused() -> list[Vector]:
 
 
 def _conversions() -> list[Vector]:
-    found = [Vector("cvtps2dq xmm0, xmm0", SINGLE, 32, 4, _identity, 1),
+    found = [Vector("cvtss2sd xmm0, xmm0", SINGLE, DOUBLE, 1, _identity, 1),
+             Vector("cvtsd2ss xmm0, xmm0", DOUBLE, SINGLE, 1, _identity, 1),
+             Vector("cvtps2pd xmm0, xmm0", SINGLE, DOUBLE, 2, _identity, 1),
+             Vector("cvtpd2ps xmm0, xmm0", DOUBLE, SINGLE, 2, _identity, 1),
+             Vector("vcvtpd2ps xmm0, ymm0", DOUBLE, SINGLE, 4, _identity, 1),
+             Vector("vcvtps2pd ymm0, xmm0", SINGLE, DOUBLE, 4, _identity, 1),
+             Vector("vcvtph2ps ymm0, xmm0", HALF, SINGLE, 8, _identity, 1),
+             Vector("cvtps2dq xmm0, xmm0", SINGLE, 32, 4, _identity, 1),
              Vector("cvttps2dq xmm0, xmm0", SINGLE, 32, 4, _identity, 1, truncates=True),
              Vector("cvtpd2dq xmm0, xmm0", DOUBLE, 32, 2, _identity, 1),
              Vector("cvttpd2dq xmm0, xmm0", DOUBLE, 32, 2, _identity, 1, truncates=True),
              Vector("vcvttpd2dq xmm0, ymm0", DOUBLE, 32, 4, _identity, 1, truncates=True)]
+    for rounding in range(4):
+        found.append(Vector(f"vcvtps2ph xmm0, ymm0, {rounding}", SINGLE, HALF, 8, _identity, 1,
+                            rounding=rounding, ignores_ftz=True))  # fmt: skip
     for letter, source in (("s", SINGLE), ("d", DOUBLE)):
         for register, bits in (("eax", 32), ("rax", 64)):
             for t in ("", "t"):
@@ -245,7 +255,9 @@ STACK = [
     X87("fadd st, st(1)", gmpy2.add), X87("fsub st, st(1)", gmpy2.sub),
     X87("fsubr st, st(1)", lambda a, b: gmpy2.sub(b, a)), X87("fmul st, st(1)", gmpy2.mul),
     X87("fdiv st, st(1)", gmpy2.div), X87("fdivr st, st(1)", lambda a, b: gmpy2.div(b, a)),
-    X87("fsqrt", gmpy2.sqrt, arity=1),
+    X87("fsqrt", gmpy2.sqrt, arity=1), X87("frndint", _identity, arity=1, whole=True),
+    X87("fstp dword ptr [rbx + 128]", _identity, SINGLE, 1),
+    X87("fstp qword ptr [rbx + 128]", _identity, DOUBLE, 1),
     X87("fistp word ptr [rbx + 128]", _identity, 16, 1),
     X87("fistp dword ptr [rbx + 128]", _identity, 32, 1),
     X87("fistp qword ptr [rbx + 128]", _identity, 64, 1),
