@@ -149,6 +149,13 @@ def test_disarmed_by_the_guest(flat: Debugged) -> None:
     assert flat.run("nop; nop; hlt").rip == CODE + 3
 
 
+def test_18_2_3_a_trap_and_the_next_instruction_s_breakpoint_are_one(flat: Debugged) -> None:
+    flat.arm(CODE + 1, EXECUTE)
+    flat.regs["eflags"] = TF | 2
+    flat.run("nop; nop")
+    assert flat.trapped() == (CODE + 1, BS | 1)
+
+
 # Data breakpoints ------------------------------------------------------------------------------
 
 # (armed at, kind, size), instruction, hits?

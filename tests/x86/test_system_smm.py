@@ -124,6 +124,27 @@ def test_32_4_1_processors_without_long_mode_have_the_other_layout() -> None:
     assert (machine.regs["cs"], machine.regs["gdtr.limit"]) == (8, 0x7F7)
 
 
+@pytest.mark.parametrize("bit", [0, 1])
+def test_32_10_rsm_goes_back_into_hlt_if_asked(bit: int, engine: str) -> None:
+    machine = Machine("protected", engine)
+    with_smi(machine, f"mov ax, 0x3000; mov ds, ax; mov bl, [0xfec9]; mov byte ptr [0xfec9], {bit};"
+                      " mov [0xffe0], bl; rsm")  # fmt: skip
+    stop = machine.run("nop; ud2")
+    assert (stop.kind, stop.rip) == (("hlt", CODE) if bit else ("exception", CODE + 1))
+    assert machine.regs["rbx"] & 0xFF == 0  # it was not in HLT
+
+
+@pytest.mark.parametrize("change", [
+    "mov dword ptr [0xff58], 0x80000000",  # CR0: PG without PE
+    "mov dword ptr [0xff58], 0x20000001",  # NW without CD
+    "mov dword ptr [0xff48], 0x80000000",  # CR4: a bit that is none
+])  # fmt: skip
+def test_32_4_1_rsm_of_a_wrong_state_shuts_down(change: str) -> None:
+    machine = Machine("protected")
+    with_smi(machine, f"mov ax, 0x3000; mov ds, ax; {change}; rsm")
+    assert machine.run("nop; hlt").kind == "shutdown"
+
+
 def test_rsm_elsewhere_is_ud(machine: Machine) -> None:
     assert machine.run("rsm").vector == UD
 

@@ -137,3 +137,42 @@ def test_fldcw_that_unmasks_a_flagged_exception_makes_it_pending() -> None:
     cpu.write(DATA, (0x37B).to_bytes(2, "little"))
     stop = run(cpu, FLD1 + FLDZ + FDIVP + UNMASK_ZE + FWAIT, 5)
     assert (stop.vector, stop.rip) == (Vector.MF, CODE + 8)
+
+
+# The last opcode -------------------------------------------------------------------------------
+
+
+def last_opcode(cpu: Cpu) -> int:
+    cpu.write(CODE + 0x100, bytes.fromhex("d936"))  # fnstenv [esi]
+    cpu.run(CODE + 0x100, max_insns=1)
+    return int.from_bytes(cpu.read(DATA + 18, 2), "little") & 0x7FF
+
+
+def test_fop_is_that_of_the_last_unmasked_exception() -> None:
+    cpu = processor()
+    run(cpu, FLD1 + FLD1, 2)
+    assert last_opcode(cpu) == 0
+    divide_by_zero(cpu, FLDZ, 0)
+    assert last_opcode(cpu) == 0x6F9  # FDIVP: DE F9
+
+
+@pytest.mark.parametrize("model", ["486", "pentium3"])
+def test_old_processors_keep_every_opcode(model: str) -> None:
+    cpu = Cpu(mode="protected", model=model)
+    cpu.map(0, UNMAPPED)
+    cpu.regs["esi"] = DATA
+    run(cpu, FLD1 + bytes.fromhex("d846 08"), 2)  # fadd dword ptr [esi+8]
+    assert last_opcode(cpu) == 0x046
+
+
+def test_fop_comes_back_by_frstor_and_fxrstor() -> None:
+    cpu = processor()
+    image = bytearray(108)
+    image[0:12] = struct.pack("<3I", 0x37F, 0, 0xFFFF)
+    image[18:20] = (0x123).to_bytes(2, "little")
+    cpu.write(DATA, bytes(image))
+    run(cpu, bytes.fromhex("dd26"), 1)  # frstor [esi]
+    assert last_opcode(cpu) == 0x123
+    cpu.write(DATA + 0x200, bytes(6) + (0x321).to_bytes(2, "little") + bytes(504))
+    run(cpu, bytes.fromhex("0fae8e00020000"), 1)  # fxrstor [esi+200h]
+    assert last_opcode(cpu) == 0x321

@@ -22,6 +22,16 @@ def set_segment(state: StateView, name: str, selector: int, base: int, limit: in
     state.set("seg_attr", attributes, index)
 
 
+_MISC_FOPCODE = 1 << 2  # IA32_MISC_ENABLE: FOP is the last opcode's, whatever it was
+_LAST_P6 = 0xB  # model of the last Pentium III
+
+
+def _keeps_opcodes(signature: int) -> bool:
+    """Whether a processor is older than the Pentium 4 (SDM vol. 1, 8.1.9.1)."""
+    family, model = signature >> 8 & 15, signature >> 4 & 15 | signature >> 12 & 0xF0
+    return family < 6 or (family == 6 and model <= _LAST_P6)
+
+
 def reset_state(state: StateView, regs: Registers, signature: int) -> None:
     """The state after RESET (SDM vol. 3A, table 9-1); ``signature`` is of the CPU model."""
     put = state.set
@@ -45,11 +55,13 @@ def reset_state(state: StateView, regs: Registers, signature: int) -> None:
         regs[f"{name}.base"], regs[f"{name}.limit"] = 0, 0xFFFF
     for name in ("cpl", "halted", "inhibit", "exception_pending", "delivering", "exit_reason",
                  "nmi_pending", "nmi_blocked", "step_pending", "fp_status", "fp_top",
-                 "kernel_gs_base", "task_switch", "debugctl", "pkru", "smi_pending", "smm",
+                 "kernel_gs_base", "task_switch", "debugctl", "pkru",
+                 "pmc_control", "pmc_global", "smi_pending", "smm",
                  "star", "lstar", "cstar",
-                 "fmask", "sysenter_cs", "sysenter_esp", "sysenter_eip", "misc_enable", "tsc_aux",
+                 "fmask", "sysenter_cs", "sysenter_esp", "sysenter_eip", "tsc_aux",
                  "intr_line"):  # fmt: skip
         put(name, 0)
+    put("misc_enable", _MISC_FOPCODE if _keeps_opcodes(signature) else 0)
     put("smbase", 0x30000)
     put("fp_control", 0x40)
     for number in range(8):

@@ -51,6 +51,8 @@ ENV = Struct("Env", [
     ("pkru", "u32"),
     ("mtrr", "u64", 28),               # by `msr.mtrr_slot`
     ("dr", "u64", 8), ("debugctl", "u64"),
+    ("retired", "u64"),                # instructions that were run, when the budget will be 0
+    ("pmc", "u64", 3), ("pmc_control", "u64"), ("pmc_global", "u64"),  # `system.counters`
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
     ("nmi_blocked", "u32"),            # since one was delivered: until the next IRET
@@ -70,6 +72,7 @@ ENV = Struct("Env", [
     ("fp_top", "u32"),
     ("fp_unit", "u32"),                # the control word by which the host's x87 unit computes
     ("fp_opcode", "u16"), ("fp_cs", "u16"), ("fp_ds", "u16"),
+    ("fp_last", "u16"),                # the last opcode, which `memory.fp_shown_opcode` may hide
     ("fp_ip", "u64"), ("fp_dp", "u64"),
     # Flags on the way out of a region: what they are the flags of, see `flags_settle`.
     ("kept_tlb", "ptr"),  # the supervisor's TLB that its kept pages are of
@@ -78,7 +81,7 @@ ENV = Struct("Env", [
     ("fp_ferr", "u32"),                # FERR# has been signalled for the pending x87 exception
     ("host", "ptr", 16),               # callbacks into Python, by `Host`
     ("vendor", "u32"),                 # `Vendor`, whose processors' differences are followed
-    ("cpuid_features", "u64", 6),      # feature bits decode and control registers depend on
+    ("cpuid_features", "u64", 7),      # feature bits decode and control registers depend on
 ], base=EXEC_ENV, inside={"near": NEAR}, align=64)  # fmt: skip
 ENV.alias("rip", "pc")
 
@@ -146,6 +149,7 @@ class Xcr0(IntFlag):
     X87 = 1 << 0
     SSE = 1 << 1
     AVX = 1 << 2
+    PKRU = 1 << 9
 
 
 class Cr0(IntFlag):

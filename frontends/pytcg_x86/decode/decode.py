@@ -370,6 +370,8 @@ def decode_insn(env: Env, rec: Record, pc: u64) -> u64:
     rec.length = u8(at)
     if vex:
         rec.imm = registers if first_immediate else (rec.imm & 0xFFFF_FFFF) | registers
+    if opcode_map == 0 and (opcode & 0xF8) == 0xD8:
+        rec.imm = (opcode & 7) << 8 | modrm  # what the x87 may keep as its last opcode
     if relative:
         rec.disp += pc + at
         rec.shift = RELATIVE

@@ -28,7 +28,12 @@ from pytcg_x86.core.state import Env, Vector
 from pytcg_x86.core.translate import Operand, Translator
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.vector.mxcsr import VALID, mxcsr_load, mxcsr_value
-from pytcg_x86.x87.memory import fp_status_word, fp_summarise
+from pytcg_x86.x87.memory import (
+    fp_set_opcode,
+    fp_shown_opcode,
+    fp_status_word,
+    fp_summarise,
+)
 
 UNDEFINED: dict[str, str] = {}
 
@@ -59,7 +64,7 @@ def save_x87(env: Env, address: u64, wide: u32) -> None:
         if env.fp_tag[i] == 0:
             tags |= u32(1) << i
     store_u16(e, address + 4, u16(tags))
-    store_u16(e, address + 6, env.fp_opcode)
+    store_u16(e, address + 6, fp_shown_opcode(env))
     if wide != 0:
         store_u64(e, address + 8, env.fp_ip)
         store_u64(e, address + 16, env.fp_dp)
@@ -111,7 +116,7 @@ def restore_x87(env: Env, address: u64, wide: u32) -> None:
     tags: u32 = load_u8(e, address + 4)
     for i in range(u32(8)):
         env.fp_tag[i] = u8(((tags >> i) & 1) ^ 1)
-    env.fp_opcode = load_u16(e, address + 6) & 0x7FF
+    fp_set_opcode(env, load_u16(e, address + 6))
     env.fp_ip = load_u64(e, address + 8)
     env.fp_dp = load_u64(e, address + 16)
     if wide == 0:
@@ -166,7 +171,7 @@ def reset_x87(env: Env) -> None:
     env.fp_control = 0x37F
     env.fp_status = 0
     env.fp_top = 0
-    env.fp_opcode = 0
+    fp_set_opcode(env, 0)
     env.fp_cs = 0
     env.fp_ds = 0
     env.fp_ip = 0

@@ -48,13 +48,17 @@ def guest_poll(env: Env) -> None:
         env.step_pending = 0
         env.exit_request = 1  # for what else is due, after the trap
         if traps != 0:
+            if (env.eflags & Flag.RF) == 0 and env.inhibit <= 1:
+                # The next instruction's breakpoint comes with them (SDM vol. 3B, 18.2.3).
+                traps |= is_break(env, (env.code_base + env.pc) & env.linear_mask)
             raise_debug(env, traps)
     if (env.debug_flags & DebugFlag.NO_INTERRUPTS) != 0:
         pass  # whoever set it asks for another look
     elif env.smi_pending != 0 and env.smm == 0:
         env.smi_pending = 0
+        halted: u32 = env.halted
         wake(env)
-        enter_smm(env)
+        enter_smm(env, halted)
     elif env.nmi_pending != 0 and env.nmi_blocked == 0:
         env.nmi_pending = 0
         env.nmi_blocked = 1

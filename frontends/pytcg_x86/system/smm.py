@@ -2,7 +2,7 @@
 
 The area is laid out as AMD64 processors do it where there is long mode, else as Intel's 32-bit ones
 do: what firmware knows from QEMU. SMRAM is the board's: `Host.SMM` tells it when to show it. There
-is no I/O restart and no auto-halt restart; a pending single-step trap is taken before the SMI.
+is no I/O restart, as the revision says; a pending single-step trap is taken before the SMI.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from pytcg_x86.core.exceptions import raise_exception
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Attr, Cr0, Env, Flag, Host, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.controlregs import cr4_supported
 from pytcg_x86.system.debugregs import update_debug
 from pytcg_x86.system.features import Word
+from pytcg_x86.system.interrupt import shut_down
 from pytcg_x86.system.paging import tlb_flush
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ ACTIVE, INSIDE_NMI = 1, 2
 """env.smm: in the mode; NMIs were blocked before it."""
 SMBASE = 0x30000
 _ENTRY, _AREA = 0x8000, 0x8000
+_HALT_64, _HALT_32 = 0x7EC9, 0x7F02
+"""Auto-halt restart, bit 0: a HLT was interrupted, and is gone on with by RSM."""
 _REVISION, _REVISION_64, _REVISION_32 = 0x7EFC, 0x0002_0064, 0x0002_0000
 _LM = 1 << 29  # leaf 80000001H, EDX
 _DATA = Attr.P | Attr.S | Attr.WRITABLE | Attr.ACCESSED | Attr.G
@@ -204,13 +208,18 @@ def restore_narrow(env: Env) -> None:
 
 
 @native
-def enter_smm(env: Env) -> None:
-    """An SMI: save, and be as after a reset but for the segments' size (SDM table 32-4)."""
+def enter_smm(env: Env, halted: u32) -> None:
+    """An SMI: save, and be as after a reset but for the segments' size (SDM table 32-4).
+
+    ``halted``: it came during HLT (SDM 32.10).
+    """
     call_host(ptr(env.host[Host.SMM]), "void", u32(1))
     if has_long_mode(env):
         save_wide(env)
+        save(env, _HALT_64, 1, halted)
     else:
         save_narrow(env)
+        save(env, _HALT_32, 2, halted)
     env.smm = ACTIVE
     if env.nmi_blocked != 0:
         env.smm = ACTIVE | INSIDE_NMI
@@ -260,14 +269,34 @@ def resume(env: Env, flags: u64, smbase: u32) -> None:
 
 
 @native
+def is_resumable(env: Env, cr0: u64, cr4: u64) -> bool:
+    """Whether RSM may load these (SDM 32.4.1); else the processor shuts down."""
+    paging: bool = (cr0 & Cr0.PG) != 0 and (cr0 & Cr0.PE) == 0
+    caching: bool = (cr0 & Cr0.NW) != 0 and (cr0 & Cr0.CD) == 0
+    return not paging and not caching and (cr4 & ~cr4_supported(env)) == 0
+
+
+@native
 def rsm(env: Env) -> None:
     """RSM."""
     if env.smm == 0:
         raise_exception(env, Vector.UD)
+    halted: u64 = 0
     if has_long_mode(env):
+        if not is_resumable(env, saved(env, 0x7F58, 8), saved(env, 0x7F48, 8)):
+            shut_down(env)
+            return
+        halted = saved(env, _HALT_64, 1)
         restore_wide(env)
     else:
+        if not is_resumable(env, saved(env, 0x7FFC, 4), saved(env, 0x7F14, 4)):
+            shut_down(env)
+            return
+        halted = saved(env, _HALT_32, 2)
         restore_narrow(env)
+    if (halted & 1) != 0:
+        env.halted = 1
+        env.exit_request = 1
 
 
 @lower("RSM", dst="raw")

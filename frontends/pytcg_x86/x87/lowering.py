@@ -33,7 +33,8 @@ def begin(t: Translator) -> None:
 
 
 def note(t: Translator, *, operand: bool = False) -> None:
-    """Record the instruction's address and, if it has one, its memory operand's."""
+    """Record the instruction's address, opcode and, if it has one, its memory operand's address."""
+    t.st_env("fp_last", t.imm.trunc(Type.I16))
     t.st_env("fp_ip", t.pc())
     t.st_env("fp_cs", t.ld_env("seg_sel", Seg.CS))
     if operand:

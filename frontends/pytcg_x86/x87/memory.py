@@ -26,6 +26,7 @@ CONTROL_RESET = 0x37F
 CONTROL_FIXED = 0x40  # bit 6 reads as 1
 CONTROL_WRITABLE = 0x1F3F
 REGISTER_BYTES = 10
+MISC_FOPCODE = 1 << 2  # IA32_MISC_ENABLE: fopcode compatibility mode
 
 
 @native(inline=True)
@@ -68,13 +69,19 @@ def fp_clear_exceptions(env: Env) -> None:
 
 
 @native
+def fp_set_opcode(env: Env, opcode: u16) -> None:
+    env.fp_opcode = opcode & 0x7FF
+    env.fp_last = env.fp_opcode
+
+
+@native
 def fp_init(env: Env) -> None:
     env.fp_control = CONTROL_RESET
     env.fp_status = 0
     env.fp_ferr = 0
     env.fp_top = 0
     fp_tag_all(env, 1)
-    env.fp_opcode = 0
+    fp_set_opcode(env, 0)
     env.fp_cs = 0
     env.fp_ds = 0
     env.fp_ip = 0
@@ -102,6 +109,15 @@ def fp_tag_word(env: Env) -> u16:
     return u16(word)
 
 
+@native
+def fp_shown_opcode(env: Env) -> u16:
+    """FOP: that of the last unmasked exception, or of the last instruction if IA32_MISC_ENABLE says
+    so, as in processors before the Pentium 4 (SDM vol. 1, 8.1.9.1)."""
+    if (env.misc_enable & MISC_FOPCODE) != 0:
+        return env.fp_last
+    return env.fp_opcode
+
+
 # The environment -------------------------------------------------------------------------------
 
 
@@ -125,7 +141,7 @@ def fp_protected_word(env: Env, n: u32) -> u32:
     if n == 3:
         return u32(env.fp_ip)
     if n == 4:
-        return u32(env.fp_cs) | (u32(env.fp_opcode & 0x7FF) << 16)
+        return u32(env.fp_cs) | u32(fp_shown_opcode(env)) << 16
     if n == 5:
         return u32(env.fp_dp)
     return u32(env.fp_ds)
@@ -143,7 +159,7 @@ def fp_real_word(env: Env, n: u32, small: u32) -> u32:
     high: u32 = ((ip if n == 4 else dp) >> 16) << 12
     if small != 0:
         high &= 0xF000
-    return high | u32(env.fp_opcode & 0x7FF) if n == 4 else high
+    return high | u32(fp_shown_opcode(env)) if n == 4 else high
 
 
 @native
@@ -189,13 +205,13 @@ def fp_load_environment(env: Env, address: u64, small: u32) -> None:
         env.fp_cs = u16(ip_high)
         env.fp_ds = u16(dp_high)
         if small == 0:
-            env.fp_opcode = u16(ip_high >> 16) & 0x7FF
+            fp_set_opcode(env, u16(ip_high >> 16))
     else:
         env.fp_ip = (ip & 0xFFFF) | ((ip_high >> 12) << 16)
         env.fp_dp = (dp & 0xFFFF) | ((dp_high >> 12) << 16)
         env.fp_cs = 0
         env.fp_ds = 0
-        env.fp_opcode = u16(ip_high) & 0x7FF
+        fp_set_opcode(env, u16(ip_high))
     for n in range(u32(8)):
         env.fp_tag[n] = 1 if ((tags >> (2 * n)) & 3) == 3 else 0
     env.fp_status = u16(status) & 0xC7FF

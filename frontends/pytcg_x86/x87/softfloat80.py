@@ -114,6 +114,7 @@ def fp_raise(env: Env, flags: u32) -> None:
     """Set status bits, and the summary bits if one of them is an unmasked exception."""
     if (flags & ~u32(env.fp_control) & Fsw.EXCEPTIONS) != 0:
         flags |= Fsw.ES | Fsw.B
+        env.fp_opcode = env.fp_last
     env.fp_status |= u16(flags)
 
 
