@@ -42,6 +42,7 @@ _SLICE = 20_000_000  # instructions: well under a second on the threaded engine
 _FOREVER = 1 << 62
 _PC, _BUDGET, _HOOK_SKIP, _BLOCK_SKIP = (
     PLACES[name] // 8 for name in ("pc", "budget", "hook_skip", "block_skip"))
+_RETIRED = PLACES["retired"] // 8
 _SOFT = PLACES["budget_soft"] // 4
 _DEEP = 120 << 20  # bytes of translated code that a run within a run has to leave alone
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
@@ -562,6 +563,7 @@ class Cpu:
                 self._settle()
             budget = left if left < _SLICE else _SLICE
             words[_BUDGET] = budget
+            words[_RETIRED] = self._instructions + budget
             self._halves[_SOFT] = left > _SLICE
             try:
                 reason = cpu.execute()

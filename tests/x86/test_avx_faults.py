@@ -288,8 +288,37 @@ def test_xgetbv_of_one_tells_what_is_in_use() -> None:
 
 
 def test_cpuid_tells_the_area_s_size() -> None:
-    for components, size in ((3, 576), (7, 832)):
+    for components, size, compact in ((3, 576, 576), (7, 832, 832), (0x207, 2696, 840)):
         cpu, _ = run("cpuid", rax=0xD, rcx=0, xcr0=components)
-        assert (cpu.regs["rbx"], cpu.regs["rcx"], cpu.regs["rax"]) == (size, 832, 7)
+        assert (cpu.regs["rbx"], cpu.regs["rcx"], cpu.regs["rax"]) == (size, 2696, 0x207)
+        cpu, _ = run("cpuid", rax=0xD, rcx=1, xcr0=components)
+        assert cpu.regs["rbx"] == compact
     cpu, _ = run("cpuid", rax=0xD, rcx=2)
     assert (cpu.regs["rax"], cpu.regs["rbx"], cpu.regs["rcx"]) == (256, 576, 0)
+
+
+PKE = CR4 | 1 << 22
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("save", "restore", "place"), [
+    ("xsave64", "xrstor64", 2688), ("xsaveopt64", "xrstor64", 2688), ("xsavec64", "xrstor64", 576),
+    ("xsaves64", "xrstors64", 576),
+])  # fmt: skip
+def test_pkru_is_a_component(save: str, restore: str, place: int, engine: str) -> None:
+    """SDM vol. 1, 13.5.7; in the compacted format it follows what else was asked for."""
+    cpu = processor("long", engine)
+    cpu.write(DATA, bytes(4096))
+    text = f"""xor edx, edx; mov eax, 0x5554; wrpkru; mov eax, 0x201; {save} [rbx]
+        xor eax, eax; wrpkru; mov eax, 0x200; {restore} [rbx]; rdpkru"""
+    cpu, stop = run(text, "long", engine, xcr0=0x207, cr4=PKE, rcx=0, rdx=0)
+    assert (stop.kind, cpu.regs["rax"]) == ("until", 0x5554)
+    assert cpu.read(DATA + place, 8) == (0x5554).to_bytes(8, "little")
+    cpu, _ = run(f"and qword ptr [rbx + 512], 0; {restore} [rbx]; rdpkru", "long", engine,
+                 xcr0=0x207, cr4=PKE, rax=0x200, rcx=0)  # fmt: skip
+    assert cpu.regs["rax"] == 0
+
+
+def test_what_follows_pkru_in_xcr0_is_refused() -> None:
+    assert vector("xsetbv", rax=0x207, rcx=0) is None
+    assert vector("xsetbv", rax=0x407, rcx=0) == GP

@@ -51,7 +51,6 @@ ENV = Struct("Env", [
     ("pkru", "u32"),
     ("mtrr", "u64", 28),               # by `msr.mtrr_slot`
     ("dr", "u64", 8), ("debugctl", "u64"),
-    ("retired", "u64"),                # instructions that were run, when the budget will be 0
     ("pmc", "u64", 3), ("pmc_control", "u64"), ("pmc_global", "u64"),  # `system.counters`
     ("xcr0", "u64"), ("tsc_offset", "u64"),
     ("intr_line", "u32"), ("nmi_pending", "u32"),
@@ -80,6 +79,7 @@ ENV = Struct("Env", [
     ("monitor_address", "u64"),
     ("fp_ferr", "u32"),                # FERR# has been signalled for the pending x87 exception
     ("host", "ptr", 16),               # callbacks into Python, by `Host`
+    ("retired", "u64"),                # instructions that were run, when the budget will be 0
     ("vendor", "u32"),                 # `Vendor`, whose processors' differences are followed
     ("cpuid_features", "u64", 7),      # feature bits decode and control registers depend on
 ], base=EXEC_ENV, inside={"near": NEAR}, align=64)  # fmt: skip

@@ -235,6 +235,8 @@ def set_xcr(env: Env) -> None:
     supported: u64 = _X87 | _SSE_STATE
     if (env.cpuid_features[Word.BASIC] & _AVX) != 0:
         supported |= _AVX_STATE
+    if (env.cpuid_features[Word.EXTENDED] & _PKU) != 0:
+        supported |= Xcr0.PKRU
     bad: bool = (value & (_SSE_STATE | _AVX_STATE)) == _AVX_STATE
     if bad or u32(env.gpr[1]) != 0 or (value & _X87) == 0 or (value & ~supported) != 0:
         raise_error(env, Vector.GP, 0)

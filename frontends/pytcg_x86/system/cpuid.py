@@ -30,7 +30,7 @@ def cpuid(env: Env) -> None:
     if leaf == 1 and (env.cr4 & Cr4.OSXSAVE) != 0:
         env.scratch[2] = env.scratch[2] | _OSXSAVE
     if leaf == 0xD and u32(env.gpr[1]) < 2 and env.scratch[1] != 0:
-        env.scratch[1] = area_end(env.xcr0)
+        env.scratch[1] = area_end(env.xcr0, u32(env.gpr[1]) == 1)
     if leaf == 7 and (env.cr4 & Cr4.PKE) != 0 and u32(env.gpr[1]) == 0:
         env.scratch[2] = env.scratch[2] | _OSPKE
     env.gpr[0] = env.scratch[0] & 0xFFFF_FFFF

@@ -12,11 +12,20 @@ import re
 from dataclasses import dataclass, field, replace
 
 from pytcg_x86.system.cpumodels import MODELS, Identity
-from pytcg_x86.system.features import DEPENDENT, FEATURES, IMPLEMENTED, Word, feature_name
+from pytcg_x86.system.features import (
+    COUNTER_BITS,
+    DEPENDENT,
+    FEATURES,
+    FIXED_COUNTERS,
+    IMPLEMENTED,
+    Word,
+    feature_name,
+)
 
 _CLFLUSH_LINE = 64
 _XSAVE_SIZE = 576  # legacy area and header: x87 and SSE
-_AVX_SIZE = 256  # the upper halves of YMM registers
+_COMPONENTS = {2: (576, 256), 9: (2688, 8)}
+"""Where XSAVE's components lie in the standard format, and their sizes: YMM's halves, PKRU."""
 _COMPACTED = 0b1010  # XSAVEC, XSAVES
 _ADDRESS_BITS = 40 | 48 << 8
 _LA57_BITS = 40 | 57 << 8
@@ -82,6 +91,7 @@ class CpuModel:
         """The highest basic leaf: the model's, or the last that a feature is told in."""
         words = self.feature_words()
         wanted = [7 if words[Word.EXTENDED] or words[Word.LATER] else 1,
+                  0xA if "pmu" in self.features else 1,
                   0xB if "x2apic" in self.features else 1,
                   0xD if "xsave" in self.features else 1]  # fmt: skip
         return max(self.identity.last_leaf, *wanted)
@@ -121,6 +131,8 @@ class CpuModel:
                     self._word(Word.EXTENDED, 1), self._word(Word.LATER, 0))
         if leaf == 7 and subleaf == 1:
             return self._word(Word.LATER, 1), 0, 0, 0
+        if leaf == 0xA and "pmu" in self.features:  # version 2, no counters but the fixed ones
+            return 2 | 7 << 24, 0x7F, 0, FIXED_COUNTERS | COUNTER_BITS << 5
         if leaf == 0xB and "x2apic" in self.features and subleaf < 2:
             return 0, 1, subleaf | (subleaf + 1) << 8, 0  # one thread in one core
         if leaf == 0xD and "xsave" in self.features:
@@ -138,14 +150,21 @@ class CpuModel:
 
     def _xsave_leaf(self, subleaf: int) -> tuple[int, int, int, int]:
         """XSAVE's area; the sizes in EBX are for what XCR0 enables (`cpuid`)."""
-        avx = "avx" in self.features
-        size = _XSAVE_SIZE + (_AVX_SIZE if avx else 0)
+        components = {0, 1}
+        if "avx" in self.features:
+            components.add(2)
+        if "pku" in self.features:
+            components.add(9)
         if subleaf == 0:
-            return 7 if avx else 3, _XSAVE_SIZE, size, 0
+            size = max(sum(_COMPONENTS.get(n, (_XSAVE_SIZE, 0))) for n in components)
+            return sum(1 << n for n in components), _XSAVE_SIZE, size, 0
         if subleaf == 1:
             features = self._word(Word.XSAVE, 0)
             return features, _XSAVE_SIZE if features & _COMPACTED else 0, 0, 0
-        return (_AVX_SIZE, _XSAVE_SIZE, 0, 0) if subleaf == 2 and avx else (0, 0, 0, 0)
+        if subleaf not in components:
+            return 0, 0, 0, 0
+        offset, size = _COMPONENTS[subleaf]
+        return size, offset, 0, 0
 
     def _extended_leaves(self, leaf: int) -> tuple[int, int, int, int]:
         if leaf == 0x8000_0000:

@@ -106,8 +106,8 @@ def _parse_table() -> dict[str, Model]:
     return models
 
 
-_UNADVERTISED = {"monitor", "la57", "pku", "ss", "osvw"}
-"""Works, but helps no guest: a slower HLT, longer page walks, keys that XSAVE doesn't save."""
+_UNADVERTISED = {"monitor", "la57", "pmu", "ss", "osvw"}
+"""Works, but helps no guest: a slower HLT, longer page walks, counters that never interrupt."""
 
 MODELS: dict[str, Model] = {
     **_parse_table(),

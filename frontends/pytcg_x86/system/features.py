@@ -17,6 +17,7 @@ class Word(IntEnum):
     POWER = 3     # leaf 80000007H EDX, leaf 6 EAX
     LATER = 4     # leaf 7: EDX; its subleaf 1: EAX
     XSAVE = 5     # leaf DH subleaf 1: EAX; leaf 80000008H: EBX
+    PRIVATE = 6   # not CPUID's: what is told in other ways
 
 
 _NAMES = {
@@ -43,7 +44,10 @@ _NAMES = {
     Word.LATER: "- - - - fsrm - - - - - - - - - serialize" + 17 * " -" + " sha512 - - - avx-vnni",
     Word.XSAVE: "xsaveopt xsavec xgetbv1 xsaves" + 28 * " -" + " clzero - xsaveerptr - - - - - -"
                 " wbnoinvd",
+    Word.PRIVATE: "pmu",
 }
+FIXED_COUNTERS, COUNTER_BITS = 3, 48
+"""What ``pmu`` means: performance counters of leaf AH."""
 ALIASES = {
     "pni": "sse3", "sse4-1": "sse4.1", "sse4-2": "sse4.2", "lzcnt": "abm", "i64": "lm", "xd": "nx",
     "pclmuldq": "pclmulqdq", "ffxsr": "fxsr-opt", "cpuid-hypervisor": "hypervisor",
@@ -69,7 +73,7 @@ IMPLEMENTED = frozenset({
     "mmxext", "sse4a", "3dnow", "3dnowext", "rdrand", "rdseed", "clwb", "clzero", "wbnoinvd",
     "serialize", "movdiri", "movdir64b", "rdpid", "cldemote", "umip", "cr8legacy", "avx", "avx2",
     "fma", "f16c", "vaes", "vpclmulqdq", "avx-vnni", "xsavec", "xsaves", "xgetbv1", "pku",
-    "la57", "ss", "osvw",
+    "la57", "pmu", "ss", "osvw",
 })  # fmt: skip
 """What may be switched on: a feature bit promises that its instructions and registers work."""
 

@@ -1,4 +1,4 @@
-"""RDMSR WRMSR RDTSC RDTSCP RDPMC SWAPGS RDFSBASE…; which MSRs there are (SDM vol. 4).
+"""RDMSR WRMSR RDTSC RDTSCP SWAPGS RDFSBASE…; which MSRs there are (SDM vol. 4).
 
 The local APIC's MSRs belong to the board. AMD's own (C001xxxxH) and a few that say "there is
 nothing" read as 0 and ignore writes, as Linux reads them unasked; any other is #GP(0).
@@ -16,6 +16,7 @@ from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.counters import is_counter_msr, read_counter_msr, write_counter_msr
 from pytcg_x86.system.debugregs import DEBUGCTL_BTF, DEBUGCTL_LBR
 from pytcg_x86.system.features import Word
 from pytcg_x86.system.paging import tlb_flush
@@ -29,7 +30,6 @@ rows("""
 0f.30          WRMSR          cpl0 end nosize ?msr
 0f.31          RDTSC          nosize ?tsc
 0f.01/7/r1     RDTSCP         nosize ?rdtscp
-0f.33          RDPMC          nosize
 0f.01/7/r0     SWAPGS         cpl0 o64 nosize
 f3:0f.ae/0/r   RDFSBASE  Ry   o64 ?fsgsbase
 f3:0f.ae/1/r   RDGSBASE  Ry   o64 ?fsgsbase
@@ -187,6 +187,8 @@ def read_msr(env: Env, index: u32) -> u64:
         return 0  # there is no supervisor state
     if is_nothing(index):
         return 0
+    if is_counter_msr(env, index):
+        return read_counter_msr(env, index)
     slot: u32 = mtrr_slot(index)
     if slot != _NO_SLOT:
         return env.mtrr[slot]
@@ -320,6 +322,8 @@ def write_msr(env: Env, index: u32, value: u64) -> None:
         write_board_msr(env, index, value)
     elif slot != _NO_SLOT:
         env.mtrr[slot] = value
+    elif is_counter_msr(env, index):
+        write_counter_msr(env, index, value)
     elif not is_nothing(index):
         write_plain_msr(env, index, value)
 
@@ -359,12 +363,6 @@ def rdtscp(t: Translator) -> None:
     """RDTSCP: and ECX := TSC_AUX."""
     _pair(t, t.call(guest_tsc, t.env))
     t.write(t.reg(1, 32), t.ld_env("tsc_aux").trunc(Type.I32))
-
-
-@lower("RDPMC", dst="raw")
-def rdpmc(t: Translator) -> None:
-    """RDPMC: there are no counters, so #GP(0)."""
-    t.call(raise_error, t.env, t.const(Vector.GP, 32), t.const(0, 32))
 
 
 @lower("SWAPGS", dst="raw")

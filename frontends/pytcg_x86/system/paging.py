@@ -333,6 +333,14 @@ def clear_tlbs(env: Env) -> None:
 
 
 @native
+def write_pkru(env: Env, value: u32) -> None:
+    """What the TLBs let through may be forbidden now."""
+    if value != env.pkru:
+        env.pkru = value
+        tlb_flush(env)
+
+
+@native
 def tlb_flush_local(env: Env) -> None:
     """The same, but for global pages: what a change of the address space means."""
     env.map_stamp += 1

@@ -28,7 +28,7 @@ from pytcg_x86.system.descriptor import (
     set_segment,
 )
 from pytcg_x86.system.frame import is_long
-from pytcg_x86.system.paging import tlb_flush, tlb_flush_local, tlb_flush_page
+from pytcg_x86.system.paging import tlb_flush, tlb_flush_local, tlb_flush_page, write_pkru
 from pytcg_x86.system.vm86 import has_virtual_if
 
 if TYPE_CHECKING:
@@ -389,14 +389,6 @@ def check_pkru(env: Env, ecx: u32, edx: u32) -> None:
         raise_exception(env, Vector.UD)
     if (ecx | edx) != 0:
         raise_error(env, Vector.GP, 0)
-
-
-@native
-def write_pkru(env: Env, value: u32) -> None:
-    """What the TLBs let through may be forbidden now."""
-    if value != env.pkru:
-        env.pkru = value
-        tlb_flush(env)
 
 
 @lower("RDPKRU", dst="raw")

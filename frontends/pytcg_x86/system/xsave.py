@@ -1,8 +1,8 @@
 """XSAVE, XSAVEOPT, XSAVEC, XSAVES and their restoring: x87, SSE and AVX state (SDM vol. 1, 13).
 
-An area is FXSAVE's image, a header (XSTATE_BV, XCOMP_BV) at 512, and at 576 the upper halves of the
-YMM registers, the only component there is beyond the image: so the compacted format differs in the
-header only. There is no supervisor state: XSAVES is XSAVEC for the kernel, IA32_XSS is 0.
+An area is FXSAVE's image, a header (XSTATE_BV, XCOMP_BV) at 512, at 576 the upper halves of the YMM
+registers, and PKRU at 2688, or where the component before it ends in the compacted format. There is
+no supervisor state: XSAVES is XSAVEC for the kernel, IA32_XSS is 0.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pytcg_x86.system.fxsave import (
     save_x87,
     save_xmm,
 )
+from pytcg_x86.system.paging import write_pkru
 from pytcg_x86.vector.mxcsr import mxcsr_load, mxcsr_value
 
 UNDEFINED: dict[str, str] = {}
@@ -46,10 +47,10 @@ np:0f.c7/5/m XSAVES   M cpl0 ?xsaves
 np:0f.c7/3/m XRSTORS  M cpl0 ?xsaves
 """)
 
-X87, SSE, AVX = (int(bit) for bit in (Xcr0.X87, Xcr0.SSE, Xcr0.AVX))
+X87, SSE, AVX, PKRU = (int(bit) for bit in (Xcr0.X87, Xcr0.SSE, Xcr0.AVX, Xcr0.PKRU))
 COMPACT = 1 << 63  # in XCOMP_BV
 _XSAVEC, _XSAVES = 1 << 1, 1 << 3  # feature bits of leaf DH, subleaf 1
-_HEADER, _YMM, _END = 512, 576, 832
+_HEADER, _YMM, _YMM_END, _PKRU = 512, 576, 832, 2688
 _INITIAL_MXCSR = 0x1F80
 _WHOLE, _OPTIMAL, _COMPACTED = range(3)
 """How to save: all components asked for, those in use, or those with the compacted format."""
@@ -73,9 +74,19 @@ def requested(env: Env) -> u64:
 
 
 @native
-def area_end(components: u64) -> u64:
+def pkru_place(components: u64, compacted: bool) -> u64:
+    """Where PKRU is in an area with these components."""
+    if not compacted:
+        return _PKRU
+    return _YMM_END if (components & AVX) != 0 else _YMM
+
+
+@native
+def area_end(components: u64, compacted: bool) -> u64:
     """Where an area with these components ends."""
-    return _END if (components & AVX) != 0 else _YMM
+    if (components & PKRU) != 0:
+        return pkru_place(components, compacted) + 8
+    return _YMM_END if (components & AVX) != 0 else _YMM
 
 
 @native
@@ -87,6 +98,8 @@ def in_use(env: Env) -> u64:
             found |= SSE
         if env.ymm_high[i] != 0:
             found |= AVX
+    if env.pkru != 0:
+        found |= PKRU
     return found
 
 
@@ -109,7 +122,7 @@ def xsave(env: Env, address: u64, wide: u32, count: u32, how: u32) -> None:
     if how == _COMPACTED and mxcsr_value(env) != _INITIAL_MXCSR:
         used |= SSE
     saved: u64 = wanted if how == _WHOLE else wanted & used
-    probe_write(e, address, area_end(wanted))
+    probe_write(e, address, area_end(wanted, how == _COMPACTED))
     if (saved & X87) != 0:
         save_x87(env, address, wide)
     if (saved & SSE) != 0:
@@ -118,6 +131,8 @@ def xsave(env: Env, address: u64, wide: u32, count: u32, how: u32) -> None:
         save_mxcsr(env, address)
     if (saved & AVX) != 0:
         save_ymm(env, address, count)
+    if (saved & PKRU) != 0:
+        store_u64(e, address + pkru_place(wanted, how == _COMPACTED), u64(env.pkru))
     if how == _COMPACTED:
         store_u64(e, address + _HEADER, wanted & used)
         store_u64(e, address + _HEADER + 8, wanted | COMPACT)
@@ -166,11 +181,14 @@ def xrstor(env: Env, address: u64, wide: u32, count: u32, only_compacted: u32) -
     xsave_allowed(env, address)
     e: ExecEnv = ExecEnv(env)
     wanted: u64 = requested(env)
-    probe_read(e, address, area_end(wanted))
     compacted: bool = only_compacted != 0
     if (env.cpuid_features[Word.XSAVE] & (_XSAVEC | _XSAVES)) != 0:
         compacted = compacted or load_u64(e, address + _HEADER + 8) >> 63 != 0
     present: u64 = checked_header(env, address, compacted)
+    layout: u64 = wanted
+    if compacted:
+        layout = load_u64(e, address + _HEADER + 8)
+    probe_read(e, address, area_end(layout & (wanted | AVX), compacted))
     mxcsr: u32 = _INITIAL_MXCSR
     if (present & SSE) != 0 or not compacted:
         mxcsr = checked_mxcsr(env, address)
@@ -186,6 +204,11 @@ def xrstor(env: Env, address: u64, wide: u32, count: u32, only_compacted: u32) -
             restore_ymm(env, address, count)
         else:
             reset_ymm(env, count)
+    if (wanted & PKRU) != 0:
+        key_rights: u64 = 0
+        if (present & PKRU) != 0:
+            key_rights = load_u64(e, address + pkru_place(layout, compacted))
+        write_pkru(env, u32(key_rights))
     if (wanted & X87) != 0:
         if (present & X87) != 0:
             restore_x87(env, address, wide)
@@ -200,7 +223,7 @@ def _saving(mnemonic: str, how: int) -> None:
     @lower(mnemonic, dst="raw")
     def lowering(t: Translator, area: Operand) -> None:
         """XSAVE and its kind (SDM vol. 2C)."""
-        operands = image_operands(t, _END * 8, write=True)
+        operands = image_operands(t, _YMM_END * 8, write=True)
         t.call(xsave, t.env, *operands, t.const(how, 32))
 
 
@@ -213,7 +236,7 @@ def _restoring(mnemonic: str, *, compacted: bool) -> None:
     @lower(mnemonic, dst="raw")
     def lowering(t: Translator, area: Operand) -> None:
         """XRSTOR and XRSTORS (SDM vol. 2C)."""
-        operands = image_operands(t, _END * 8, write=False)
+        operands = image_operands(t, _YMM_END * 8, write=False)
         t.call(xrstor, t.env, *operands, t.const(int(compacted), 32))
 
 

@@ -226,6 +226,7 @@ class Vcpu:
         """One stretch of guest code, accounted for."""
         state = self._cpu.state
         state.set("budget", budget)
+        state.set("retired", self._instructions + budget)
         began = time.perf_counter()
         try:
             return self._cpu.execute()

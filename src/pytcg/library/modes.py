@@ -13,7 +13,7 @@ _BIG, _LONG = 0xC000, 0xA000
 
 PLACES = {name: ENV.place(name) for name in (
     "pc", "budget", "budget_soft", "hook_skip", "block_skip", "arena_floor", "arena_used",
-    "code_floor", "code_used", "exit_reason", "fault_record", "hook_value")}  # fmt: skip
+    "code_floor", "code_used", "exit_reason", "fault_record", "hook_value", "retired")}  # fmt: skip
 """Bytes from the state's first to fields that are often needed."""
 NEAR = slice(ENV.place("near"), ENV.place("near", ENV.fields["near"].count))
 FAR = slice(ENV.place("seg_base"), ENV.place("host"))
