@@ -415,6 +415,8 @@ class RegionTranslator(Translator):
         faulted = region.fault_exit(self)
         if region.helpers.changes_state(callee.name):
             self.changed = True
+        # Counters of instructions look at it (`system.counters`).
+        self.b.st(self.b.get(region.budget), region.env, EXEC_ENV.offset("budget"))
         return region.helpers.call(callee, args, faulted)
 
     def branch(self, condition: Value) -> None:
