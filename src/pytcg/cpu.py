@@ -493,7 +493,8 @@ class Cpu:
         """A run in a hook: the outer one's blocks stay where they are, and it goes on after it."""
         words, at = self._words, PLACES
         kept = {name: words[at[name] // 8] for name in (
-            "pc", "budget", "arena_floor", "code_floor", "fault_record", "hook_skip")}
+            "pc", "budget", "arena_floor", "code_floor", "fault_record", "hook_skip",
+            "retired")}  # fmt: skip
         soft, until_before, jump = self._halves[_SOFT], self._until, self._jump
         stopping = self._stopping
         if words[at["arena_used"] // 8] > _DEEP:

@@ -19,7 +19,7 @@ READ = "mov ecx, 0x40000000; rdpmc; "
 def run(text: str, engine: str = "threaded", model: str = "max,pmu=on", **regs: int) -> Cpu:
     cpu = Cpu(engine=engine, model=model)
     cpu.map(0, 0x10000)
-    cpu.write(CODE, assemble(text + "hlt"))
+    cpu.write(CODE, assemble(f"{text}; hlt"))
     cpu.regs["rsp"] = STACK
     for name, value in regs.items():
         cpu.regs[name] = value

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytcg_x86.core.translate import Operand, Translator
 
 rows("""
-0f.32          RDMSR          cpl0 nosize ?msr
+0f.32          RDMSR          cpl0 end nosize ?msr
 0f.30          WRMSR          cpl0 end nosize ?msr
 0f.31          RDTSC          nosize ?tsc
 0f.01/7/r1     RDTSCP         nosize ?rdtscp
@@ -340,7 +340,7 @@ def _pair(t: Translator, value: Value | None) -> None:
 
 @lower("RDMSR", dst="raw")
 def rdmsr(t: Translator) -> None:
-    """RDMSR: EDX:EAX := MSR[ECX]."""
+    """RDMSR: EDX:EAX := MSR[ECX]. It ends its block, for what counts instructions (`counters`)."""
     _pair(t, t.call(read_msr, t.env, t.read(t.reg(1, 32))))
 
 
