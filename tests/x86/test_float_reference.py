@@ -34,7 +34,7 @@ from x86.float_reference import (
 
 CODE, DATA = 0x10000, 0x20000
 MXCSR, RESULT = 96, 128
-ENGINES = {"threaded": 24, "jit": 4, "python": 1}
+ENGINES = {"threaded": 12, "jit": 2}
 """Operands an engine gets, for each operation, rounding mode and setting."""
 FTZ_DAZ = 0x8040
 C1 = 0x200
