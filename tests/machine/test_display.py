@@ -116,6 +116,14 @@ def text_mode(bench: Bench) -> None:
     out(0x3C0, 1, 0x20)
 
 
+def test_text_is_read_by_the_registers_of_now(bench: Bench) -> None:
+    assert bench.display.screen.text() is not None
+    text_mode(bench)
+    bench.bus.write_mmio(0xB8000 + 2 * 80, 2, 0x0741)
+    text = bench.display.screen.text()
+    assert text is not None and text.lines() == ["", "A", *[""] * 23]
+
+
 def test_characters_written_to_the_window_are_on_the_screen(bench: Bench) -> None:
     text_mode(bench)
     for number, character in enumerate(b"Hello"):

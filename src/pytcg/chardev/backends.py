@@ -61,6 +61,13 @@ def _stdio(label: str, values: Values) -> Chardev:
     return StdioChardev(label, signals=switch(values, "signal", default=True))
 
 
+def _vc(label: str, values: Values) -> Chardev:
+    from pytcg.chardev.vc import VcChardev
+
+    del values
+    return VcChardev(label)
+
+
 def _file(label: str, values: Values) -> Chardev:
     from pytcg.chardev.file import FileChardev
 
@@ -129,6 +136,7 @@ BACKENDS: Final = {row.name: row for row in (
     Backend("stdio", ("signal",), _stdio),
     Backend("file", ("path", "append"), _file),
     Backend("pty", (), _pty),
+    Backend("vc", (), _vc),
     Backend("pipe", ("path",), _pipe),
     Backend("udp", ("host", "port", "localaddr", "localport", "ipv4", "ipv6"), _udp),
     Backend("ringbuf", ("size",), _ringbuf),

@@ -1,7 +1,7 @@
 """Character devices as the command line spells them.
 
 `-chardev BACKEND,id=NAME,key=value…` gives one a name; `-serial`, `-monitor`, `-qmp` and their like
-take a short form: stdio, mon:FORM, file:PATH, pipe:PATH, pty, ringbuf, null, none,
+take a short form: stdio, mon:FORM, file:PATH, pipe:PATH, pty, vc, ringbuf, null, none,
 unix:PATH[,server=on][,wait=off], tcp:[HOST]:PORT[,…], telnet:[HOST]:PORT[,…],
 udp:[HOST]:PORT[@[HOST]:PORT].
 """
@@ -13,7 +13,7 @@ from typing import Final
 from pytcg.chardev.backends import make_chardev
 from pytcg.chardev.base import Chardev, ChardevError
 
-_BARE: Final = {"stdio": "stdio", "pty": "pty", "null": "null", "none": "null",
+_BARE: Final = {"stdio": "stdio", "pty": "pty", "vc": "vc", "null": "null", "none": "null",
                 "ringbuf": "ringbuf", "memory": "ringbuf"}  # fmt: skip
 _PATHS: Final = ("file", "pipe")
 _BOOLEANS: Final = ("server", "wait", "telnet", "nodelay", "delay", "signal", "mux", "append")

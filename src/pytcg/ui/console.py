@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pytcg.chardev.text_console import COLUMNS, PLAIN
 from pytcg.hw.display.picture import FORMATS
 from pytcg.hw.virtio.input import (
     ABSOLUTE_MAX,
@@ -43,13 +44,19 @@ class Frame(NamedTuple):
     serial: int
 
 
+def _said(words: str) -> list[list[tuple[str, int]]]:
+    """Words in the middle of a text screen."""
+    blank = [(" ", PLAIN)] * COLUMNS
+    return [blank] * 12 + [[(character, PLAIN) for character in words.center(COLUMNS)]]
+
+
 class Console:
     """The picture as it is now, and keys for the guest."""
 
     def __init__(self, lock: threading.RLock, screen: VgaScreen, keyboard: Ps2Keyboard,
                  mouse: Ps2Mouse | None = None,
                  inputs: Sequence[VirtioInput] = ()) -> None:  # fmt: skip
-        self._lock: Final = lock
+        self.lock: Final = lock
         self._inputs = inputs
         self.buttons = 0  # that are held, `Button`s
         self.place = 0, 0  # of the pointer, of 0 to `ABSOLUTE_MAX`, where it was set last
@@ -61,7 +68,7 @@ class Console:
 
     def refresh(self) -> Frame:
         """Draw what has changed."""
-        with self._lock:
+        with self.lock:
             return self._refresh()
 
     def _refresh(self) -> Frame:
@@ -76,13 +83,22 @@ class Console:
 
     def text(self) -> list[str] | None:
         """The lines of a text mode; None in graphics modes."""
-        with self._lock:
+        with self.lock:
             screen = self._screen.text()
             return None if screen is None else screen.lines()
 
+    def cells(self) -> tuple[list[list[tuple[str, int]]], tuple[int, int] | None]:
+        """Rows of (character, attribute), and the cursor; of a graphics mode its size in words."""
+        with self.lock:
+            screen = self._screen.text()
+            if screen is None:
+                height, width = self._refresh().pixels.shape
+                return _said(f"{width} x {height} Graphic mode"), None
+        return screen.rows(), screen.cursor
+
     def screenshot(self, path: Path, kind: str) -> None:
         """Write the picture as ``ppm`` or ``png``; OSError."""
-        with self._lock:
+        with self.lock:
             pixels = self._refresh().pixels.copy()
         path.write_bytes(FORMATS[kind](pixels))
 
@@ -96,7 +112,7 @@ class Console:
     def key(self, name: str, *, down: bool) -> None:
         """Press or release a key by its name (`keys.SCAN_CODES`); KeyError for no such key."""
         codes = key_bytes(name, down=down)
-        with self._lock:
+        with self.lock:
             keyboard = self._active(VirtioKeyboard)
             if keyboard is not None:
                 keyboard.key(EVDEV[name], down=down)
@@ -121,7 +137,7 @@ class Console:
         across, down = (min(max(at, 0), most - 1) * ABSOLUTE_MAX // max(most - 1, 1)
                         for at, most in zip((x, y), size, strict=True))  # fmt: skip
         self.place, self.buttons = (across, down), buttons
-        with self._lock:
+        with self.lock:
             tablet = self._active(VirtioTablet)
             if tablet is not None:
                 tablet.point(across, down, wheel, buttons)
@@ -136,7 +152,7 @@ class Console:
     def point(self, dx: int, dy: int, buttons: int, wheel: int = 0) -> None:
         """Move the mouse by pixels, turn its wheel (towards the user), hold these `Button`s."""
         self.buttons = buttons
-        with self._lock:
+        with self.lock:
             mouse = self._active(VirtioMouse)
             if mouse is not None:
                 mouse.move(dx, dy, wheel, buttons)

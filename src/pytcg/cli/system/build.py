@@ -144,6 +144,10 @@ def _run(options: Options, stack: ExitStack) -> int:
     machine.cpu_model, machine.rack = options.cpu, rack
     stack.callback(machine.end)
     start_monitors(options, machine)
+    if options.curses:
+        from pytcg.cli.system.terminal import show_on_terminal
+
+        show_on_terminal(machine, stack)
     serve_debugger(options, machine, stack)
     prepare(options, machine)
     options.ready()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from pytcg.cli.system.option_values import OptionError, Options, listing
+from pytcg.cli.system.option_values import MonitorOption, OptionError, Options, listing
 from pytcg.cli.system.vnc_option import set_vnc
 
 CARDS: Final = ("std", "none")
-KINDS: Final = {"none": "nothing shows it", "vnc=ADDRESS": "as -vnc"}
+KINDS: Final = {"none": "nothing shows it", "curses": "its text screen is on the terminal",
+                "vnc=ADDRESS": "as -vnc"}  # fmt: skip
 VGA_BIOS: Final = "vgabios-stdvga.bin"
 
 
@@ -20,7 +21,7 @@ def set_vga(options: Options, text: str) -> None:
 
 
 def set_display(options: Options, text: str) -> None:
-    """Nothing, or a VNC server."""
+    """Nothing, the terminal, or a VNC server."""
     if text in ("help", "?"):
         raise listing("Available display backend types:", KINDS)
     kind, equals, value = text.partition("=")
@@ -28,7 +29,9 @@ def set_display(options: Options, text: str) -> None:
         if not equals:
             raise OptionError("-display vnc: VNC requires a display argument vnc=<display>")
         set_vnc(options, value)
-    elif text != "none":
+    elif text in ("none", "curses"):
+        options.curses = text == "curses"
+    else:
         kind = text.partition(",")[0].removeprefix("type=")
         raise OptionError(f"-display {text}: Parameter 'type' does not accept value '{kind}'")
 
@@ -43,3 +46,13 @@ def has_card(options: Options) -> bool:
 def is_device(options: Options) -> bool:
     """Whether `-device VGA` brings it."""
     return any(name == "VGA" for name, _ in options.devices)
+
+
+def check_curses(options: Options) -> None:
+    """What can't be beside it; the monitor that nobody named is on a text console."""
+    for name in ("nographic", "daemonize"):
+        if getattr(options, name):
+            raise OptionError(f"-{name} cannot be used with -display curses")
+    named = any(not monitor.control for monitor in options.monitors)
+    if options.defaults and not named:
+        options.monitors.append(MonitorOption("vc", control=False))

@@ -91,6 +91,7 @@ class Options:
     nographic: bool = False
     q35: bool = False
     vga: str | None = None
+    curses: bool = False
     vnc: list[VncOption] = field(default_factory=list)
     chardevs: list[ChardevOption] = field(default_factory=list)
     monitors: list[MonitorOption] = field(default_factory=list)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pytcg.cli.system.accel_option import set_accel, set_enable_kvm, set_perfmap
 from pytcg.cli.system.debug_options import set_gdb, set_gdb_default
-from pytcg.cli.system.display_options import set_display, set_vga
+from pytcg.cli.system.display_options import check_curses, set_display, set_vga
 from pytcg.cli.system.drive_options import (
     set_blockdev,
     set_cdrom,
@@ -163,7 +163,7 @@ OPTIONS: Final = (
     Option("global", "DRIVER.PROPERTY=VALUE", set_global, "set a property: isa-debugcon.iobase"),
     Option("nographic", "", set_nographic, "first serial port on the terminal, Ctrl-A h helps"),
     Option("vga", "std|none", set_vga, "the display card"),
-    Option("display", "none|vnc=ADDRESS", set_display, "who shows it"),
+    Option("display", "none|curses|vnc=ADDRESS", set_display, "who shows it"),
     Option("vnc", "[HOST]:DISPLAY|unix:PATH[,password=on][,websocket=on|PORT]...", set_vnc,
            "show it to VNC viewers (-vnc help)"),
     Option("chardev", "BACKEND,id=NAME[,mux=on][,logfile=FILE]...", set_chardev,
@@ -233,6 +233,8 @@ def parse(words: Sequence[str]) -> Options:
 def _check(options: Options) -> None:
     if options.daemonize and options.nographic and options.defaults:
         raise OptionError("-nographic cannot be used with -daemonize")
+    if options.curses:
+        check_curses(options)
     boot_options(options.boot)
     if options.kernel is None:
         for name in ("initrd", "append"):
@@ -245,6 +247,8 @@ def serial_ports(options: Options) -> list[str]:
     named = any(name == "isa-serial" for name, _ in options.devices)
     if options.serial or named or not options.defaults:
         return list(options.serial)
+    if options.curses:
+        return ["vc"]
     if any(monitor.chardev != "none" for monitor in options.monitors if not monitor.control):
         return ["null" if _stdio_is_taken(options) else "stdio"]
     return ["null" if _stdio_is_taken(options) else "mon:stdio"]

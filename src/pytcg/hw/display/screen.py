@@ -60,7 +60,7 @@ class VgaScreen:
         self._vga = vga
         self.pixels: Pixels = np.zeros(BLANK_SIZE, np.uint32)
         self._seen = _Seen()
-        self._raster: Raster | None = None
+        self._raster: tuple[int, Raster] | None = None  # and the version it is of
 
     def text(self) -> TextScreen | None:
         """The characters of a text mode; None in graphics modes."""
@@ -78,7 +78,6 @@ class VgaScreen:
         everything = seen.version != vga.version or seen.palette != vga.dac.version
         if everything:
             seen.version, seen.palette = vga.version, vga.dac.version
-            self._raster = None
         if not vga.vbe.enabled and self._blank():
             return self._draw_blank() if everything else NO_LINES
         if vga.vbe.enabled and vga.vbe.depth != 4:
@@ -108,9 +107,9 @@ class VgaScreen:
 
     def _vga_raster(self) -> Raster:
         vga = self._vga
-        if self._raster is None:
-            self._raster = vga_raster(vga.crt, vga.seq, vga.gfx, vga.att)
-        return self._raster
+        if self._raster is None or self._raster[0] != vga.version:
+            self._raster = vga.version, vga_raster(vga.crt, vga.seq, vga.gfx, vga.att)
+        return self._raster[1]
 
     def _resize(self, width: int, height: int) -> None:
         if self.pixels.shape != (height, width):

@@ -31,6 +31,11 @@ class TextScreen:
     cells: npt.NDArray[np.uint16]  # rows x columns
     cursor: tuple[int, int] | None  # row and column, where one is shown
 
+    def rows(self) -> list[list[tuple[str, int]]]:
+        """Each cell's character in code page 437, and its attribute."""
+        rows = self.cells.tolist()
+        return [[(CODE_PAGE[cell & 0xFF], cell >> 8) for cell in row] for row in rows]
+
     def lines(self) -> list[str]:
         """The rows as text in code page 437, without the blanks at their ends."""
         rows = (self.cells & 0xFF).tolist()

@@ -1,0 +1,1 @@
+"""`-display curses`: the machine's text screen on the terminal."""
