@@ -372,8 +372,7 @@ class RegionService:
             if request is not None:
                 known, code = self._code.find(request.key(self._identity, "region"))
                 if known:
-                    if code is None or self._ready(request, code):
-                        self.stats.reused += 1
+                    self._again(request, code)
                     return True
         return False
 
@@ -468,16 +467,19 @@ class RegionService:
         request = Request(data)
         key = request.key(self._identity, "region")
         known, code = self._code.find(key)
-        if not known:
+        if known:  # another process has compiled it meanwhile
+            self._code.add_shape(seed, request.shape())
+            self._again(request, code)
+        else:
             began = time.perf_counter()
             process, made = self._ask(["region", key, data.hex()], process)
             if made is None:
                 return process
             self._account(request, made, time.perf_counter() - began)
             code = self._code.add(key, made)
-        self._code.add_shape(seed, request.shape())
-        if code is not None:
-            self._ready(request, code)
+            self._code.add_shape(seed, request.shape())
+            if code is not None:
+                self._ready(request, code)
         return process
 
     def _account(self, request: Request, made: bytes, seconds: float) -> None:
@@ -491,7 +493,15 @@ class RegionService:
 
     # Handing over ------------------------------------------------------------------------------
 
-    def _ready(self, request: Request, code: Code, *, at_once: bool = False) -> bool:
+    def _again(self, request: Request, code: Code | None) -> None:
+        """Put a region in place that was compiled before; None if it was found unfit."""
+        if code is None:
+            self.stats.reused += 1
+        else:
+            self._ready(request, code, reused=True)
+
+    def _ready(self, request: Request, code: Code, *, at_once: bool = False,
+               reused: bool = False) -> bool:  # fmt: skip
         """Put a region where the guest's thread takes it from, unless it has it."""
         processor = self._processor()
         if processor is None:
@@ -512,6 +522,7 @@ class RegionService:
             self._rings.view[at : at + 8] = address.to_bytes(8, "little")
             head = (head + 1) & 0xFFFF_FFFF
             self._handed.append((head, tuple(request.tbs[entry] for entry in code.entries)))
+            self.stats.reused += reused
             state.set("ready_head", head)
         processor.poke()
         if self.show is not None:

@@ -82,6 +82,24 @@ def test_an_area_that_is_removed_meanwhile_is_made_again(tmp_path: Path) -> None
     assert cache.load("kind/object") == b"again"
 
 
+def test_an_object_that_is_cut_or_changed_anywhere_is_none(tmp_path: Path) -> None:
+    cache = ObjectCache("area", tmp_path)
+    cache.store("kind/object", bytes(range(200)))
+    path = tmp_path / "area" / "kind" / "object.o"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place])
+        assert cache.load("kind/object") is None
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert cache.load("kind/object") is None
+    path.write_bytes(whole + b"\0")
+    assert cache.load("kind/object") is None
+    path.write_bytes(whole)
+    assert cache.load("kind/object") == bytes(range(200))
+    path.rename(path.with_name("other.o"))
+    assert cache.load("kind/other") is None
+
+
 def test_processes_share_areas(tmp_path: Path) -> None:
     """Each makes areas, which removes others' while those store and load."""
     code = (

@@ -43,15 +43,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(cache: Path, base: int = 0x10000) -> list[int]:
-    """Whether a loop came to run in a region; regions compiled, found, failed."""
+def start(cache: Path, base: int = 0x10000) -> subprocess.Popen[str]:
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache),
                    "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", PROGRAM, hex(base)], env=environment, check=True,
-                          capture_output=True, text=True, timeout=200)  # fmt: skip
-    assert done.stderr == ""
-    found: list[int] = json.loads(done.stdout)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, hex(base)], env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> list[int]:
+    """Whether a loop came to run in a region; regions compiled, found, failed."""
+    output, errors = process.communicate(timeout=200)
+    assert (process.returncode, errors) == (0, "")
+    found: list[int] = json.loads(output)
     return found
+
+
+def run(cache: Path, base: int = 0x10000) -> list[int]:
+    return ended(start(cache, base))
 
 
 def test_the_second_process_compiles_nothing(cache: Path) -> None:
@@ -72,3 +80,22 @@ def test_damaged_files_are_compiled_anew(cache: Path) -> None:
 def test_a_kernel_loaded_elsewhere_is_the_same_code(cache: Path) -> None:
     assert run(cache, 0xFFFF_FFFF_8100_0000) == [True, 1, 0, 0]
     assert run(cache, 0xFFFF_FFFF_9A20_0000) == [True, 0, 1, 0]
+
+
+def test_two_processes_at_once_share_it(cache: Path) -> None:
+    """Both find what both look for and keep what both compile."""
+    for path in [*cache.rglob("regions/*.o"), *cache.rglob("shapes/*.o")]:
+        path.unlink()
+    for ran, compiled, reused, failed in map(ended, [start(cache), start(cache)]):
+        assert (ran, compiled + reused, failed) == (True, 1, 0)
+    for process in [start(cache), start(cache)]:
+        assert ended(process) == [True, 0, 1, 0]
+
+
+def test_files_of_another_version_are_not_looked_at(cache: Path) -> None:
+    """They are in another version's folder, and say what they are for."""
+    regions = next(cache.rglob("regions"))
+    for path in regions.glob("*.o"):
+        path.write_bytes(path.read_bytes().replace(b"pytcgobj1", b"pytcgobj0"))
+    ran, compiled, _, failed = run(cache)
+    assert (ran, compiled, failed) == (True, 1, 0)
