@@ -84,6 +84,8 @@ class Station:
             runner._wake.notify_all()
         self.board.vcpu.request_exit()
         thread.join(SECONDS)
+        if self.machine.exports.server is not None:
+            self.machine.exports.server.close()
         assert not self.failures and self.loop.error is None, (self.failures, self.loop.error)
 
     # --- the protocol --------------------------------------------------------------------------
