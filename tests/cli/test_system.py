@@ -21,7 +21,7 @@ def program(*arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,  # the first run of all compiles
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from boot.terminal import SOURCES
+from chardev.listening import listens
 from gdbstub.client import CS, RIP, SECONDS, Wire, needs_gdb, run_gdb
 from pytcg.cli.guest import INITRAMFS, KERNEL, cache_folder
 
@@ -38,7 +39,7 @@ def machine(folder: Path, *options: str, serial: str = "none",
                                stdin=subprocess.DEVNULL)  # fmt: skip
     try:
         end = time.monotonic() + SECONDS
-        while not path.exists():
+        while not listens(path):
             assert time.monotonic() < end and process.poll() is None, "no socket"
             time.sleep(0.05)
         yield str(path)

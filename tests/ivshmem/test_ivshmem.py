@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from chardev.listening import listens
 from cli.test_system import SOURCES, program
 from pytcg.ivshmem.peers import Peers
 from pytcg.ivshmem.protocol import IvshmemError
@@ -101,10 +102,10 @@ def server(tmp_path: Path) -> Iterator[Path]:
         [sys.executable, "-c", RUN.format("server"),
          "-F", "-v", "-S", str(path), "-m", str(tmp_path), "-l", "1M", "-n", "2"],
         env={**os.environ, "PYTHONPATH": SOURCES}, stdout=subprocess.DEVNULL)  # fmt: skip
-    until(path.exists)
+    until(lambda: listens(path))
     yield path
     made.terminate()
-    assert made.wait(10) == 0
+    assert made.wait(SECONDS) == 0
     assert not path.exists()
 
 
@@ -167,7 +168,7 @@ def test_the_client_answers(server: Path) -> None:
     assert client.stdin is not None and client.stdout is not None
     seen = client.stdout.readline()
     assert seen == "cmd> receive notification from peer_id=1 vector=1\n"
-    out, _ = client.communicate("int 0 1\nint 5 0\ndump\n", 10)
+    out, _ = client.communicate("int 0 1\nint 5 0\ndump\n", SECONDS)
     assert "cannot find peer_id = 5" in out and "peer_id: 0\n  vector 0 is enabled" in out
     assert rung(other, 1)
     other.close()

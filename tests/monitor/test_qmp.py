@@ -19,6 +19,7 @@ from PIL import Image
 from qemu.qmp import EventListener, ExecuteError, QMPClient
 
 from boot.terminal import SOURCES
+from chardev.listening import listens
 
 SECONDS = 120
 IDLE = b"\xfa\xf4\xeb\xfd"  # cli; hlt; jmp
@@ -38,7 +39,7 @@ class Emulator:
         self.process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": SOURCES},
                                         stdin=subprocess.DEVNULL)  # fmt: skip
         end = time.monotonic() + SECONDS
-        while not self.path.exists():
+        while not listens(self.path):
             assert time.monotonic() < end and self.process.poll() is None, "no socket"
             time.sleep(0.05)
 
