@@ -372,7 +372,7 @@ class RegionService:
             if request is not None:
                 known, code = self._code.find(request.key(self._identity, "region"))
                 if known:
-                    self._again(request, code)
+                    self._put(request, code, reused=True)
                     return True
         return False
 
@@ -467,19 +467,15 @@ class RegionService:
         request = Request(data)
         key = request.key(self._identity, "region")
         known, code = self._code.find(key)
-        if known:  # another process has compiled it meanwhile
-            self._code.add_shape(seed, request.shape())
-            self._again(request, code)
-        else:
+        if not known:
             began = time.perf_counter()
             process, made = self._ask(["region", key, data.hex()], process)
             if made is None:
                 return process
             self._account(request, made, time.perf_counter() - began)
             code = self._code.add(key, made)
-            self._code.add_shape(seed, request.shape())
-            if code is not None:
-                self._ready(request, code)
+        self._code.add_shape(seed, request.shape())
+        self._put(request, code, reused=known)  # another process may have compiled it meanwhile
         return process
 
     def _account(self, request: Request, made: bytes, seconds: float) -> None:
@@ -493,12 +489,12 @@ class RegionService:
 
     # Handing over ------------------------------------------------------------------------------
 
-    def _again(self, request: Request, code: Code | None) -> None:
-        """Put a region in place that was compiled before; None if it was found unfit."""
-        if code is None:
-            self.stats.reused += 1
+    def _put(self, request: Request, code: Code | None, *, reused: bool) -> None:
+        """Put a region in place unless it was found unfit."""
+        if code is not None:
+            self._ready(request, code, reused=reused)
         else:
-            self._ready(request, code, reused=True)
+            self.stats.reused += reused
 
     def _ready(self, request: Request, code: Code, *, at_once: bool = False,
                reused: bool = False) -> bool:  # fmt: skip

@@ -574,18 +574,19 @@ def region_read(env: ExecEnv, address: u64, what: u32) -> u64:
     ``what`` is where the kept page is among them, the access's size << 16 and its kind << 24.
     """
     entry: TlbEntry = tlb_entry(env, address)
-    if unlikely(entry.read != (address + (KEPT_BYTES - 1)) & PAGE_MASK):
-        return region_page(env, address, what)
-    where: u64 = address + entry.addend
-    keep_page(kept_page(env, what), address, where)
-    return where
+    return region_reach(env, entry, entry.read, address, what)
 
 
 @native(cold=True)
 def region_write(env: ExecEnv, address: u64, what: u32) -> u64:
     """The same of a write."""
     entry: TlbEntry = tlb_entry(env, address)
-    if unlikely(entry.write != (address + (KEPT_BYTES - 1)) & PAGE_MASK):
+    return region_reach(env, entry, entry.write, address, what)
+
+
+@native(inline=True)
+def region_reach(env: ExecEnv, entry: TlbEntry, tag: u64, address: u64, what: u32) -> u64:
+    if unlikely(tag != (address + (KEPT_BYTES - 1)) & PAGE_MASK):
         return region_page(env, address, what)
     where: u64 = address + entry.addend
     keep_page(kept_page(env, what), address, where)
