@@ -5,29 +5,25 @@ Whatever comes, the process must live and only `pytcg.errors` come out. Prints "
 
 from __future__ import annotations
 
-import contextlib
 import mmap
-import random
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
+from library.abuser import EDGES, PAGES, Abuser, main
 from library.test_wrong_arguments import ACTS, THINGS
 from pytcg import SKIP, Cpu
 from pytcg.errors import PytcgError
 from pytcg.tracing import Coverage, MemoryTrace
 
-PAGES = [n << 12 for n in (0, 1, 2, 3, 0x10, 0x11, 0x12, 0xFFFFF, 0x100000)] + [(1 << 64) - 4096]
-EDGES = (0, 1, 0xFF, 0xFFF, 0x1000, 0x10FFF, 0x7FFFFFFF, 1 << 31, (1 << 47) - 1, 1 << 47, 1 << 63,
-          (1 << 64) - 1, 1 << 64, -1)  # fmt: skip
 
-
-class Abuser:
+class CpuAbuser(Abuser):
     """Acts on a processor."""
 
+    typed = (PytcgError,)
+    eager = 0.02
+
     def __init__(self, seed: int):
-        self.rng = random.Random(seed)
+        super().__init__(seed)
         mode = self.rng.choice(("long", "protected", "real"))
         self.cpu = Cpu(mode, self.rng.choice(("auto", "jit", "threaded")),
                        stop_exceptions=self.rng.random() < 0.7)  # fmt: skip
@@ -35,8 +31,6 @@ class Abuser:
         self.snapshots: list[Any] = []
         self.contexts: list[Any] = []
         self.kept_views: list[Any] = []
-        self.unexpected: list[BaseException] = []
-        self.depth = 0
         self.names = [name for name in self.cpu.regs if self.rng.random() < 0.5]
 
     def address(self) -> int:
@@ -156,52 +150,15 @@ class Abuser:
             lambda: hooks.address(self.address(), lambda c, a, s: self.inside()),
         ])())  # fmt: skip
 
-    def elsewhere(self) -> None:
-        """Something from another thread, perhaps during a run."""
-        thread = threading.Thread(target=self.guarded)
-        thread.start()
-        thread.join(0.01)
-        if thread.is_alive() and not self.depth:
-            thread.join()
-
-    def guarded(self) -> None:
-        try:
-            self.act()
-        except BaseException as error:
-            self.unexpected.append(error)
-
-    def inside(self) -> None:
-        """In a hook: now and then something else."""
-        if self.rng.random() < 0.02 and self.depth < 3:
-            self.depth += 1
-            try:
-                self.act()
-            finally:
-                self.depth -= 1
-
-    def act(self) -> None:
-        acts: list[Callable[[], None]] = [
+    def acts(self) -> list[Callable[[], None]]:
+        return [
             self.map, self.map, self.map_wrongly, self.mmio, self.unmap, self.protect, self.write,
             self.write, self.read, self.register, self.register, self.msr, self.run, self.run,
             self.run, self.hook, self.unhook, self.snapshot, self.restore, self.stop,
             self.buffer, self.wrong_things, self.context, self.call, self.look, self.look,
             self.other_hooks, self.elsewhere,
         ]  # fmt: skip
-        with contextlib.suppress(PytcgError):
-            self.rng.choice(acts)()
-
-
-def main() -> None:
-    seed, count = int(sys.argv[1]), int(sys.argv[2])
-    for number in range(seed, seed + count):
-        abuser = Abuser(number)
-        print(number, flush=True)
-        for _ in range(150):
-            abuser.act()
-            if abuser.unexpected:
-                raise abuser.unexpected[0]
-    print("alive")
 
 
 if __name__ == "__main__":
-    main()
+    main(CpuAbuser)

@@ -7,18 +7,14 @@ kind. Prints "alive" at the end.
 from __future__ import annotations
 
 import contextlib
-import random
-import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from library.abuse import EDGES, PAGES
+from library.abuser import EDGES, PAGES, Abuser, main
 from pytcg.unicorn import Uc, UcError
 from pytcg.unicorn import unicorn_const as uc
 from pytcg.unicorn import x86_const as x86
 
-_TYPED = (UcError, TypeError, ValueError, AssertionError)
 _REGISTERS = [value for name, value in vars(x86).items() if name.startswith("UC_X86_REG_")]
 _HOOKS = [value for name, value in vars(uc).items() if name.startswith("UC_HOOK_")]
 _INSTRUCTIONS = [value for name, value in vars(x86).items() if name.startswith("UC_X86_INS_")]
@@ -29,16 +25,17 @@ _CODES = [bytes.fromhex(code) for code in (
     "d9c0dec1ebfa")]  # fmt: skip
 
 
-class Abuser:
+class UcAbuser(Abuser):
     """Acts on an engine."""
 
+    typed = (UcError, TypeError, ValueError, AssertionError)
+    eager = 0.05
+
     def __init__(self, seed: int):
-        self.rng = random.Random(seed)
+        super().__init__(seed)
         self.uc = Uc(uc.UC_ARCH_X86, self.rng.choice((uc.UC_MODE_16, uc.UC_MODE_32, uc.UC_MODE_64)))
         self.handles: list[int] = []
         self.contexts: list[Any] = [self.uc.context_save()]
-        self.depth = 0
-        self.unexpected: list[BaseException] = []
         with contextlib.suppress(UcError):
             self.uc.mem_map(0x10000, 0x3000)
 
@@ -140,51 +137,14 @@ class Abuser:
     def stop(self) -> None:
         self.uc.emu_stop()
 
-    def elsewhere(self) -> None:
-        """Something from another thread, perhaps during a run."""
-        thread = threading.Thread(target=self.guarded)
-        thread.start()
-        thread.join(0.01)
-        if thread.is_alive() and not self.depth:
-            thread.join()
-
-    def guarded(self) -> None:
-        try:
-            self.act()
-        except BaseException as error:
-            self.unexpected.append(error)
-
-    def inside(self) -> None:
-        """In a hook: now and then something else."""
-        if self.rng.random() < 0.05 and self.depth < 3:
-            self.depth += 1
-            try:
-                self.act()
-            finally:
-                self.depth -= 1
-
-    def act(self) -> None:
-        acts: list[Callable[[], None]] = [
+    def acts(self) -> list[Callable[[], None]]:
+        return [
             self.map, self.map, self.map_wrongly, self.mmio, self.unmap, self.protect, self.read,
             self.write, self.code, self.code, self.reg_read, self.reg_write, self.batches, self.msr,
             self.run, self.run, self.run, self.hook, self.hook, self.unhook, self.context,
             self.control, self.stop, self.elsewhere,
         ]  # fmt: skip
-        with contextlib.suppress(*_TYPED):
-            self.rng.choice(acts)()
-
-
-def main() -> None:
-    seed, count = int(sys.argv[1]), int(sys.argv[2])
-    for number in range(seed, seed + count):
-        abuser = Abuser(number)
-        print(number, flush=True)
-        for _ in range(150):
-            abuser.act()
-            if abuser.unexpected:
-                raise abuser.unexpected[0]
-    print("alive")
 
 
 if __name__ == "__main__":
-    main()
+    main(UcAbuser)
