@@ -52,6 +52,12 @@ def test_what_a_model_lacks_is_told_or_refused() -> None:
     with pytest.raises(ValueError, match=r"'x86-64-v4' needs what is not implemented: .*avx512bw"):
         CpuModel.parse("x86-64-v4,enforce")
     CpuModel.parse("max,enforce")
+    assert CpuModel.parse("max,+vmx,svm=on").missing == {"vmx", "svm"}
+    assert not CpuModel.parse("max,+vmx,-vmx").missing
+
+
+def test_switches_that_mean_something_to_kvm_only() -> None:
+    assert CpuModel.parse("max,host-phys-bits,migratable=no,kvm=off,phys-bits=40").features
 
 
 def test_help_lists_every_model() -> None:
@@ -70,7 +76,8 @@ def test_features_are_added_and_removed() -> None:
 
 @pytest.mark.parametrize(("text", "message"), [
     ("pentium9", "no CPU model 'pentium9'"), ("max,+nonsense", "no CPU feature 'nonsense'"),
-    ("max,+avx512f", "'avx512f' is not implemented"), ("max,vendor=me", "12 characters"),
+    ("max,+vmx,enforce", "'max' needs what is not implemented: vmx"),
+    ("max,vendor=me", "12 characters"), ("max,phys-bits=52", "phys-bits: '52' is not 40"),
     ("max,family=-1", "no number"), ("max,nx=maybe", "neither on nor off"),
 ])  # fmt: skip
 def test_bad_text(text: str, message: str) -> None:

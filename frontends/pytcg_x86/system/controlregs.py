@@ -11,8 +11,8 @@ from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Mode, Vector, Xcr0
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.debugregs import update_debug
-from pytcg_x86.system.features import Word
-from pytcg_x86.system.paging import PHYSICAL_BITS, check_pdptes, tlb_flush, tlb_flush_local
+from pytcg_x86.system.features import PHYSICAL_BITS, Word
+from pytcg_x86.system.paging import check_pdptes, tlb_flush, tlb_flush_local
 from pytcg_x86.system.xsave import in_use
 
 if TYPE_CHECKING:

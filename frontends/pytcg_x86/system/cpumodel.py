@@ -18,6 +18,7 @@ from pytcg_x86.system.features import (
     FEATURES,
     FIXED_COUNTERS,
     IMPLEMENTED,
+    PHYSICAL_BITS,
     Word,
     feature_name,
 )
@@ -27,8 +28,12 @@ _XSAVE_SIZE = 576  # legacy area and header: x87 and SSE
 _COMPONENTS = {2: (576, 256), 9: (2688, 8)}
 """Where XSAVE's components lie in the standard format, and their sizes: YMM's halves, PKRU."""
 _COMPACTED = 0b1010  # XSAVEC, XSAVES
-_ADDRESS_BITS = 40 | 48 << 8
-_LA57_BITS = 40 | 57 << 8
+_SWITCH = {"on": True, "off": False, "yes": True, "no": False, "true": True, "false": False,
+           "y": True, "n": False}  # fmt: skip
+_OF_KVM = ("host-phys-bits", "kvm", "migratable")
+"""Switches of QEMU's that change nothing without KVM."""
+_ADDRESS_BITS = PHYSICAL_BITS | 48 << 8
+_LA57_BITS = PHYSICAL_BITS | 57 << 8
 _CRYSTAL_HZ = 1_000_000_000
 """What leaf 15H says the TSC is derived from: the local APIC timer's clock, as on hardware."""
 _LAST_NUMERATOR = 4_000  # Linux multiplies it by the crystal's kHz in 32 bits
@@ -55,7 +60,7 @@ class CpuModel:
         options = _Options(identity, set(names & IMPLEMENTED))
         for change in changes:
             options.apply(change)
-        missing = names - IMPLEMENTED - options.denied
+        missing = (names | options.wanted) - IMPLEMENTED - options.denied
         if options.enforce and missing:
             raise ValueError(f"CPU model {name!r} needs what is not implemented: "
                              f"{', '.join(sorted(missing))}")  # fmt: skip
@@ -198,6 +203,7 @@ class _Options:
     identity: Identity
     features: set[str]
     denied: set[str] = field(default_factory=set)
+    wanted: set[str] = field(default_factory=set)
     check: bool = True
     enforce: bool = False
 
@@ -207,15 +213,19 @@ class _Options:
         if name in ("vendor", "model-id", "family", "model", "stepping", "level", "xlevel"):
             self._identify(name, value)
             return
+        if name == "phys-bits":
+            if value not in ("0", str(PHYSICAL_BITS)):
+                raise ValueError(f"CPU phys-bits: {value!r} is not {PHYSICAL_BITS}")
+            return
         wanted = not text.startswith("-")
         name = name.lstrip("+-")
         if equals:
-            if value not in ("on", "off"):
+            if value not in _SWITCH:
                 raise ValueError(f"CPU feature {name}: {value!r} is neither on nor off")
-            wanted = value == "on"
+            wanted = _SWITCH[value]
         if name in ("check", "enforce"):
             setattr(self, name, wanted)
-        else:
+        elif name not in _OF_KVM:
             self._switch(feature_name(name), on=wanted)
 
     def _switch(self, feature: str, *, on: bool) -> None:
@@ -223,10 +233,10 @@ class _Options:
             gone = {feature, *DEPENDENT.get(feature, ())}
             self.features -= gone
             self.denied |= gone
-        elif feature in IMPLEMENTED:
-            self.features.add(feature)
         else:
-            raise ValueError(f"CPU feature {feature!r} is not implemented")
+            self.features |= {feature} & IMPLEMENTED
+            self.wanted.add(feature)
+            self.denied.discard(feature)
 
     def _identify(self, name: str, value: str) -> None:
         if name == "vendor":

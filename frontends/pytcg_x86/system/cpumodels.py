@@ -54,6 +54,13 @@ EPYC Westmere + 3dnowprefetch abm adx avx avx2 bmi1 bmi2 clflushopt cr8legacy f1
     smap smep sse4a xgetbv1 xsave xsavec xsaveopt | 23 1 2 amd 13 30 | AMD EPYC Processor
 EPYC-Rome EPYC + clwb clzero rdpid umip wbnoinvd xsaveerptr xsaves | 23 49 0 amd 13 30 | AMD \
     EPYC-Rome Processor
+Opteron_G1 kvm64 + -cx16 | 15 6 1 amd 5 8 | AMD Opteron 240 (Gen 1 Class Opteron)
+Opteron_G2 Opteron_G1 + cx16 lahf-lm | 15 6 1 amd 5 10 | AMD Opteron 22xx (Gen 2 Class Opteron)
+Opteron_G3 Opteron_G2 + abm misalignsse monitor popcnt rdtscp sse4a | 16 2 3 amd 5 10 | AMD \
+    Opteron 23xx (Gen 3 Class Opteron)
+Opteron_G4 Opteron_G3 + 3dnowprefetch aes avx fma4 pclmulqdq pdpe1gb sse4.1 sse4.2 ssse3 xop \
+    xsave -monitor | 21 1 2 amd 13 26 | AMD Opteron 62xx class CPU
+Opteron_G5 Opteron_G4 + f16c fma tbm | 21 2 0 amd 13 26 | AMD Opteron 63xx class CPU
 x86-64-v1 kvm64 + | 6 15 1 intel 13 8 | pytcg x86-64-v1
 x86-64-v2 x86-64-v1 + lahf-lm popcnt sse3 sse4.1 sse4.2 ssse3 | 6 26 1 intel 13 8 | pytcg \
     x86-64-v2

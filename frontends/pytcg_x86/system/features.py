@@ -38,7 +38,8 @@ _NAMES = {
     Word.AMD: (
         "- - - - - - - - - - - syscall - - - - - - - - nx - mmxext - - fxsr-opt pdpe1gb rdtscp - lm"
         " 3dnowext 3dnow"
-        " lahf-lm cmp-legacy svm extapic cr8legacy abm sse4a misalignsse 3dnowprefetch osvw"
+        " lahf-lm cmp-legacy svm extapic cr8legacy abm sse4a misalignsse 3dnowprefetch osvw - xop"
+        " - - - - fma4 - - - - tbm"
     ),
     Word.POWER: "- - - - - - - - invtsc" + 25 * " -" + " arat",
     Word.LATER: "- - - - fsrm - - - - - - - - - serialize" + 17 * " -" + " sha512 - - - avx-vnni",
@@ -46,6 +47,8 @@ _NAMES = {
                 " wbnoinvd",
     Word.PRIVATE: "pmu",
 }
+PHYSICAL_BITS = 40
+"""MAXPHYADDR, as leaf 80000008H tells the guest."""
 FIXED_COUNTERS, COUNTER_BITS = 3, 48
 """What ``pmu`` means: performance counters of leaf AH."""
 ALIASES = {

@@ -38,9 +38,7 @@ from pytcg_x86.core.exceptions import raise_error, raise_page_fault, raise_wild
 from pytcg_x86.core.modes import TLB_BYTES
 from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, MmuIndex, Vector
-
-PHYSICAL_BITS = 40
-"""MAXPHYADDR, as CPUID leaf 80000008H tells the guest."""
+from pytcg_x86.system.features import PHYSICAL_BITS
 
 _P, _RW, _US, _A, _D, _PS, _G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 _NX = 1 << 63

@@ -28,6 +28,7 @@ from pytcg.cli.system.flashes import open_flashes
 from pytcg.cli.system.fsdevs import open_fsdevs
 from pytcg.cli.system.guest_code import open_guest_code
 from pytcg.cli.system.messages import complain
+from pytcg.cli.system.option_values import OptionError
 from pytcg.cli.system.process_options import write_pid_file
 from pytcg.cli.system.resume import prepare
 from pytcg.engines import EngineError, cpu_warning, make_kvm_vcpu, make_vcpu
@@ -78,7 +79,7 @@ def build_and_run(options: Options) -> int:
             if options.no_machine:
                 return _run_empty(options, stack)
             return _run(options, stack)
-        except KNOWN_ERRORS as error:
+        except (*KNOWN_ERRORS, OptionError) as error:
             raise StartError(str(error)) from error
 
 
@@ -94,6 +95,9 @@ def _run(options: Options, stack: ExitStack) -> int:
     _check_memory(options)
     if options.smm and (options.q35 or "kvm" in options.accelerators):
         raise StartError("-machine smm=on: there is no system management mode on q35 or with KVM")
+    if options.irqchip != "off" and "kvm" in options.accelerators:
+        raise StartError(f"kernel-irqchip={options.irqchip} is not there: the interrupt controllers"
+                         " are the board's own (off)")  # fmt: skip
     if options.pid_file is not None:
         _write_pid_file(options.pid_file, stack)
     code = open_guest_code(options)

@@ -27,6 +27,8 @@ def serve_vnc(options: Options, console: Console | None, loop: MainLoop, runner:
     made = []
     for option in options.vnc:
         if console is None:
+            if option.settings.address == "none":
+                continue
             raise OptionError("-vnc: there is no display card (-vga none)")
         server = VncServer(loop.asyncio, console, options.name or "pytcg", option.settings,
                            runner.tell, complain)  # fmt: skip
