@@ -41,6 +41,30 @@ def test_the_command_line_and_the_exit_code(tmp_path: Path, machine: str) -> Non
     assert result.stdout == f"{path} one two\n"
 
 
+APIC_MOVES = """
+    mov ecx, 0x1b; rdmsr; and eax, 0xfffff7ff; wrmsr
+    mov eax, 1; cpuid; mov bl, 1; test dh, 2; jnz 9f
+    mov ecx, 0x1b; mov eax, 0xfed40900; xor edx, edx; wrmsr
+    mov eax, 1; cpuid; mov bl, 2; test dh, 2; jz 9f
+    inc bl; cmp dword ptr [0xfed40030], 0x50014; jne 9f
+    inc bl; cmp dword ptr [0xfee00030], -1; jne 9f
+    mov ecx, 0x1b; mov eax, 0xfec00900; wrmsr
+    inc bl; cmp dword ptr [0xfec00030], 0x50014; jne 9f
+    mov eax, 0xfee00900; wrmsr
+    inc bl; cmp dword ptr [0xfee00030], 0x50014; jne 9f
+    mov dword ptr [0xfec00000], 1
+    inc bl; cmp byte ptr [0xfec00010], 0x20; jne 9f
+    mov bl, 0
+    9: movzx eax, bl; mov dx, 0xf4; out dx, eax; hlt
+"""
+
+
+def test_the_local_apic_s_page_moves_and_cpuid_tells_of_it(tmp_path: Path) -> None:
+    """SDM vol. 3A, 11.4.3 and 11.4.5; over the I/O APIC, too."""
+    result = program(*SUITE.split(), "-kernel", kernel(tmp_path, APIC_MOVES))
+    assert (result.returncode >> 1, result.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(("options", "message"), [
     ("-smp 2", "-smp 2: Invalid SMP CPUs. The max CPUs supported by machine 'pc' is 1"),
     ("-vnc :47", "-vnc: there is no display card (-vga none)"),

@@ -125,6 +125,25 @@ def test_6_8_3_mov_ss_keeps_it_off_the_next_instruction(flat: Debugged) -> None:
     assert flat.regs["dr6"] == IDLE
 
 
+@pytest.mark.parametrize(("instruction", "vector"), [("int3", 3), ("int 0x21", 0x21), ("into", 4)])
+def test_6_8_3_a_data_breakpoint_of_mov_ss_waits_for_the_handler_of_int(
+    flat: Debugged, instruction: str, vector: int
+) -> None:
+    handler = flat.handler(vector)
+    flat.put(DATA, 0x10, 4)
+    flat.arm(DATA, ACCESS, 4)
+    flat.run(f"mov al, 127; inc al; mov ss, [0x9000]; {instruction}; hlt")
+    assert flat.trapped() == (handler, 1)
+
+
+def test_6_8_3_a_data_breakpoint_of_mov_ss_and_int1_are_one(flat: Debugged) -> None:
+    flat.handler(DB, code="inc ebx; iretd")
+    flat.put(DATA, 0x10, 4)
+    flat.arm(DATA, ACCESS, 4)
+    flat.run("mov ss, [0x9000]; int1; hlt".replace("int1", ".byte 0xf1"))
+    assert (flat.regs["rbx"], flat.regs["dr6"] ^ IDLE) == (1, 1)
+
+
 def test_6_8_3_sti_does_not_keep_it_off(flat: Debugged) -> None:
     flat.arm(CODE + 1, EXECUTE)
     flat.run("sti; nop; hlt")

@@ -235,7 +235,7 @@ def test_mtrr_reads_back(machine: Machine, index: int) -> None:
 
 @pytest.mark.parametrize(("index", "value"), [
     (LSTAR, 1 << 47), (0xC000_0100, 1 << 63), (0x277, 2), (0xC000_0080, 1 << 1),
-    (0x1234, 0), (0xC000_0080, 0),
+    (0x1234, 0), (0xC000_0080, 0), (0xC000_0103, 1 << 32),
 ])  # fmt: skip
 def test_msr_refuses(machine: Machine, index: int, value: int) -> None:
     assert fault(machine, wrmsr(index, value)) == (GP, 0)

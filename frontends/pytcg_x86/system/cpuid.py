@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytcg_native import call_host, native, ptr, u32
+from pytcg_native import call_host, native, ptr, u32, u64
 from pytcg_x86.core.state import Cr4, Env, Host
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.cpumodel import CpuModel, cpu_models
 from pytcg_x86.system.features import FEATURES, Word
+from pytcg_x86.system.msr import Msr
 from pytcg_x86.system.xsave import area_end
 
 if TYPE_CHECKING:
@@ -19,14 +20,28 @@ rows("""
 """)
 
 _OSXSAVE = 1 << 27  # leaf 1, ECX
+_APIC = 1 << 9  # leaves 1 and 80000001H, EDX
+_EN = 1 << 11  # IA32_APIC_BASE
 _OSPKE = 1 << 4  # leaf 7, ECX
+
+
+@native
+def apic_enabled(env: Env, leaf: u32) -> bool:
+    """Whether a leaf may tell of a local APIC: its enable bit is the board's (SDM 11.4.3)."""
+    if leaf != 1 and leaf != 0x8000_0001:
+        return True
+    base: u64 = call_host(ptr(env.host[Host.READ_MSR]), "u64", u32(Msr.APIC_BASE))
+    return env.scratch[0] != 0 or (base & _EN) != 0
 
 
 @native
 def cpuid(env: Env) -> None:
     """EAX, EBX, ECX, EDX := what there is at leaf EAX, subleaf ECX."""
     leaf: u32 = u32(env.gpr[0])
+    enabled: bool = apic_enabled(env, leaf)
     call_host(ptr(env.host[Host.CPUID]), "void", leaf, u32(env.gpr[1]))
+    if not enabled:
+        env.scratch[3] = env.scratch[3] & ~u64(_APIC)
     if leaf == 1 and (env.cr4 & Cr4.OSXSAVE) != 0:
         env.scratch[2] = env.scratch[2] | _OSXSAVE
     if leaf == 0xD and u32(env.gpr[1]) < 2 and env.scratch[1] != 0:

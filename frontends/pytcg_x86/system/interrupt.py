@@ -15,7 +15,7 @@ from pytcg_x86.core.eflags import get_eflags
 from pytcg_x86.core.exceptions import WILD, raise_exception, raise_gate, raise_selector
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Attr, Cr0, Env, Flag, Seg, Vector
-from pytcg_x86.system.debugregs import DR7_GD
+from pytcg_x86.system.debugregs import DR6_HITS, DR7_GD
 from pytcg_x86.system.descriptor import (
     descriptor_attr,
     dpl_of,
@@ -395,6 +395,20 @@ def deliver_interrupt(env: Env, vector: u32, cause: u32) -> None:
     else:
         env.delivering = 0
     image: u64 = get_eflags(env)
+    held: u32 = 0
     if cause != Cause.EXTERNAL:
         image = image & ~u64(Flag.RF)  # the instruction has begun (SDM vol. 3B, 18.3.1.1)
+        held = env.step_pending & DR6_HITS
     deliver_vector(env, vector, cause, image)
+    if unlikely(held != 0):
+        hold_hits(env, cause, held)
+
+
+@native
+def hold_hits(env: Env, cause: u32, held: u32) -> None:
+    """Data breakpoints of the MOV SS before INT n: due before its handler (SDM vol. 3A, 6.8.3)."""
+    if cause == Cause.ICEBP:
+        env.dr[6] = env.dr[6] | u64(held)  # which is #DB's handler already
+    else:
+        env.step_pending |= held
+        env.exit_request = 1

@@ -14,7 +14,7 @@ from pytcg.ir.ops import Type
 from pytcg_native import call_host, cycles, native, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception
 from pytcg_x86.core.segment import is_canonical
-from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Seg, Vector
+from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Seg, Vector, Vendor
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.counters import is_counter_msr, read_counter_msr, write_counter_msr
 from pytcg_x86.system.debugregs import DEBUGCTL_BTF, DEBUGCTL_LBR
@@ -307,6 +307,8 @@ def write_plain_msr(env: Env, index: u32, value: u64) -> None:
     elif index == Msr.FMASK:
         env.fmask = value & 0xFFFF_FFFF
     elif index == Msr.TSC_AUX:
+        if (value >> 32) != 0 and env.vendor != Vendor.AMD:
+            raise_error(env, Vector.GP, 0)
         env.tsc_aux = value & 0xFFFF_FFFF
     elif index == Msr.XSS and value == 0 and has_xsaves(env):
         return

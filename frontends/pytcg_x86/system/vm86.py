@@ -12,6 +12,7 @@ from pytcg_x86.core.eflags import get_eflags, set_eflags
 from pytcg_x86.core.exceptions import raise_error
 from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.state import Attr, Cr4, Env, Flag, Mode, Seg, Vector
+from pytcg_x86.system.debugregs import DR6_HITS
 from pytcg_x86.system.descriptor import kernel_load, set_null, set_real
 from pytcg_x86.system.frame import frame_commit, frame_here, frame_push, peek
 
@@ -170,5 +171,6 @@ def redirect_interrupt(env: Env, vector: u32) -> None:
         env.eflags = env.eflags & ~Flag.VIF
     else:
         env.eflags = env.eflags & ~Flag.IF
-    env.step_pending = 0
+    env.step_pending &= DR6_HITS  # of the MOV SS before, as in `deliver_interrupt`
+    env.exit_request |= env.step_pending
     update_mode(env)

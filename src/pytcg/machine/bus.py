@@ -149,6 +149,7 @@ class MmioBus:
 
     def __init__(self) -> None:
         self._pages: dict[int, MmioRegion] = {}
+        self._covered: dict[MmioRegion, MmioRegion] = {}
         self._windows = Windows()
 
     def map_window(self, key: object, base: int, length: int, read: Callable[[int, int], int],
@@ -166,6 +167,17 @@ class MmioBus:
             if page in self._pages:
                 raise Claimed(f"address {page << 12:#x} is attached twice")
             self._pages[page] = region
+
+    def move(self, region: MmioRegion, base: int) -> MmioRegion:
+        """Let a region of one page answer elsewhere, before who does now, until it goes on."""
+        self._pages.pop(region.base >> 12)
+        if covered := self._covered.pop(region, None):
+            self._pages[region.base >> 12] = covered
+        moved = region._replace(base=base)
+        if covered := self._pages.get(base >> 12):
+            self._covered[moved] = covered
+        self._pages[base >> 12] = moved
+        return moved
 
     def read(self, address: int, size: int) -> int:
         """Load: addresses that nobody answers read all ones."""

@@ -202,6 +202,7 @@ class LocalApic(ApicCore):
             raise ValueError(f"IA32_APIC_BASE: no such transition to {value:#x}")
         was_x2apic, was_enabled = self.x2apic, self.enabled
         self.apic_base = value
+        self.on_base()
         if was_enabled and not enable:
             self.id = self._initial_id
             self.init()

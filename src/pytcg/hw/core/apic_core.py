@@ -48,7 +48,8 @@ class ApicCore:
     """Interrupt acceptance and dispatch, the local vector table and the life of the chip.
 
     The owner fills in the callables: `on_eoi(vector)` (to the I/O APICs), `on_nmi`, `on_smi`,
-    `on_init`, `on_startup(vector)`, and `extint`, the INTA of the 8259 behind LINT0.
+    `on_init`, `on_startup(vector)`, `on_base` (the page may have moved), and `extint`, the INTA of
+    the 8259 behind LINT0.
     """
 
     _FIELDS = (
@@ -78,6 +79,7 @@ class ApicCore:
         self.on_nmi: Callable[[], None] = _nothing
         self.on_smi: Callable[[], None] = _nothing
         self.on_init: Callable[[], None] = _nothing
+        self.on_base: Callable[[], None] = _nothing
         self.lint = [False, False]
         self.apic_base = 0
         self.reset()
@@ -88,6 +90,7 @@ class ApicCore:
         """Power-up (11.4.7.1): xAPIC mode, software-disabled, all of the LVT masked."""
         self.apic_base = DEFAULT_BASE | Base.EN | (Base.BSP if self._bsp else 0)
         self.id = self._initial_id
+        self.on_base()
         self.init()
 
     def init(self) -> None:
@@ -136,6 +139,7 @@ class ApicCore:
     def restore(self, state: State) -> None:
         load(self, state, 1, self._FIELDS)
         self.timer.restore(state["timer"])
+        self.on_base()
         self._sync()
 
     # --- interrupts in -------------------------------------------------------------------------

@@ -23,7 +23,8 @@ class Base(IntFlag):
     EN = 1 << 11
 
 
-BASE_ADDRESS = 0x000F_FFFF_FFFF_F000
+BASE_ADDRESS = 0x00FF_FFFF_F000
+"""What IA32_APIC_BASE has of an address of 40 bits; those above are reserved."""
 
 
 class Reg(IntEnum):

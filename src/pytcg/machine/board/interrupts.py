@@ -48,7 +48,15 @@ class Interrupts:
         mmio.attach(MmioRegion(at.IO_APIC, at.APIC_PAGE, self._read_ioapic, self._write_ioapic))
         for page in (at.IO_APIC, at.LOCAL_APIC):
             board.memory.reserve(page, at.APIC_PAGE)
-        mmio.attach(MmioRegion(at.LOCAL_APIC, at.APIC_PAGE, self._read_lapic, self._write_lapic))
+        self._mmio = mmio
+        self._page = MmioRegion(at.LOCAL_APIC, at.APIC_PAGE, self._read_lapic, self._write_lapic)
+        mmio.attach(self._page)
+        self.lapic.on_base = self._move_lapic
+
+    def _move_lapic(self) -> None:
+        """IA32_APIC_BASE says where its page is."""
+        if self.lapic.base != self._page.base:
+            self._page = self._mmio.move(self._page, self.lapic.base)
 
     def _drive_irq(self, irq: int, level: bool) -> None:
         """An ISA interrupt reaches both the 8259s and the I/O APIC; the guest masks one of them."""
