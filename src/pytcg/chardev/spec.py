@@ -65,7 +65,8 @@ def short_form(spec: str) -> tuple[str, dict[str, str]] | None:
     if kind in _PATHS and rest:
         return kind, {"path": rest}
     if kind == "unix" and head:
-        return "socket", {"path": head, **keyed(more)}
+        named = keyed([head]) if "=" in head else {"path": head}
+        return "socket", {**named, **keyed(more)}
     if kind == "udp" and ":" in rest:
         return "udp", _udp_form(rest)
     if kind in ("tcp", "telnet") and ":" in head:

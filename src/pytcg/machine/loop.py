@@ -155,11 +155,15 @@ class HostClock:
         with self._lock:
             now = self.now()
             while self._heap and self._heap[0][0] <= now:
-                _, serial, timer = heapq.heappop(self._heap)
-                timer.fire(serial)
+                self._pop()
             self._wake_at = None
             if self._heap:
                 self._set_alarm(self._heap[0][0])
+
+    def _pop(self) -> None:
+        """Fire the first timer of the queue."""
+        _, serial, timer = heapq.heappop(self._heap)
+        timer.fire(serial)
 
 
 class HostTimer:
@@ -198,10 +202,11 @@ class HostTimer:
 class MainLoop:
     """asyncio's loop, the device lock, the clock, and the two ways to end: stop and failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_clock: Callable[[asyncio.AbstractEventLoop, threading.RLock],
+                                            HostClock] = HostClock) -> None:  # fmt: skip
         self.lock = threading.RLock()
         self.asyncio = asyncio.new_event_loop()
-        self.clock = HostClock(self.asyncio, self.lock)
+        self.clock = make_clock(self.asyncio, self.lock)
         self.error: BaseException | None = None
         self.signal: int | None = None
         self.asyncio.set_exception_handler(self._on_exception)

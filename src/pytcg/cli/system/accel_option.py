@@ -8,7 +8,7 @@ from typing import Final
 from pytcg.cli.system.option_values import Information, OptionError, Options, only, properties
 
 TIERS: Final = ("auto", "threaded", "jit", "python")
-ACCELERATORS: Final = ("tcg", "kvm")
+ACCELERATORS: Final = ("tcg", "kvm", "qtest")
 IRQCHIPS: Final = ("on", "split", "off")
 
 
@@ -82,4 +82,5 @@ def _set_thread(options: Options, value: str) -> None:
 _SETTERS: Final[dict[str, dict[str, Callable[[Options, str], None]]]] = {
     "tcg": {"tier": _set_tier, "tb-size": _set_tb_size, "perf": _set_perf, "thread": _set_thread},
     "kvm": {"kernel-irqchip": set_irqchip},
+    "qtest": {},
 }  # fmt: skip

@@ -102,7 +102,7 @@ def _run(options: Options, stack: ExitStack) -> int:
         _write_pid_file(options.pid_file, stack)
     code = open_guest_code(options)
     log = stack.enter_context(_open_log(options))
-    loop = MainLoop()
+    loop = _make_loop(options)
     stack.callback(loop.close)
     chardevs = open_chardevs(options, Context(loop.asyncio, loop.lock, loop.stop))
     stack.callback(chardevs.close)
@@ -153,6 +153,10 @@ def _run(options: Options, stack: ExitStack) -> int:
 
         show_on_terminal(machine, stack)
     serve_debugger(options, machine, stack)
+    if options.qtest is not None:
+        from pytcg.cli.system.qtest import serve_qtest
+
+        serve_qtest(options, machine, stack)
     prepare(options, machine)
     options.ready()
     status = runner.run()
@@ -160,6 +164,14 @@ def _run(options: Options, stack: ExitStack) -> int:
         stack.close()  # the terminal first
         print(f"pytcg-system-x86_64: terminating on signal {loop.signal}", file=sys.stderr)
     return status
+
+
+def _make_loop(options: Options) -> MainLoop:
+    if options.accelerators[:1] != ["qtest"]:
+        return MainLoop()
+    from pytcg.machine.qtest.clock import SteppedClock
+
+    return MainLoop(SteppedClock)
 
 
 def _make_objects(options: Options, context: Context) -> Objects:
@@ -265,8 +277,15 @@ def _make_kvm(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vc
     return make_kvm_vcpu(memory, bus, model=options.cpu)
 
 
+def _make_qtest(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
+    from pytcg.machine.qtest.vcpu import QtestVcpu
+
+    del options, memory, log, bus
+    return QtestVcpu()
+
+
 _MAKERS: dict[str, Callable[[Options, AddressMap, Log, CpuBus], Vcpu]] = {
-    "tcg": _make_tcg, "kvm": _make_kvm,
+    "tcg": _make_tcg, "kvm": _make_kvm, "qtest": _make_qtest,
 }  # fmt: skip
 
 

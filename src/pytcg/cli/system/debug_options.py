@@ -16,3 +16,13 @@ def set_gdb_default(options: Options, text: str) -> None:
     """GDB on QEMU's port."""
     del text
     options.gdb = DEFAULT
+
+
+def set_qtest(options: Options, text: str) -> None:
+    """-qtest CHARDEV."""
+    options.qtest = text
+
+
+def set_qtest_log(options: Options, text: str) -> None:
+    """-qtest-log FILE."""
+    options.qtest_log = text

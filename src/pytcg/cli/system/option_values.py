@@ -97,6 +97,8 @@ class Options:
     chardevs: list[ChardevOption] = field(default_factory=list)
     monitors: list[MonitorOption] = field(default_factory=list)
     gdb: str | None = None
+    qtest: str | None = None
+    qtest_log: str | None = None
     paused: bool = False
     loadvm: str | None = None
     incoming: str | None = None

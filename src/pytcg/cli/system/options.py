@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from pytcg.cli.system.accel_option import set_accel, set_enable_kvm, set_perfmap
-from pytcg.cli.system.debug_options import set_gdb, set_gdb_default
+from pytcg.cli.system.debug_options import set_gdb, set_gdb_default, set_qtest, set_qtest_log
 from pytcg.cli.system.display_options import check_curses, set_display, set_vga
 from pytcg.cli.system.drive_options import (
     set_blockdev,
@@ -107,8 +107,8 @@ OPTIONS: Final = (
            "select the machine (-machine help lists them)"),
     Option("no-hpet", "", set_no_hpet, "the same as -machine hpet=off"),
     Option("cpu", "NAME[,+feature,-feature]", set_cpu, "select the CPU (-cpu help lists them)"),
-    Option("accel", "[accel=]tcg|kvm[:tcg][,tier=auto|threaded|jit|python][,tb-size=MIB][,perf=on]",
-           set_accel, "select the engine; given again: what to fall back to"),
+    Option("accel", "[accel=]tcg|kvm|qtest[:tcg][,tier=auto|threaded|jit|python][,tb-size=MIB]"
+           "[,perf=on]", set_accel, "select the engine; given again: what to fall back to"),
     Option("perfmap", "", set_perfmap, "name native code in /tmp/perf-PID.map, for perf"),
     Option("enable-kvm", "", set_enable_kvm, "run on the host's processor, as -accel kvm"),
     Option("smp", "[cpus=]1", set_smp, "number of CPUs"),
@@ -178,6 +178,8 @@ OPTIONS: Final = (
     Option("S", "", set_paused, "wait for a monitor's cont, or GDB's, before the guest starts"),
     Option("gdb", "CHARDEV", set_gdb, "serve GDB: tcp::1234, unix:PATH,server=on,wait=off"),
     Option("s", "", set_gdb_default, "shorthand for -gdb tcp::1234"),
+    Option("qtest", "CHARDEV", set_qtest, "let a test drive the devices (-accel qtest)"),
+    Option("qtest-log", "FILE", set_qtest_log, "write what it says there: none, /dev/fd/2"),
     Option("net", "none", must_be_none("net", "network"), "there is none"),
     Option("nic", "none", must_be_none("nic", "network"), "there is none"),
     Option("nodefaults", "", set_nodefaults, "no serial port unless asked for"),

@@ -62,6 +62,8 @@ class IoApic:
     def __init__(self, deliver: Deliver, *, apic_id: int = 0) -> None:
         self._deliver = deliver
         self._id_at_reset = apic_id
+        self.on_pin: Callable[[int, bool], None] = lambda pin, level: None
+        """Sees what the inputs are driven to."""
         self.inputs = 0
         self._clear()
 
@@ -76,6 +78,7 @@ class IoApic:
 
     def set_irq(self, pin: int, level: bool) -> None:
         """Drive input INTIN<pin>. A masked edge is lost (3.2.4, "Interrupt Mask")."""
+        self.on_pin(pin, level)
         bit = 1 << pin
         rising = level and not self.inputs & bit
         self.inputs = self.inputs | bit if level else self.inputs & ~bit
