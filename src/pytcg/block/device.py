@@ -12,7 +12,10 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
-from pytcg.typed import NamedTuple, TypeVar
+from pytcg.typed import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from pytcg.block.dirty import DirtyBitmap
 
 # Bounds one request, as NBD and QEMU do (BDRV_REQUEST_MAX_BYTES); the walkers below split.
 MAX_REQUEST = 1 << 31
@@ -109,6 +112,7 @@ class BlockDevice(ABC):
     backing_file: str | None = None  # as the image names it
     backing_format: str | None = None
     node_name: str = ""  # in the graph of a running machine
+    dirty: tuple[DirtyBitmap, ...] = ()  # of a running machine's
 
     # ---- to implement ----
 
@@ -286,11 +290,18 @@ class BlockDevice(ABC):
             offset += extent.length
 
     def check_range(self, offset: int, length: int, *, write: bool = False) -> None:
-        """Refuse requests outside the disk, and writes to a read-only one."""
+        """Refuse requests outside the disk, and writes to a read-only one; note writes."""
         if write and self.read_only:
             raise BlockError(f"Block node '{self.filename}' is read-only", errnos.EPERM)
         if offset < 0 or length < 0 or offset + length > self.size:
             raise BlockError("Request beyond the end of the device", errnos.EIO)
+        if write and self.dirty:
+            self.note_write(offset, length)
+
+    def note_write(self, offset: int, length: int) -> None:
+        """Mark it in the bitmaps that follow this node."""
+        for bitmap in self.dirty:
+            bitmap.mark(offset, length)
 
     def children(self) -> Iterator[tuple[str, BlockDevice]]:
         """The disks right below this one, by their role."""

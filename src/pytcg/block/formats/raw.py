@@ -61,7 +61,7 @@ class RawDevice(BlockDevice):
                 and self.file.read_now(offset + self._offset, buffers))
 
     def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
-        guarded = self.read_only or (self.probed and offset < PROBE_SIZE)
+        guarded = self.read_only or self.dirty or (self.probed and offset < PROBE_SIZE)
         return (not guarded and self._holds(offset, buffers)
                 and self.file.write_now(offset + self._offset, buffers))
 

@@ -34,6 +34,10 @@ class Status(Enum):
     NULL = "null"
 
 
+_UNDER_WAY: Final = (Status.CREATED, Status.RUNNING, Status.PAUSED, Status.READY, Status.STANDBY,
+                     Status.WAITING, Status.PENDING)  # fmt: skip
+
+
 class Cancelled(Exception):
     """The job was told to stop."""
 
@@ -58,6 +62,8 @@ class Job:
         self.ready = False
         self.completing = False
         self.pauses = 0  # a client's; only one counts
+        self.group: list[Job] = []
+        """Jobs that end well together or not at all, this one among them."""
         self.tell: Callable[[Job], None] = lambda job: None
         self.call: Callable[[Callable[[], None]], None] = lambda done: done()
         self.changed = threading.Condition()
@@ -119,9 +125,13 @@ class Job:
             self._abort(None)
             return
         self.set(Status.WAITING)
-        self.set(Status.PENDING)
-        if self.auto_finalize:
-            self.finalize()
+        group = self.group or [self]
+        if all(job.status is Status.WAITING for job in group):
+            for job in group:
+                job.set(Status.PENDING)
+            for job in group:
+                if job.auto_finalize:
+                    job.finalize()
 
     def finalize(self) -> None:
         """Go from pending to the end."""
@@ -136,6 +146,9 @@ class Job:
         self.error = error
         self.cancelled = self.cancelled or error is None
         self.set(Status.ABORTING)
+        for job in self.group:
+            if job is not self and job.status in _UNDER_WAY:
+                job.cancel(force=True)
         self._conclude()
 
     def _conclude(self) -> None:
@@ -151,7 +164,7 @@ class Job:
             self.forced = force
             self.pauses = 0
             self.changed.notify_all()
-        if self.status is Status.PENDING:
+        if self.status in (Status.PENDING, Status.WAITING):
             self._abort(None)
 
     def complete(self) -> None:
@@ -205,3 +218,9 @@ class Job:
                 self.changed.wait(min(ahead, SLICE))
         if self.stopping:
             raise Cancelled
+
+
+def join(jobs: list[Job]) -> None:
+    """Let jobs that have not begun end together: if one fails, the others are cancelled."""
+    for job in jobs:
+        job.group = jobs

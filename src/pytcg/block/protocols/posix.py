@@ -161,7 +161,7 @@ class PosixFile(BlockDevice):
 
     def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
         # Few file systems take a buffered write with RWF_NOWAIT.
-        return self.is_cached and self._now(os.pwritev, offset, buffers, 0)
+        return self.is_cached and not self.dirty and self._now(os.pwritev, offset, buffers, 0)
 
     def _now(self, call: Callable[[int, Sequence[memoryview], int, int], int], offset: int,
              buffers: Sequence[memoryview], flags: int) -> bool:  # fmt: skip
@@ -193,6 +193,8 @@ class PosixFile(BlockDevice):
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
                ) -> None:
+        if self.dirty:
+            self.note_write(offset, len(data))
         try:
             done = os.pwrite(self.fd, data, offset)
             while done < len(data):

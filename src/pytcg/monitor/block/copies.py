@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pytcg.block.device import BlockDevice
+from pytcg.block.dirty import DirtyBitmap, bitmaps_of, check_usable
 from pytcg.block.graph import Graph, Holder
 from pytcg.block.jobs.backup import Backup
 from pytcg.block.jobs.mirror import Mirror
-from pytcg.monitor.block.joblist import start_job
+from pytcg.monitor.block.joblist import check_new, start_job
 from pytcg.monitor.block.lookup import root_of
 from pytcg.monitor.block.targets import prepared
 from pytcg.monitor.command import Command, CommandError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 COMMON: Final = ("*job-id: str, *speed: int, *on-source-error: BlockdevOnError,"
                  " *on-target-error: BlockdevOnError, *auto-finalize: bool, *auto-dismiss: bool")
 Given = dict[str, Any]
+BY_BITMAP: Final = ("bitmap", "incremental")
 
 
 def _life(given: Given) -> dict[str, Any]:
@@ -83,8 +85,14 @@ def mirror_job(machine: Machine, given: Given, source: BlockDevice, target: Bloc
     return job
 
 
+def _check_mirror(given: Given) -> None:
+    if given["sync"] in BY_BITMAP:
+        raise CommandError(f"Sync mode '{given['sync']}' not supported")
+
+
 def drive_mirror(machine: Machine, given: Given) -> Any:
     """To a file."""
+    _check_mirror(given)
     source = _source(machine, given)
     sync = given["sync"]
     if sync == "top" and source.backing is None:
@@ -114,6 +122,8 @@ def _start(machine: Machine, job: Mirror | Backup, target: BlockDevice) -> None:
     try:
         start_job(machine, job)
     except BaseException:
+        if isinstance(job, Backup):
+            job.thaw(done=False)
         graph = machine.drives.graph
         for user in list(graph.users):
             if isinstance(user, Holder) and user.device is target:
@@ -124,16 +134,52 @@ def _start(machine: Machine, job: Mirror | Backup, target: BlockDevice) -> None:
 
 def blockdev_mirror(machine: Machine, given: Given) -> Any:
     """To a node."""
+    _check_mirror(given)
     source, target = _source(machine, given), _node(machine, given["target"])
     _check_sizes(source, target)
     _start(machine, mirror_job(machine, given, source, target), target)
+
+
+def _bitmap(given: Given, source: BlockDevice) -> DirtyBitmap | None:
+    """What a backup is told to go by, or to keep up to date."""
+    sync, name, mode = given["sync"], given.get("bitmap"), given.get("bitmap-mode")
+    if name is None:
+        if sync in BY_BITMAP:
+            raise CommandError(f"must provide a valid bitmap name for '{sync}' sync mode")
+        if mode is not None:
+            raise CommandError("Cannot specify bitmap sync mode without a bitmap")
+        return None
+    if sync == "incremental":
+        if mode not in (None, "on-success"):
+            raise CommandError("Bitmap sync mode must be 'on-success' when using sync mode"
+                               " 'incremental'")  # fmt: skip
+        mode = "on-success"
+    found = [bitmap for bitmap in bitmaps_of(source) if bitmap.name == name]
+    if not found:
+        raise CommandError(f"Bitmap '{name}' could not be found")
+    if mode is None:
+        raise CommandError("Bitmap sync mode must be given when providing a bitmap")
+    check_usable(found[0], read_only=mode != "never")
+    if sync == "none":
+        raise CommandError("sync mode 'none' does not produce meaningful bitmap outputs")
+    if mode == "never" and sync != "bitmap":
+        raise CommandError("Bitmap sync mode 'never' has no meaningful effect when combined with"
+                           f" sync mode '{sync}'")  # fmt: skip
+    return found[0]
 
 
 def backup_job(machine: Machine, given: Given, source: BlockDevice, target: BlockDevice) -> Backup:
     """A backup that gives its target up at its end."""
     graph = machine.drives.graph
     sync = "full" if given["sync"] == "top" and source.backing is None else given["sync"]
-    job = Backup(_id(machine, given), graph, source, target, sync=sync, **_life(given))
+    bitmap = _bitmap(given, source)
+    id = _id(machine, given)
+    check_new(machine, id)
+    if bitmap is not None:
+        bitmap.freeze()
+    job = Backup(id, graph, source, target, bitmap=bitmap,
+                 sync="bitmap" if sync == "incremental" else sync,
+                 bitmap_mode=given.get("bitmap-mode", "on-success"), **_life(given))
     holder = _keep(graph, target)
 
     def end() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pytcg.block.jobs.job import Job, Status
-from pytcg.monitor.command import CLASS_NOT_ACTIVE, Command, CommandError
+from pytcg.monitor.command import CLASS_NOT_ACTIVE, Command, CommandError, is_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +25,19 @@ VERBS: Final = {  # the states that QEMU's table of verbs allows each in
 }  # fmt: skip
 
 
+def check_new(machine: Machine, id: str) -> None:
+    """CommandError if no job can have this id."""
+    if not id:
+        raise CommandError("An explicit job ID is required for this node")
+    if not is_id(id):
+        raise CommandError(f"Invalid job ID '{id}'")
+    if id in machine.jobs:
+        raise CommandError(f"Job ID '{id}' already in use")
+
+
 def start_job(machine: Machine, job: Job) -> None:
     """Run it, and tell clients how it goes; CommandError, BlockError."""
-    if not job.id:
-        raise CommandError("An explicit job ID is required for this node")
-    if job.id in machine.jobs:
-        raise CommandError(f"Job ID '{job.id}' already in use")
+    check_new(machine, job.id)
     graph = machine.drives.graph
     for node in job.nodes:
         graph.check_unused_by_jobs(node)

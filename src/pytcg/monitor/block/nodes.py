@@ -57,6 +57,8 @@ def resize(machine: Machine, size: int, device: str | None = None, node_name: st
     try:
         with graph.drained():
             node.truncate(size)
+            for bitmap in node.dirty:
+                bitmap.resize(size)
     except BlockError as error:
         raise CommandError(str(error)) from None
     with machine.loop.lock:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pytcg.block.device import BlockDevice
 from pytcg.block.filters.filter import RequestPolicy
 from pytcg.machine.disk_io import FLUSH, READ, UNMAP, WRITE, Accounts
+from pytcg.monitor.block.bitmaps import describe_bitmaps
 from pytcg.monitor.block.throttling import limits_of
 from pytcg.monitor.command import Command
 
@@ -60,6 +61,8 @@ def describe_node(device: BlockDevice, *, write_cache: bool = True, flat: bool =
         "cache": {"writeback": write_cache, "direct": isinstance(lowest, DirectFile),
                   "no-flush": bool(getattr(lowest, "no_flush", False))},
     }  # fmt: skip
+    if dirty := describe_bitmaps(node):
+        told["dirty-bitmaps"] = dirty
     if node.backing is not None:
         told["backing_file"] = node.backing.node.filename
     return told

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.formats.qcow2.device import Qcow2Device
 from pytcg.block.graph import Graph, Holder
+from pytcg.block.jobs.job import join
 from pytcg.block.reopen import set_writable
+from pytcg.monitor.block import bitmaps
 from pytcg.monitor.block.copies import blockdev_backup_of, drive_backup_of
 from pytcg.monitor.block.joblist import start_job
 from pytcg.monitor.block.lookup import node_of, root_of
@@ -164,13 +166,19 @@ class BackupAction:
     def prepare(self) -> None:
         self._made = self._make(self._machine, self._given)
 
-    def commit(self) -> None:
+    @property
+    def job(self) -> Backup:
+        """Once it is prepared."""
         assert self._made is not None
-        start_job(self._machine, self._made[0])
+        return self._made[0]
+
+    def commit(self) -> None:
+        start_job(self._machine, self.job)
 
     def abort(self) -> None:
         if self._made is None:
             return
+        self._made[0].thaw(done=False)
         graph = self._machine.drives.graph
         for user in list(graph.users):
             if isinstance(user, Holder) and user.device is self._made[1]:
@@ -195,6 +203,7 @@ class Abort:
 
 
 ACTIONS: Final[dict[str, Any]] = {
+    **bitmaps.ACTIONS,
     "abort": Abort,
     "blockdev-snapshot": NodeOverlay,
     "blockdev-snapshot-sync": Overlay,
@@ -204,23 +213,30 @@ ACTIONS: Final[dict[str, Any]] = {
 }
 
 
+NOT_GROUPED: Final = (Overlay, NodeOverlay, Internal)
+
+
 def transaction(machine: Machine, actions: list[Given], properties: Given | None = None) -> Any:
     """All of them, or none."""
-    if (properties or {}).get("completion-mode", "individual") != "individual":
-        raise CommandError("Action does not support transaction property completion-mode")
+    grouped = (properties or {}).get("completion-mode", "individual") == "grouped"
     prepared: list[Action] = []
-    try:
-        for given in actions:
-            action: Action = ACTIONS[given["type"]](machine, given["data"])
-            prepared.append(action)
-            action.prepare()
-        with machine.drives.graph.drained():
+    with machine.drives.graph.drained():
+        try:
+            for given in actions:
+                action: Action = ACTIONS[given["type"]](machine, given["data"])
+                if grouped and isinstance(action, NOT_GROUPED):
+                    raise CommandError(f"Action '{given['type']}' does not support transaction"
+                                       " property completion-mode = grouped")  # fmt: skip
+                prepared.append(action)
+                action.prepare()
+            if grouped:
+                join([action.job for action in prepared if isinstance(action, BackupAction)])
             for action in prepared:
                 action.commit()
-    except BaseException:
-        for action in reversed(prepared):
-            action.abort()
-        raise
+        except BaseException:
+            for action in reversed(prepared):
+                action.abort()
+            raise
 
 
 def _alone(kind: str) -> Any:
@@ -256,6 +272,9 @@ COMMANDS: Final = (
             "BlockdevSnapshotInternal"),
     Command("blockdev-snapshot-delete-internal-sync", delete_internal,
             "device: str, *id: str, *name: str", "SnapshotInfo"),
+    *(Command(kind, _alone(kind), bitmaps.TAKES.get(kind, "BlockDirtyBitmap"))
+      for kind in bitmaps.ACTIONS),
+    bitmaps.DEBUG,
     Command("transaction", transaction,
             "actions: [TransactionAction], *properties: TransactionProperties"),
 )  # fmt: skip

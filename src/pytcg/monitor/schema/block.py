@@ -46,7 +46,10 @@ _LIMITS: Final = ", ".join((
 struct("BlockIOThrottle", f"*device: str, *id: str, {_LIMITS}")
 struct("BlockDeviceInfo", "file: str, *node-name: str, ro: bool, drv: str, *backing_file: str,"
        " backing_file_depth: int, encrypted: bool, detect_zeroes: BlockdevDetectZeroesOptions,"
-       f" {_LIMITS}, image: ImageInfo, cache: BlockdevCacheInfo, write_threshold: int")  # fmt: skip
+       f" {_LIMITS}, image: ImageInfo, cache: BlockdevCacheInfo, write_threshold: int,"
+       " *dirty-bitmaps: [BlockDirtyInfo]")  # fmt: skip
+struct("BlockDirtyInfo", "*name: str, count: int, granularity: uint32, recording: bool,"
+       " busy: bool, persistent: bool, *inconsistent: bool")  # fmt: skip
 enum("BlockDeviceIoStatus", "ok failed nospace")
 struct("BlockInfo", "device: str, *qdev: str, type: str, removable: bool, locked: bool,"
        " *inserted: BlockDeviceInfo, *tray_open: bool,"

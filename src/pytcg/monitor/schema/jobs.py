@@ -15,10 +15,12 @@ struct("BlockJobInfo", "type: str, device: str, len: int, offset: int, busy: boo
        " speed: int, io-status: BlockDeviceIoStatus, ready: bool, status: JobStatus,"
        " auto-finalize: bool, auto-dismiss: bool, *error: str")  # fmt: skip
 enum("BlockdevOnError", "report")
-enum("MirrorSyncMode", "top full none")
+enum("MirrorSyncMode", "top full none incremental bitmap")
+enum("BitmapSyncMode", "on-success never always")
 enum("MirrorCopyMode", "background")
 enum("NewImageMode", "existing absolute-paths")
 _BACKUP: Final = ("*job-id: str, device: str, sync: MirrorSyncMode, *speed: int,"
+                  " *bitmap: str, *bitmap-mode: BitmapSyncMode,"
                   " *on-source-error: BlockdevOnError, *on-target-error: BlockdevOnError,"
                   " *auto-finalize: bool, *auto-dismiss: bool")  # fmt: skip
 struct("DriveMirror", "*job-id: str, device: str, target: str, *format: str, *node-name: str,"

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from pytcg.monitor.schema.types import enum, struct, union
+from typing import Final
+
+from pytcg.monitor.schema.types import alternate, enum, struct, union
 
 struct("BlockdevSnapshotSync", "*device: str, *node-name: str, snapshot-file: str,"
        " *snapshot-node-name: str, *format: str, *mode: NewImageMode")  # fmt: skip
 struct("BlockdevSnapshot", "node: str, overlay: str")
 struct("BlockdevSnapshotInternal", "device: str, name: str")
 struct("Abort")
-for _name in ("Abort", "BlockdevBackup", "BlockdevSnapshot", "BlockdevSnapshotInternal",
+struct("BlockDirtyBitmap", "node: str, name: str")
+struct("BlockDirtyBitmapAdd", "node: str, name: str, *granularity: uint32, *persistent: bool,"
+       " *disabled: bool")  # fmt: skip
+alternate("BlockDirtyBitmapOrStr", "str", "BlockDirtyBitmap")
+struct("BlockDirtyBitmapMerge", "node: str, target: str, bitmaps: [BlockDirtyBitmapOrStr]")
+struct("BlockDirtyBitmapSha256", "sha256: str")
+for _name in ("Abort", "BlockDirtyBitmap", "BlockDirtyBitmapAdd", "BlockDirtyBitmapMerge",
+              "BlockdevBackup", "BlockdevSnapshot", "BlockdevSnapshotInternal",
               "BlockdevSnapshotSync", "DriveBackup"):  # fmt: skip
     struct(f"{_name}Wrapper", f"data: {_name}")
-enum("TransactionActionKind", "abort blockdev-backup blockdev-snapshot"
+_BITMAP_ACTIONS: Final = {
+    **{f"block-dirty-bitmap-{verb}": "BlockDirtyBitmapWrapper"
+       for verb in ("remove", "clear", "enable", "disable")},
+    "block-dirty-bitmap-add": "BlockDirtyBitmapAddWrapper",
+    "block-dirty-bitmap-merge": "BlockDirtyBitmapMergeWrapper",
+}
+enum("TransactionActionKind", " ".join(_BITMAP_ACTIONS) + " abort blockdev-backup blockdev-snapshot"
      " blockdev-snapshot-internal-sync blockdev-snapshot-sync drive-backup")  # fmt: skip
 union("TransactionAction", "type: TransactionActionKind", "type", {
-    "abort": "AbortWrapper", "blockdev-backup": "BlockdevBackupWrapper",
+    **_BITMAP_ACTIONS, "abort": "AbortWrapper", "blockdev-backup": "BlockdevBackupWrapper",
     "blockdev-snapshot": "BlockdevSnapshotWrapper",
     "blockdev-snapshot-internal-sync": "BlockdevSnapshotInternalWrapper",
     "blockdev-snapshot-sync": "BlockdevSnapshotSyncWrapper", "drive-backup": "DriveBackupWrapper",

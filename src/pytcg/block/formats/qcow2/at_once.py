@@ -49,7 +49,7 @@ class Qcow2AtOnce(Qcow2Flushing):
 
     def write_now(self, offset: int, buffers: Sequence[memoryview]) -> bool:
         writer = self._writer
-        if writer is None or self.read_only or self._writethrough:
+        if writer is None or self.read_only or self._writethrough or self.dirty:
             return False
         found = self._runs_now(offset, sum(map(len, buffers)), writer)
         if found is None:

@@ -11,6 +11,7 @@ import struct
 from array import array
 
 from pytcg.block.device import BlockError, ImageFormatError
+from pytcg.block.dirty import set_bits
 from pytcg.block.formats.qcow2 import format as fmt
 from pytcg.block.formats.qcow2.cache import from_disk, to_disk
 from pytcg.typed import TYPE_CHECKING
@@ -51,7 +52,8 @@ class Bitmaps:
 
     def __init__(self, device: Qcow2Device) -> None:
         self._device = device
-        self._tracked: list[Bitmap] | None = None
+        self._ours: list[Bitmap] = []  # marked in use by us
+        self._started = False
         self._directory = (0, 0)  # host offset, bytes
         self.bitmaps: list[Bitmap] = []
         if device.has_bitmaps:
@@ -122,7 +124,7 @@ class Bitmaps:
     def status(self, name: str, offset: int, length: int) -> list[tuple[int, bool]]:
         """(length, dirty) runs over a guest range."""
         bitmap = self.find(name)
-        if bitmap.in_use and self._tracked is None:
+        if self.is_inconsistent(bitmap):
             raise BlockError(f"Bitmap '{name}' is inconsistent and cannot be used", errno.EINVAL)
         with self._device.lock:
             bits = self.load(bitmap)
@@ -149,24 +151,49 @@ class Bitmaps:
         if length == 0:
             return
         with self._device.lock:
-            if self._tracked is None:
+            if not self._started:
                 self._start_tracking()
-            assert self._tracked is not None
-            for bitmap in self._tracked:
-                shift = bitmap.entry.granularity_bits
-                assert bitmap.bits is not None
-                set_bits(bitmap.bits, offset >> shift, ((offset + length - 1) >> shift) + 1)
-                bitmap.changed = True
+            for bitmap in self._ours:
+                if bitmap.enabled:
+                    shift = bitmap.entry.granularity_bits
+                    assert bitmap.bits is not None
+                    set_bits(bitmap.bits, offset >> shift, ((offset + length - 1) >> shift) + 1)
+                    bitmap.changed = True
 
     def _start_tracking(self) -> None:
-        tracked = [bitmap for bitmap in self.bitmaps if bitmap.enabled and not bitmap.in_use]
-        for bitmap in tracked:
+        self._use([bitmap for bitmap in self.bitmaps if bitmap.enabled and not bitmap.in_use])
+        self._started = True
+
+    def _use(self, wanted: list[Bitmap]) -> None:
+        for bitmap in wanted:
             self.load(bitmap)
             bitmap.set_flag(fmt.BITMAP_IN_USE, on=True)
-        if tracked:
+        if wanted:
             self._write_directory_in_place()
             self._device.file.flush()
-        self._tracked = tracked
+        self._ours += wanted
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the image is."""
+        return self._device.read_only
+
+    def is_inconsistent(self, bitmap: Bitmap) -> bool:
+        """Not stored by its last user, which wasn't this."""
+        return bitmap.in_use and bitmap not in self._ours
+
+    def use(self, bitmap: Bitmap) -> None:
+        """It is about to be changed otherwise than by `mark_dirty`, and stored in the end."""
+        with self._device.lock:
+            if bitmap not in self._ours:
+                self._device.writer  # noqa: B018 - closing the image stores, if there is a writer
+                self._use([bitmap])
+            bitmap.changed = True
+
+    def set_tracking(self, bitmap: Bitmap, *, on: bool) -> None:
+        """Let one that is used note writes, or not."""
+        with self._device.lock:
+            bitmap.set_flag(fmt.BITMAP_AUTO, on=on)
 
     def _write_directory_in_place(self) -> None:
         directory = fmt.pack_bitmap_directory([bitmap.entry for bitmap in self.bitmaps])
@@ -176,13 +203,13 @@ class Bitmaps:
         """Write changed bitmaps and the directory; IN_USE goes away."""
         device = self._device
         with device.lock:
-            for bitmap in self._tracked or ():
+            for bitmap in self._ours:
                 bitmap.set_flag(fmt.BITMAP_IN_USE, on=False)
             stored = [bitmap for bitmap in self.bitmaps if bitmap.changed]
             old = [(bitmap.entry, self.table(bitmap)) for bitmap in stored]
             for bitmap in stored:
                 self._store_bits(bitmap)
-            if self._tracked or stored:
+            if self._ours or stored:
                 device.write_metadata()
                 device.refcounts.write_back()
                 device.file.flush()
@@ -190,7 +217,7 @@ class Bitmaps:
                 device.file.flush()
             for entry, table in old:
                 self._free_table(entry, table)
-            self._tracked = None
+            self._ours, self._started = [], False
 
     def _store_bits(self, bitmap: Bitmap) -> None:
         device, cluster = self._device, self._device.cluster_size
@@ -247,6 +274,7 @@ class Bitmaps:
         bitmap = self.find(name)
         table = self.table(bitmap)
         self.bitmaps.remove(bitmap)
+        self._ours = [each for each in self._ours if each is not bitmap]
         self._replace_directory()
         self._free_table(bitmap.entry, table)
 
@@ -279,7 +307,7 @@ class Bitmaps:
 
     def _usable(self, name: str) -> Bitmap:
         bitmap = self.find(name)
-        if bitmap.in_use:
+        if self.is_inconsistent(bitmap):
             raise BlockError(f"Bitmap '{name}' is inconsistent and cannot be used", errno.EINVAL)
         return bitmap
 
@@ -322,17 +350,3 @@ class Bitmaps:
 
 def _bytes_for(size: int, granularity_bits: int) -> int:
     return -(-size // (8 << granularity_bits))
-
-
-def set_bits(bits: bytearray, first: int, stop: int) -> None:
-    """Set bits [first, stop)."""
-    while first < stop and first & 7:
-        bits[first >> 3] |= 1 << (first & 7)
-        first += 1
-    whole = (stop - first) >> 3
-    if whole > 0:
-        bits[first >> 3 : (first >> 3) + whole] = b"\xff" * whole
-        first += whole * 8
-    while first < stop:
-        bits[first >> 3] |= 1 << (first & 7)
-        first += 1

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytcg.block.formats.qcow2.bitmap import Bitmaps
     from pytcg.block.formats.qcow2.options import RuntimeOptions
     from pytcg.block.formats.qcow2.snapshot_table import SnapshotEntry
+    from pytcg.block.formats.qcow2.stored import StoredBitmap
     from pytcg.block.formats.qcow2.write import Writer
     from pytcg.block.open import OpenFlags
 
@@ -333,6 +334,33 @@ class Qcow2Device(Qcow2AtOnce):
         if not self.has_bitmaps:
             return super().bitmap_status(name, offset, length)
         return self.bitmaps.status(name, offset, length)
+
+    def stored_bitmaps(self) -> list[StoredBitmap]:
+        """The image's bitmaps for a running machine."""
+        from pytcg.block.formats.qcow2.stored import StoredBitmap
+
+        if not self.has_bitmaps:
+            return []
+        return [StoredBitmap(self.bitmaps, each, self.size) for each in self.bitmaps.bitmaps]
+
+    def store_bitmap(self, name: str, granularity: int) -> StoredBitmap:
+        """Make one that tracks; BlockError."""
+        from pytcg.block.formats.qcow2.stored import StoredBitmap
+
+        with self.lock:
+            try:
+                made = self.bitmaps.add(name, granularity)
+            except BlockError as error:
+                raise BlockError(f"Can't make bitmap '{name}' persistent in '{self.node_name}':"
+                                 f" {error}", error.errno) from None
+        stored = StoredBitmap(self.bitmaps, made, self.size)
+        stored.change()
+        return stored
+
+    def drop_bitmap(self, name: str) -> None:
+        """Delete one from the image."""
+        with self.lock:
+            self.bitmaps.remove(name)
 
 
 def _open_data_file(file: BlockDevice, header: fmt.Header, flags: OpenFlags
