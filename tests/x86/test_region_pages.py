@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from x86.protection import RW, US, Machine, P
+from x86.protection import RW, TABLES, US, A, D, Machine, P
 
 FIRST, SECOND = 0x4_0000, 0x6_0000
 VIEW = 0x18_0000
@@ -73,3 +73,19 @@ def test_accesses_by_one_base_and_index_see_both_pages(engine: str, scale: int) 
     assert made.regs["rsi"] == 1
     assert made.regs["rdi"] == 0x0000_0122_3333_4444
     assert made.regs["r8"] == 0x5555_6600_0000_0000
+
+
+@pytest.mark.parametrize("engine", ["threaded", "jit", "python"])
+@pytest.mark.parametrize("rights", [P | US, P | RW | US])
+def test_reading_the_stack_does_not_make_its_page_dirty(engine: str, rights: int) -> None:
+    """Whatever a region expects of its stack (SDM vol. 3A, 4.8)."""
+    made = machine(engine)
+    entry = TABLES + 0x3000 + (VIEW >> 12) * 8
+    made.put(entry, FIRST | rights, 8)
+    made.regs["rsp"] = VIEW + 0xFE0
+    stop = made.run("mov ecx, 3; 1: mov rax, [rsp + 0x18]; dec ecx; jnz 1b; pop rbx; hlt")
+    assert (stop.kind, made.regs["rax"]) == ("hlt", 0x1111_2222_3333_4444)
+    assert made.get(entry, 8) == FIRST | rights | A
+    if rights & RW:
+        made.run("push rcx; hlt")
+        assert made.get(entry, 8) == FIRST | rights | A | D

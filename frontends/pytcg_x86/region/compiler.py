@@ -866,7 +866,7 @@ class RegionCompiler:
         """Offset from the RAM window of an access; leaves where it is no plain one."""
         if t.place is None:
             return self._tlb_probe(t, linear, bits, write=write)
-        return self._remembered(t, self._page(t.place, write=write), linear, bits)
+        return self._remembered(t, self._page(t.place, write=write), linear, bits // 8, write=write)
 
     def _tlb_probe(self, t: RegionTranslator, linear: Value, bits: int, *, write: bool) -> Value:
         b, size = self.b, bits // 8
@@ -896,27 +896,28 @@ class RegionCompiler:
         b.known = known
         return b.get(where)
 
-    def _remembered(self, t: RegionTranslator, page: Page, linear: Value, bits: int) -> Value:
+    def _remembered(self, t: RegionTranslator, page: Page, linear: Value, size: int, *,
+                    write: bool) -> Value:  # fmt: skip
         """The same from an access near by of the same base, or through a page that is kept."""
-        b, size = self.b, bits // 8
+        b = self.b
         root, distance = b.parts_of_sum(linear)
         near = b.known.get(("anchor", root))
         if near is not None:
             anchor = self.anchors[near.id]
             step = distance - anchor.distance
-            if abs(step) < REACH and anchor.writable >= page.writable:
+            if abs(step) < REACH and anchor.writable >= write:
                 if step >= 0 and step + size <= anchor.size:
                     return near + step
-                return self._page_access(t, page, linear, size, near + step,
-                                         self._same_page(near, anchor, step, size))  # fmt: skip
+                right = self._same_page(near, anchor, step, size)
+                return self._page_access(t, page, linear, size, near + step, right, write=write)
         within = linear - b.ld(Type.I64, self.env, _kept(page, "address"))
         limit = b.ld(Type.I64, self.env, _kept(page, "limit"))
         guess = within + b.ld(Type.I64, self.env, _kept(page, "offset"))
         inside = within.ult(limit)
         if size > access.KEPT_BYTES:
             inside = inside & (within + (size - access.KEPT_BYTES)).ult(limit)
-        where = self._page_access(t, page, linear, size, guess, inside)
-        self.anchors[where.id] = Anchor(linear, distance, size, page.writable)
+        where = self._page_access(t, page, linear, size, guess, inside, write=write)
+        self.anchors[where.id] = Anchor(linear, distance, size, write)
         b.known["anchor", root] = where
         return where
 
@@ -931,10 +932,11 @@ class RegionCompiler:
         return (low + step).ule(PAGE_SIZE - size)
 
     def _page_access(self, t: RegionTranslator, page: Page, linear: Value, size: int,
-                     guess: Value, right: Value) -> Value:  # fmt: skip
+                     guess: Value, right: Value, *, write: bool) -> Value:  # fmt: skip
         """Where an access is: ``guess`` if that is ``right``, else on a page that is then kept."""
-        kind = access.Access.WRITE if page.writable else access.Access.READ
+        kind = access.Access.WRITE if write else access.Access.READ
         what = KEPT_PAGE.size * page.number | size << 16 | kind << 24
+        what |= access.KEEP_WRITABLE * page.writable
         native = "region_write" if page.writable else "region_read"
         if size > access.KEPT_BYTES:
             native = "region_page"

@@ -550,6 +550,10 @@ def modify_u128(env: ExecEnv, address: u64) -> u64:
     return modify_slow(env, address, 16)
 
 
+KEEP_WRITABLE = 1 << 26
+"""Of a region's page: what may only be read, or is not dirty, is not kept as it."""
+
+
 @native(cold=True)
 def region_probe(env: ExecEnv, address: u64, access: u32, size: u32) -> u64:
     """Offset from the RAM window of an access that missed the TLB; NOT_RAM if it is not plain.
@@ -571,7 +575,8 @@ def region_probe(env: ExecEnv, address: u64, access: u32, size: u32) -> u64:
 def region_read(env: ExecEnv, address: u64, what: u32) -> u64:
     """The same of a read through a page that a region keeps, which becomes this access's.
 
-    ``what`` is where the kept page is among them, the access's size << 16 and its kind << 24.
+    ``what`` is where the kept page is among them, the access's size << 16, its kind << 24, and
+    `KEEP_WRITABLE` if that is one for writes, too: the stack's.
     """
     entry: TlbEntry = tlb_entry(env, address)
     return region_reach(env, entry, entry.read, address, what)
@@ -597,7 +602,7 @@ def region_reach(env: ExecEnv, entry: TlbEntry, tag: u64, address: u64, what: u3
 def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
     """The same of a page that the TLB doesn't know, or near its end."""
     size: u32 = (what >> 16) & 0xFF
-    access: u32 = what >> 24
+    access: u32 = (what >> 24) & 3
     entry: TlbEntry = tlb_entry(env, address)
     tag: u64 = entry.write if access == Access.WRITE else entry.read
     where: u64 = address + entry.addend
@@ -605,7 +610,8 @@ def region_page(env: ExecEnv, address: u64, what: u32) -> u64:
         where = region_probe(env, address, access, size)
         if where == NOT_RAM:
             return NOT_RAM
-    keep_page(kept_page(env, what), address, where)
+    if (what & u32(KEEP_WRITABLE)) == 0 or entry.write == address & PAGE_MASK:
+        keep_page(kept_page(env, what), address, where)
     return where
 
 
