@@ -9,6 +9,7 @@ from x86.protection import (
     BIG,
     CODE,
     CODE0,
+    CODE3,
     DATA,
     DATA0,
     DATA3,
@@ -114,6 +115,14 @@ def test_iretq_to_a_non_canonical_address(machine: Machine) -> None:
     text = (f"push {DATA0}; push {STACK0}; push 2; push {CODE0}; mov rax, 0x800000000000;"
             "push rax; iretq")  # fmt: skip
     assert fault(machine, text) == (GP, 0)
+
+
+def test_iretq_to_user_keeps_the_base_of_a_segment_it_nulls(machine: Machine) -> None:
+    machine.code("mov rax, gs:[0x10]; nop; hlt", CODE + 0x100)
+    machine.put(DATA + 0x10, 0x1234, 8)
+    text = f"push {DATA3}; push {STACK3}; push 2; push {CODE3}; push {CODE + 0x100}; iretq"
+    machine.run(wrmsr(0xC000_0101, DATA) + text)
+    assert (machine.regs["gs"], machine.regs["gs.base"], machine.regs["rax"]) == (0, DATA, 0x1234)
 
 
 def test_iretq_to_compatibility_mode(machine: Machine) -> None:

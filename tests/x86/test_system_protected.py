@@ -14,6 +14,7 @@ from x86.protection import (
     DATA0,
     DATA3,
     FLAT_CODE,
+    FLAT_DATA,
     FREE,
     GDT,
     IDT,
@@ -301,6 +302,17 @@ def test_return_to_user_nulls_privileged_data_segments(machine: Machine) -> None
     machine.run(text)
     assert machine.regs["cpl"] == 3
     assert [machine.regs[n] for n in ("ds", "es", "fs", "gs")] == [0, 0, 0, 0]
+
+
+def test_return_to_user_takes_the_rpl_of_null_selectors(machine: Machine) -> None:
+    """SDM vol. 2A, IRET: "IF (SegmentSelector = NULL) OR …"."""
+    machine.define(FREE, descriptor(0x1000, 0xFFFFF, FLAT_DATA | 0x60, BIG))
+    machine.code("nop; hlt", CODE + 0x100)
+    machine.run(f"mov eax, 3; mov ds, eax; mov es, eax; mov gs, eax; mov eax, {FREE | 3};"
+                f" mov fs, eax; push {DATA3}; push {STACK3}; push 2; push {CODE3};"
+                f" push {CODE + 0x100}; iretd")  # fmt: skip
+    assert [machine.regs[n] for n in ("ds", "es", "fs", "gs")] == [0, 0, FREE | 3, 0]
+    assert machine.regs["fs.base"] == 0x1000
 
 
 def test_return_to_an_inner_level_is_gp(machine: Machine) -> None:

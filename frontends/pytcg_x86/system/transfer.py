@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytcg_native import native, u8, u32, u64
+from pytcg_native import native, u8, u16, u32, u64
 from pytcg_x86.core.exceptions import external_event, raise_error, raise_selector
 from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Attr, Env, Seg, Vector
@@ -125,9 +125,13 @@ def set_stack(env: Env, selector: u32, descriptor: u64, pointer: u64, wide: bool
 
 @native
 def drop_inaccessible(env: Env) -> None:
-    """After a return to an outer level: null the data segments it may not use."""
+    """After a return to an outer level: null the data segments it may not use.
+
+    Null selectors with an RPL lose it (SDM vol. 2A, IRET); bases stay, which 64-bit code uses.
+    """
     for segment in range(u64(Seg.ES), u64(Seg.GS) + 1):
         attr: u32 = env.seg_attr[segment]
         data: bool = segment != Seg.CS and segment != Seg.SS and not is_conforming(attr)
-        if data and (attr & Attr.P) != 0 and dpl_of(attr) < env.cpl:
-            set_null(env, segment, 0)
+        if data and (is_null(env.seg_sel[segment]) or dpl_of(attr) < env.cpl):
+            env.seg_sel[segment] = u16(0)
+            env.seg_attr[segment] = 0
