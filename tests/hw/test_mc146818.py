@@ -205,3 +205,29 @@ def test_small_memory_size(bench: Bench) -> None:
     bench.rtc.set_memory_size(8 << 20)
     assert bench.get(0x17) | bench.get(0x18) << 8 == 7 << 10
     assert bench.get(0x34) == 0
+
+
+def test_a_period_that_ends_while_c_is_read_is_another_edge() -> None:
+    class Running(FakeClock):
+        """Goes on by a millisecond whenever it is looked at."""
+
+        runs = False
+
+        def now(self) -> int:
+            if self.runs:
+                self.skip(MS)
+            return super().now()
+
+    clock = Running()
+    rtc = Mc146818(clock, epoch=EPOCH)
+    edges: list[bool] = []
+    rtc.irq.connect(edges.append)
+    rtc.write(0, Reg.B)
+    rtc.write(1, PIE | 2)
+    clock.advance(2 * MS)
+    assert edges[-1] is True
+    edges.clear()
+    clock.runs = True
+    rtc.write(0, Reg.C)
+    assert rtc.read(1) & 0xC0 == 0xC0
+    assert edges == [False, True]

@@ -211,7 +211,9 @@ def test_jobs_rest_and_end_when_they_are_told_to(station: Make, folder: Path) ->
     for name, arguments, text in (
         ("block-job-cancel", {"device": "d"}, "Block job 'd' not found"),
         ("job-cancel", {"id": "d"}, "Job not found"),
-        ("drive-mirror", {"device": "x", "target": "t", "sync": "full"}, "Device 'x' not found"),
+        ("drive-mirror", {"device": "x", "target": "t", "sync": "full"},
+         "Cannot find device='x' nor node-name='x'"),
+        ("block-commit", {"device": "x"}, "Device 'x' not found"),
         ("block-stream", {"device": "d", "base": "x"}, "Can't find 'x' in the backing chain"),
         ("drive-mirror", {"device": "d", "target": "t", "sync": "full", "granularity": 5},
          "Parameter 'granularity' expects a power of 2"),

@@ -38,3 +38,8 @@ def test_random_bytes_are_never_more_than_errors() -> None:
     for _ in range(300):
         data = bytes(rng.choice(b'{}[]":,\\ \n\xff01ae') for _ in range(rng.randrange(80)))
         JsonStream().feed(data)
+
+
+def test_single_quotes_are_quotes() -> None:
+    found = JsonStream().feed(b"""{'a': 'it\\'s "b" }', "c": 'd\\n\\\\', 'e': "f'g"}{"x": "'"}""")
+    assert found == [{"a": "it's \"b\" }", "c": "d\n\\", "e": "f'g"}, {"x": "'"}]

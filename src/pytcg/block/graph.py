@@ -104,6 +104,14 @@ class Graph:
         """Users right on a node."""
         return [user for user in self.users if user.device.node is node]
 
+    def entry(self, node: BlockDevice) -> BlockDevice:
+        """The node, with what stands between it and its users: policies, jobs."""
+        users = self.users_of(node)
+        if users:
+            return users[0].device
+        owned = self.owned.get(node.node_name)
+        return owned if owned is not None and owned.node is node else node
+
     def check_unused_by_jobs(self, node: BlockDevice) -> None:
         """BlockError if one works on it."""
         for worker in self.busy:

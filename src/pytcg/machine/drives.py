@@ -142,7 +142,7 @@ class DriveBay(dict[str, Drive]):
             return None
         if self.graph.users_of(node) or self.graph.parents(node):
             raise DeviceError(f"Conflicts with use by another block device as 'root': '{name}'")
-        return self.anonymous(self.serve(node))
+        return self.anonymous(self.serve(self.graph.entry(node)))
 
     def anonymous(self, io: DiskIo | None = None) -> Drive:
         """A drive that only its device knows."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a machine without monitors and viewers needs none of what s
     from pytcg.block.jobs.job import Job
     from pytcg.block.protocols.nbd.server import NbdServer
     from pytcg.chardev.registry import Chardevs
+    from pytcg.cli.io.session import Session
     from pytcg.machine.devices.rack import Rack
     from pytcg.machine.drives import DriveBay
     from pytcg.machine.loop import MainLoop
@@ -68,6 +69,8 @@ class Machine:
     exports: BlockExports = field(default_factory=BlockExports)
     cpu_model: str = "max"
     jobs: dict[str, Job] = field(default_factory=dict)
+    io_sessions: dict[str, tuple[Session, Gate]] = field(default_factory=dict)
+    """What `qemu-io` has begun, by node."""
     usual_format: UsualFormat = field(default_factory=UsualFormat)
     serve_gdb: Callable[[str], str] | None = None
     """Serves GDB on a chardev, or nowhere ("none"): what `gdbserver` then prints."""

@@ -167,6 +167,7 @@ class Mc146818:
         if index == Reg.C:
             value = self.flags | (RegC.IRQF if self._interrupting() else 0)
             self.flags = RegC.NONE
+            self.irq.set(False)  # an event right after this one is an edge of its own
             return value
         return VRT if index == Reg.D else self.cmos[index]
 

@@ -118,7 +118,9 @@ MODELS: Final = (
            Property("iosize", "uint8", 2, help="number of ports"))),
 )  # fmt: skip
 
-ALIASES: Final = {"ahci": "ich9-ahci"}
+ALIASES: Final = {"ahci": "ich9-ahci"} | {
+    f"virtio-{kind}": f"virtio-{kind}-pci" for kind in (
+        "blk", "scsi", "rng", "balloon", "serial", "keyboard", "mouse", "tablet", "9p")}
 BY_NAME: Final = {model.name: model for model in MODELS}
 BY_NAME.update({alias: BY_NAME[name] for alias, name in ALIASES.items()})
 

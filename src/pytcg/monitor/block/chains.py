@@ -13,8 +13,8 @@ from pytcg.block.jobs.chain import Commit, Stream, chain_of
 from pytcg.block.jobs.mirror import ActiveCommit
 from pytcg.block.reopen import set_writable
 from pytcg.monitor.block.joblist import start_job
-from pytcg.monitor.block.lookup import root_of
-from pytcg.monitor.command import Command, CommandError
+from pytcg.monitor.block.lookup import find_node, root_of
+from pytcg.monitor.command import CLASS_NO_DEVICE, Command, CommandError
 
 if TYPE_CHECKING:
     from pytcg.monitor.machine import Machine
@@ -100,6 +100,8 @@ def commit(machine: Machine, device: str, base: str | None = None, base_node: st
            top: str | None = None, top_node: str | None = None, backing_file: str | None = None,
            **given: Any) -> Any:  # fmt: skip
     """block-commit."""
+    if find_node(machine, device) is None and device not in machine.drives:
+        raise CommandError(f"Device '{device}' not found", CLASS_NO_DEVICE)
     chain = chain_of(root_of(machine, device))
     if (base and base_node) or (top and top_node):
         which = "base" if base and base_node else "top"

@@ -10,7 +10,7 @@ from pytcg.block.graph import Graph, Holder
 from pytcg.block.jobs.backup import Backup
 from pytcg.block.jobs.mirror import Mirror
 from pytcg.monitor.block.joblist import check_new, start_job
-from pytcg.monitor.block.lookup import root_of
+from pytcg.monitor.block.lookup import find_node, root_of
 from pytcg.monitor.block.targets import prepared
 from pytcg.monitor.command import Command, CommandError
 
@@ -43,11 +43,13 @@ def _source(machine: Machine, given: Given) -> BlockDevice:
 
 def _node(machine: Machine, name: str) -> BlockDevice:
     graph = machine.drives.graph
-    if name not in graph.nodes:
-        raise CommandError(f"Cannot find device='' nor node-name='{name}'")
-    if graph.users_of(graph.nodes[name]):
+    node = find_node(machine, name)
+    if node is None:
+        raise CommandError(f"Cannot find device='{name}' nor node-name='{name}'")
+    drives = [drive for drive in machine.drives.values() if drive.taken_by]
+    if any(drive.io in graph.users_of(node) for drive in drives):
         raise CommandError(f"Node '{name}' is in use")
-    return graph.nodes[name]
+    return node
 
 
 def _check_sizes(source: BlockDevice, target: BlockDevice) -> None:

@@ -85,8 +85,7 @@ def _offer(machine: Machine, id: str, node: BlockDevice, name: str, description:
     if name in server.exports:
         raise CommandError(f"NBD server already has export named '{name}'")
     graph = machine.drives.graph
-    users = graph.users_of(node)
-    gate = Gate(users[0].device if users else node)
+    gate = Gate(graph.entry(node))
     graph.use(gate)
     server.exports[name] = Export(gate, name, description, read_only=not writable, shared=True,
                                   allocation_depth=allocation_depth)  # fmt: skip

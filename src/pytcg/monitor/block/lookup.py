@@ -52,10 +52,5 @@ def node_of(machine: Machine, device: str | None, node_name: str | None = None) 
 
 
 def root_of(machine: Machine, device: str) -> BlockDevice:
-    """What jobs work on: a drive's id or any node's name; DeviceNotFound."""
-    try:
-        return node_of(machine, device, device)
-    except CommandError as error:
-        if "has no medium" in str(error):
-            raise
-        raise CommandError(f"Device '{device}' not found", CLASS_NO_DEVICE) from None
+    """What jobs work on: a drive's id or any node's name."""
+    return node_of(machine, device, device)
