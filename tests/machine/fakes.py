@@ -70,3 +70,12 @@ class FakeVcpu:
 
     def tsc(self) -> int:
         return 0
+
+    def save(self) -> dict[str, int]:
+        return dict(self.regs)
+
+    def restore(self, saved: dict[str, int]) -> None:
+        self.regs = dict(saved)
+
+    def forget_code(self) -> None:
+        pass

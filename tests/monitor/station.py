@@ -66,6 +66,7 @@ class Station:
         runner = Runner(board, self.loop, paused=True)
         self.machine = Machine(board, runner, chardevs, self.loop, drives.by_id)
         self.machine.rack = self.rack
+        self.machine.add_drive = drives.add
         watch_devices(self.machine)
         board.start()
         thread = threading.Thread(target=runner._vcpu_main, daemon=True)

@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from pytcg.block.graph import Graph
+from pytcg.block.protocols.null import NoMedium
 from pytcg.machine.disk_io import DiskIo
+from pytcg.machine.io_errors import Policy
 
 if TYPE_CHECKING:
     import threading
@@ -135,6 +137,20 @@ class DriveBay(dict[str, Drive]):
         io.retire()
         self.graph.drop(io.device)
 
+    def take_away(self, drive: Drive) -> None:
+        """Close the image under a device, which finds no medium from now on. Without the lock."""
+        io = drive.io
+        assert io is not None
+        with self.graph.drained():
+            image, io.device = io.device, NoMedium(io.device.size)
+            io.policy = Policy("report", "report")
+            self.graph.drop(image)
+
+    def keep(self, drive: Drive) -> None:
+        """Know a drive that has no id."""
+        self[f"anonymous/{self._anonymous}"] = drive
+        self._anonymous += 1
+
     def for_node(self, name: str) -> Drive | None:
         """A new drive on the node of a name; DeviceError if it is in use."""
         node = self.graph.nodes.get(name)
@@ -147,8 +163,7 @@ class DriveBay(dict[str, Drive]):
     def anonymous(self, io: DiskIo | None = None) -> Drive:
         """A drive that only its device knows."""
         drive = Drive("", "none", io=io)
-        self[f"anonymous/{self._anonymous}"] = drive
-        self._anonymous += 1
+        self.keep(drive)
         return drive
 
     def forget(self, drive: Drive) -> None:

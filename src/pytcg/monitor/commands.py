@@ -12,7 +12,18 @@ from pytcg import __version__
 from pytcg.machine.none import EmptyBoard
 from pytcg.machine.runner import RunState
 from pytcg.machine.virtual import read_virtual
-from pytcg.monitor import characters, devices, dump, input, migration, objects, probing, vnc, yank
+from pytcg.monitor import (
+    characters,
+    devices,
+    dump,
+    input,
+    migration,
+    objects,
+    probing,
+    snapshot_jobs,
+    vnc,
+    yank,
+)
 from pytcg.monitor.block import (
     chains,
     copies,
@@ -230,6 +241,7 @@ COMMANDS: Final = {command.name: command for command in (
     *probing.COMMANDS,
     *query.COMMANDS,
     *snapshots.COMMANDS,
+    *snapshot_jobs.COMMANDS,
     *throttling.COMMANDS,
     *input.COMMANDS,
     *vnc.COMMANDS,

@@ -69,6 +69,8 @@ class Machine:
     exports: BlockExports = field(default_factory=BlockExports)
     cpu_model: str = "max"
     jobs: dict[str, Job] = field(default_factory=dict)
+    add_drive: Callable[[str], None] = lambda text: None
+    """Opens a drive as -drive describes it; DeviceError."""
     io_sessions: dict[str, tuple[Session, Gate]] = field(default_factory=dict)
     """What `qemu-io` has begun, by node."""
     usual_format: UsualFormat = field(default_factory=UsualFormat)

@@ -68,10 +68,16 @@ def _find(device: Qcow2Device, tag: str) -> SnapshotEntry | None:
 
 def save_vm(machine: Machine, tag: str | None) -> None:
     """savevm: a snapshot of that name takes the place of an older one."""
+    save_to(machine, disks_of(machine), tag or time.strftime("vm-%Y%m%d%H%M%S"), replace=True)
+
+
+def save_to(machine: Machine, disks: list[tuple[str, Qcow2Device]], name: str, *, replace: bool
+            ) -> None:  # fmt: skip
+    """The same of some disks, the state in the first; CommandError."""
     from pytcg.block.formats.qcow2.snapshot import create_snapshot, delete_snapshot
 
-    disks = disks_of(machine)
-    name = tag or time.strftime("vm-%Y%m%d%H%M%S")
+    if not replace and any(_find(device, name) for _, device in disks):
+        raise CommandError(f"Snapshot '{name}' already exists in one or more devices")
     with _stopped(machine), at_rest(machine):
         try:
             for _, device in disks:
@@ -110,7 +116,11 @@ def _write_state(machine: Machine, device: Qcow2Device) -> int:
 
 def load_vm(machine: Machine, tag: str) -> None:
     """loadvm: disks and machine as they were; the machine runs on if it ran before."""
-    disks = disks_of(machine)
+    load_from(machine, disks_of(machine), tag)
+
+
+def load_from(machine: Machine, disks: list[tuple[str, Qcow2Device]], tag: str) -> None:
+    """The same from some disks; CommandError."""
     with _stopped(machine), at_rest(machine):
         load_snapshot(machine, disks, tag)
 
@@ -166,9 +176,13 @@ def _state_of(device: BlockDevice, tag: str) -> SavedMachine:
 
 def delete_vm(machine: Machine, tag: str) -> None:
     """delvm."""
+    delete_from(machine, disks_of(machine), tag)
+
+
+def delete_from(machine: Machine, disks: list[tuple[str, Qcow2Device]], tag: str) -> None:
+    """The same on some disks; CommandError."""
     from pytcg.block.formats.qcow2.snapshot import delete_snapshot
 
-    disks = disks_of(machine)
     with at_rest(machine):
         try:
             for _, device in disks:

@@ -73,3 +73,39 @@ def open_null(driver: str, flags: OpenFlags) -> NullDevice:
     if isinstance(given.get("size"), int):  # in numbers, as QMP has them
         made.filename = json_name({"driver": driver, **given})
     return made
+
+
+class NoMedium(BlockDevice):
+    """Where an image was: every request fails with ENOMEDIUM."""
+
+    format_name = "null-co"
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._fail()
+
+    def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
+               ) -> None:
+        self._fail()
+
+    def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
+                     fua: bool = False) -> None:
+        self._fail()
+
+    def discard(self, offset: int, length: int) -> None:
+        self._fail()
+
+    def layer_status(self, offset: int, length: int) -> Extent:
+        return Extent(length, data=False, zero=True)
+
+    def flush(self) -> None:
+        self._fail()
+
+    def _fail(self) -> None:
+        raise BlockError("No medium found", errno.ENOMEDIUM)

@@ -146,6 +146,7 @@ def _run(options: Options, stack: ExitStack) -> int:
 
         machine.vnc += serve_vnc(options, machine.console, loop, runner, stack)
     machine.cpu_model, machine.rack = options.cpu, rack
+    machine.add_drive = drives.add
     stack.callback(machine.end)
     start_monitors(options, machine)
     if options.curses:

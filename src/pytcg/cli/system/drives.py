@@ -47,6 +47,23 @@ class Drives:
         for values in sorted(options.drives, key=lambda values: "index" not in values):
             self._add(values)
 
+    def add(self, text: str) -> None:
+        """One more, as -drive describes it, without a device; DeviceError."""
+        from pytcg.cli.system.drive_options import set_drive
+        from pytcg.cli.system.option_values import Information, OptionError, Options
+
+        made = Options()
+        try:
+            set_drive(made, text)
+        except (OptionError, Information) as error:
+            raise DeviceError(str(error)) from None
+        for values in made.drives:
+            if values.get("if", "ide") == "none":
+                self._add(values)
+                return
+        kind = "pflash" if made.flashes else made.drives[0].get("if", "ide")
+        raise DeviceError(f"Can't hot-add drive to type {kind}")
+
     def _add(self, values: dict[str, str]) -> None:
         interface = values.get("if", "ide")
         media = values.get("media", "disk")

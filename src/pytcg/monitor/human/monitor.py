@@ -9,7 +9,7 @@ from pytcg.block.device import BlockError
 from pytcg.machine.drives import DeviceError
 from pytcg.machine.runner import MachineError
 from pytcg.monitor.command import CommandError
-from pytcg.monitor.human import block, control, input, io, jobs, memory, saving, vnc
+from pytcg.monitor.human import block, control, drives, input, io, jobs, memory, saving, vnc
 from pytcg.monitor.human.info import SUBJECTS
 from pytcg.monitor.human.table import HumanCommand, Qmp, Shell, UsageError, find
 
@@ -92,8 +92,8 @@ def show_info(shell: Shell, words: list[str]) -> str:
 
 
 COMMANDS: Final = tuple(sorted((
-    *block.COMMANDS, *control.COMMANDS, *memory.COMMANDS, *saving.COMMANDS, *vnc.COMMANDS,
-    *input.COMMANDS, *io.COMMANDS, *jobs.COMMANDS,
+    *block.COMMANDS, *control.COMMANDS, *drives.COMMANDS, *memory.COMMANDS, *saving.COMMANDS,
+    *vnc.COMMANDS, *input.COMMANDS, *io.COMMANDS, *jobs.COMMANDS,
     HumanCommand("help|?", "[cmd]", "show the help", show_help, 0, 2),
     HumanCommand("info", "[subcommand]", "show various information about the system state",
                  show_info, 0, 1),
