@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pytcg.block.device import BlockDevice, BlockError
+
+if TYPE_CHECKING:
+    from pytcg.block.filters.throttle import ThrottleGroup
 
 
 class User(Protocol):
@@ -54,6 +57,7 @@ class Graph:
     def __init__(self) -> None:
         self.nodes: dict[str, BlockDevice] = {}
         self.owned: dict[str, BlockDevice] = {}  # added by name, until they are deleted
+        self.groups: dict[str, ThrottleGroup] = {}
         self.users: list[User] = []
         self.busy: list[Worker] = []
         """Jobs, and the nodes that are theirs."""

@@ -61,6 +61,7 @@ class OpenFlags:
         self.options: Options = {}
         self.chain: tuple[str, ...] = ()  # names above this one, to find loops
         self.nodes: Mapping[str, BlockDevice] = {}  # that there are, to stand on by name
+        self.groups: Mapping[str, Any] = {}  # of throttling, likewise
 
     def child(self, options: Options) -> OpenFlags:
         """Flags for a node below, with its own options."""
@@ -91,22 +92,22 @@ def open_image(name: str | Mapping[str, Any], *, format: str | None = None,
                read_only: bool = False, cache: str = "writeback", discard: str = "unmap",
                detect_zeroes: str = "off", force_share: bool = False, no_backing: bool = False,
                check: bool = False, exclusive: bool = False, snapshot: bool = False,
-               image_opts: bool = False, nodes: Mapping[str, BlockDevice] | None = None
-               ) -> BlockDevice:
+               image_opts: bool = False, nodes: Mapping[str, BlockDevice] | None = None,
+               groups: Mapping[str, Any] | None = None) -> BlockDevice:
     """Open an image and its backing chain.
 
     ``name`` is a path, an NBD URI, ``json:{...}``, a dict of QEMU's blockdev options, or with
     ``image_opts`` a ``key=value,...`` string. ``format`` None probes. ``exclusive`` refuses to
     share the file with other writers; ``force_share`` (read-only) takes no locks.
     ``snapshot`` puts a throw-away overlay on top. ``nodes`` may be named in place of a node's
-    options; they stay open. Raises BlockError.
+    options; they stay open. ``groups`` are the ThrottleGroups by name. Raises BlockError.
     """
     options, shown = _options_of(name, format, image_opts=image_opts)
     if force_share and not read_only:
         raise BlockError("force-share=on can only be used with read-only images", errno.EINVAL)
     flags = OpenFlags(read_only=read_only or snapshot, cache=cache, force_share=force_share,
                       no_backing=no_backing, check=check, exclusive=exclusive)
-    flags.nodes = nodes or {}
+    flags.nodes, flags.groups = nodes or {}, groups or {}
     discard = str(options.pop("discard", discard))
     flags.unmap = discard in ("unmap", "on")
     detect_zeroes = str(options.pop("detect-zeroes", detect_zeroes))

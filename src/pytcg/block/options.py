@@ -12,7 +12,8 @@ from pytcg.typed import Any
 Options = dict[str, Any]  # nested: {"driver": "qcow2", "file": {"driver": "file", ...}}
 
 LEAVES = ("file", "host_device", "host_cdrom", "nbd", "null-co", "null-aio")
-FILTERS = {"blkdebug": "image", "compress": "file", "copy-on-read": "file"}  # and the node below
+FILTERS = {"blkdebug": "image", "compress": "file", "copy-on-read": "file",
+           "throttle": "file"}  # and the node below
 NBD_PROTOCOLS = ("nbd", "nbd+tcp", "nbd+unix", "nbds", "nbds+tcp", "nbds+unix")
 _SUFFIXES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
              "e": 1 << 60}

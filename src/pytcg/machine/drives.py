@@ -103,10 +103,16 @@ class DriveBay(dict[str, Drive]):
         from pytcg.block.filters.throttle import Limits, ThrottleGroup
 
         limits = Limits.parse(options)
+        if not limits.any and group in self.graph.groups:
+            io.throttle, io.throttle_name = self.graph.groups[group], group
+            return
         if not limits.any:
             io.throttle, io.throttle_name = None, ""
             return
         for other in self.values():
+            if group in self.graph.groups:
+                io.throttle = self.graph.groups[group]
+                break
             if other.io is not None and other.io.throttle_name == group and other.io.throttle:
                 io.throttle = other.io.throttle
                 break

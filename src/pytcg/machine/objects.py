@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from pytcg.block.filters.throttle import Limits, ThrottleGroup
     from pytcg.chardev.base import Context
 
 Values = dict[str, str]
@@ -38,6 +39,11 @@ KINDS: Final = {
     "rng-builtin": Kind("entropy: the host's generator", ()),
     "rng-random": Kind("entropy from a file: filename", ("filename",)),
     "secret": Kind("a password: data or file, format", ("data", "file", "format")),
+    "throttle-group": Kind("limits that disks keep together: x-bps-total, x-iops-read-max, ...",
+                           ("x-iops-size", "limits.iops-size", *(
+                               f"{prefix}{unit}-{way}{burst}" for prefix in ("x-", "limits.")
+                               for unit in ("bps", "iops") for way in ("total", "read", "write")
+                               for burst in ("", "-max", "-max-length")))),
     "tls-creds-anon": Kind("TLS without certificates: endpoint", _TLS),
     "tls-creds-psk": Kind("TLS with keys that both know: dir, endpoint, username",
                           (*_TLS, "username")),
@@ -126,6 +132,7 @@ class Objects:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._by_id: dict[str, UserObject] = {}
+        self.groups: dict[str, ThrottleGroup] = {}
 
     def create(self, values: Values) -> None:
         """Make one; ObjectError, BackendError, TlsError, BlockError."""
@@ -161,6 +168,11 @@ class Objects:
             text = ",".join(f"{key}={value.replace(',', ',,')}" for key, value in values.items())
             add_object(text)
             return None, lambda: remove_object(name)
+        if kind == "throttle-group":
+            from pytcg.block.filters.throttle import ThrottleGroup
+
+            group = self.groups[name] = ThrottleGroup(limits_of(values))
+            return group, lambda: self.groups.pop(name, None)
         if kind == "secret":
             read_secret(values)
         return None, _nothing
@@ -189,6 +201,20 @@ class Objects:
         for each in self._by_id.values():
             each.close()
         self._by_id.clear()
+
+
+def limits_of(values: Mapping[str, str]) -> Limits:
+    """A throttle group's; ObjectError, BlockError."""
+    from pytcg.block.filters.throttle import Limits
+
+    numbers = {}
+    for name, text in values.items():
+        if name in KINDS["throttle-group"].known:
+            try:
+                numbers[name.removeprefix("x-").removeprefix("limits.")] = int(text, 0)
+            except ValueError:
+                raise ObjectError(f"Parameter '{name}' expects an integer") from None
+    return Limits.parse(numbers)
 
 
 def read_secret(values: Mapping[str, str]) -> bytes:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytcg.block.device import BlockError
 from pytcg.machine.devices.table import BY_NAME
-from pytcg.machine.objects import KINDS, ObjectError, Objects, iothread_numbers
+from pytcg.machine.objects import KINDS, ObjectError, Objects, UserObject, iothread_numbers
 from pytcg.monitor.command import CLASS_NO_DEVICE, Command, CommandError, option_text
 from pytcg.monitor.probing import CPU_TYPE, KINDS_OF_VALUE
 from pytcg.monitor.schema.types import enum
 from pytcg.tls.errors import TlsError
 
 if TYPE_CHECKING:
+    from pytcg.block.filters.throttle import ThrottleGroup
     from pytcg.monitor.machine import Machine
 
 enum("ObjectType", " ".join(KINDS))
@@ -45,6 +46,8 @@ def _nodes(machine: Machine) -> dict[str, dict[str, Row]]:
         nodes[f"/objects/{name}"] = {"type": ("string", made.kind), **{
             key: ("string", value) for key, value in made.values.items()
             if key not in ("qom-type", "id", "data")}}  # fmt: skip
+        if made.kind == "throttle-group":
+            nodes[f"/objects/{name}"]["limits"] = "ThrottleLimits", _group(made).limits.told()
     for name, each in named.items():
         nodes[f"/machine/peripheral/{name}"] = {"type": ("string", each.name), **{
             row.name: (KINDS_OF_VALUE.get(row.kind, row.kind), each.values.get(row.name))
@@ -61,6 +64,25 @@ def _find(machine: Machine, path: str) -> dict[str, Row]:
     if full not in nodes:
         raise CommandError(f"Device '{path}' not found", CLASS_NO_DEVICE)
     return nodes[full]
+
+
+def _group(made: UserObject) -> ThrottleGroup:
+    from pytcg.block.filters.throttle import ThrottleGroup
+
+    assert isinstance(made.thing, ThrottleGroup)
+    return made.thing
+
+
+def _set_limits(group: ThrottleGroup, value: Any) -> None:
+    """Those that are named; CommandError, and nothing changes."""
+    from pytcg.block.filters.throttle import Limits
+
+    if not isinstance(value, dict) or not all(type(each) is int for each in value.values()):
+        raise CommandError("Invalid parameter type for 'limits', expected: object")
+    try:
+        group.set(Limits.parse(group.limits.told() | value))
+    except BlockError as error:
+        raise CommandError(str(error)) from None
 
 
 def list_object(machine: Machine, path: str) -> Any:
@@ -85,9 +107,12 @@ def get_property(machine: Machine, path: str, property: str) -> Any:
 
 
 def set_property(machine: Machine, path: str, property: str, value: Any) -> Any:
-    """qom-set: what a device was made with stays."""
+    """qom-set: what a device was made with stays; a throttle group's limits may change."""
     get_property(machine, path, property)
-    del value
+    made = _objects(machine).get(path.rpartition("/")[2])
+    if made is not None and made.kind == "throttle-group" and property == "limits":
+        _set_limits(_group(made), value)
+        return
     raise CommandError(f"Attempt to set property '{property}' on device after it was realized")
 
 
@@ -100,7 +125,11 @@ def add_object(machine: Machine, given: dict[str, Any]) -> Any:
     """object-add."""
     from pytcg.machine.memory_backend import BackendError
 
-    values = {key: option_text(value) for key, value in given.items()}
+    values: dict[str, str] = {}
+    for key, value in given.items():
+        inner = {f"{key}.{name}": each for name, each in value.items()} if isinstance(
+            value, dict) else {key: value}  # fmt: skip
+        values |= {name: option_text(each) for name, each in inner.items()}
     try:
         _objects(machine).create(values)
     except (ObjectError, BackendError, TlsError, BlockError) as error:

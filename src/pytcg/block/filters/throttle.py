@@ -12,7 +12,11 @@ from collections.abc import Callable, Mapping
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.filters.filter import Filter
-from pytcg.typed import NamedTuple
+from pytcg.block.json_name import json_name, options_of
+from pytcg.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pytcg.block.open import OpenFlags
 
 KINDS = ("bps-total", "bps-read", "bps-write", "iops-total", "iops-read", "iops-write")
 SLACK = 0.1  # seconds' worth of units that a bucket without a burst takes at once
@@ -39,6 +43,14 @@ class Limits(NamedTuple):
     def any(self) -> bool:
         """Whether there is one at all."""
         return any(limit.average for limit in self.of.values())
+
+    def told(self) -> dict[str, int]:
+        """All of them, by the names that `parse` takes."""
+        told = {"iops-size": self.iops_size}
+        for kind, limit in self.of.items():
+            told |= {kind: limit.average, f"{kind}-max": limit.burst,
+                     f"{kind}-max-length": limit.length}
+        return told
 
     @classmethod
     def parse(cls, options: Mapping[str, int]) -> Limits:
@@ -176,8 +188,11 @@ class ThrottleGroup:
 class Throttle(Filter):
     """A disk under a group's limits; a request over them waits in its own thread."""
 
-    def __init__(self, below: BlockDevice, group: ThrottleGroup) -> None:
+    def __init__(self, below: BlockDevice, group: ThrottleGroup, name: str = "") -> None:
         super().__init__(below)
+        self.format_name = "throttle"
+        self.filename = json_name({"driver": "throttle", "throttle-group": name,
+                                   "file": options_of(below)})
         self._group = group
 
     def pread(self, offset: int, length: int) -> bytes:
@@ -201,3 +216,13 @@ class Throttle(Filter):
     def discard(self, offset: int, length: int) -> None:
         self._group.admit("write", length)
         self.below.discard(offset, length)
+
+
+def open_filter(below: BlockDevice, flags: OpenFlags) -> BlockDevice:
+    """Open with the option ``throttle-group``."""
+    name = flags.take("throttle-group")
+    if name is None:
+        raise _refusal("Please specify a throttle group")
+    if name not in flags.groups:
+        raise _refusal(f"Throttle group '{name}' does not exist")
+    return Throttle(below, flags.groups[name], name)

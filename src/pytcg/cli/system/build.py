@@ -123,7 +123,7 @@ def _run(options: Options, stack: ExitStack) -> int:
     )  # fmt: skip
     plug = partial(_make_vcpu, options, memory, log, stack)
     board = Pc(config, loop.clock, loop.lock, memory, plug)
-    drives = Drives(options, loop.lock, loop.fail, stack)
+    drives = Drives(options, loop.lock, loop.fail, stack, objects.groups)
     fsdevs = open_fsdevs(options, loop, stack)
     rack = Rack(board, drives.by_id, chardevs, objects, fsdevs)
     for link in board.serial_links:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
 
+    from pytcg.block.filters.throttle import ThrottleGroup
     from pytcg.cli.system.option_values import Options
     from pytcg.machine.devices.rack import Rack
 
@@ -34,7 +35,8 @@ class Drives:
     """Every image of the command line. `by_id` is what devices choose from."""
 
     def __init__(self, options: Options, lock: threading.RLock,
-                 fail: Callable[[BaseException], None], stack: ExitStack) -> None:  # fmt: skip
+                 fail: Callable[[BaseException], None], stack: ExitStack,
+                 groups: dict[str, ThrottleGroup] | None = None) -> None:
         self._options = options
         self._units = {} if options.q35 else UNITS
         self._most = MOST | {"ide": MOST_SATA} if options.q35 else MOST
@@ -42,8 +44,10 @@ class Drives:
         stack.callback(self.by_id.close)
         self._places: dict[tuple[str, int, int], Drive] = {}
         graph = self.by_id.graph
+        graph.groups = groups if groups is not None else {}
         for node in options.blockdevs.values():
-            graph.own(open_image(node, exclusive=True, nodes=graph.nodes))
+            graph.own(open_image(node, exclusive=True, nodes=graph.nodes,
+                                 groups=graph.groups))
         for values in sorted(options.drives, key=lambda values: "index" not in values):
             self._add(values)
 
@@ -112,6 +116,7 @@ class Drives:
                 cache=values.get("cache", "writeback"), discard=values.get("discard", "unmap"),
                 detect_zeroes=values.get("detect-zeroes", "off"),
                 exclusive=not read_only, snapshot=snapshot and not read_only,
+                nodes=self.by_id.graph.nodes, groups=self.by_id.graph.groups,
             )  # fmt: skip
         except BlockError as error:
             shown = values.get("file", "")

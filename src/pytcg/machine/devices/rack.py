@@ -70,6 +70,7 @@ class Rack:
         self.board = board
         self.fsdevs = fsdevs or {}  # what makes a server of each, by id
         self.objects = objects or Objects(chardevs.context)
+        drives.graph.groups = self.objects.groups
         self.drives = drives
         self.chardevs = chardevs
         self.plugged: list[Plugged] = []

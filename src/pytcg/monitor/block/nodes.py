@@ -23,7 +23,8 @@ def add_node(machine: Machine, options: dict[str, Any]) -> Any:
         raise CommandError("'node-name' must be specified for the root node")
     try:
         graph.check_free(name)
-        graph.own(open_image(options, exclusive=True, nodes={**graph.nodes, **graph.owned}))
+        graph.own(open_image(options, exclusive=True, nodes={**graph.nodes, **graph.owned},
+                             groups=graph.groups))
     except BlockError as error:
         raise CommandError(str(error)) from None
     return {}

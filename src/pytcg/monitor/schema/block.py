@@ -8,7 +8,7 @@ from pytcg.monitor.schema.types import alternate, enum, struct, union
 
 DRIVERS: Final = (
     "file host_device nbd null-co null-aio raw qcow2 vdi vpc vhdx vmdk qed bochs cloop parallels"
-    " blkdebug compress copy-on-read"
+    " blkdebug compress copy-on-read throttle"
 )
 """Those that `blockdev-add` takes."""
 
@@ -105,6 +105,7 @@ struct("BlockdevOptionsQcow2", "*lazy-refcounts: bool, *pass-discard-request: bo
 struct("BlockdevOptionsBlkdebug", "image: BlockdevRef, *config: str, *align: int,"
        " *max-transfer: int32, *opt-write-zero: int32, *max-write-zero: int32,"
        " *opt-discard: int32, *max-discard: int32")  # fmt: skip
+struct("BlockdevOptionsThrottle", "throttle-group: str, file: BlockdevRef")
 union("BlockdevOptions", "driver: BlockdevDriver, *node-name: str,"
       " *discard: BlockdevDiscardOptions, *cache: BlockdevCacheOptions, *read-only: bool,"
       " *auto-read-only: bool, *force-share: bool,"
@@ -116,7 +117,7 @@ union("BlockdevOptions", "driver: BlockdevDriver, *node-name: str,"
           **dict.fromkeys(("qed", "vmdk"), "BlockdevOptionsGenericCOWFormat"),
           **dict.fromkeys(("vdi", "vpc", "vhdx", "bochs", "cloop", "parallels", "compress",
                            "copy-on-read"), "BlockdevOptionsGenericFormat"),
-          "blkdebug": "BlockdevOptionsBlkdebug",
+          "blkdebug": "BlockdevOptionsBlkdebug", "throttle": "BlockdevOptionsThrottle",
       })  # fmt: skip
 
 # --- what blockdev-create takes -----------------------------------------------------------------
