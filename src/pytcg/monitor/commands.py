@@ -33,6 +33,7 @@ from pytcg.monitor.block import (
     media,
     nodes,
     query,
+    reopening,
     snapshots,
     throttling,
 )
@@ -240,6 +241,7 @@ COMMANDS: Final = {command.name: command for command in (
     *objects.COMMANDS,
     *probing.COMMANDS,
     *query.COMMANDS,
+    *reopening.COMMANDS,
     *snapshots.COMMANDS,
     *snapshot_jobs.COMMANDS,
     *throttling.COMMANDS,

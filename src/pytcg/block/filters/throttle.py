@@ -193,28 +193,32 @@ class Throttle(Filter):
         self.format_name = "throttle"
         self.filename = json_name({"driver": "throttle", "throttle-group": name,
                                    "file": options_of(below)})
-        self._group = group
+        self.group = group
+
+    def keep_to(self, group: ThrottleGroup) -> None:
+        """Be under another group's limits."""
+        self.group = group
 
     def pread(self, offset: int, length: int) -> bytes:
-        self._group.admit("read", length)
+        self.group.admit("read", length)
         return self.below.pread(offset, length)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        self._group.admit("read", len(buffer))
+        self.group.admit("read", len(buffer))
         self.below.read_into(offset, buffer)
 
     def pwrite(self, offset: int, data: bytes | bytearray | memoryview, *, fua: bool = False
                ) -> None:
-        self._group.admit("write", len(data))
+        self.group.admit("write", len(data))
         self.below.pwrite(offset, data, fua=fua)
 
     def write_zeroes(self, offset: int, length: int, *, may_unmap: bool = True,
                      fua: bool = False) -> None:
-        self._group.admit("write", length)
+        self.group.admit("write", length)
         self.below.write_zeroes(offset, length, may_unmap=may_unmap, fua=fua)
 
     def discard(self, offset: int, length: int) -> None:
-        self._group.admit("write", length)
+        self.group.admit("write", length)
         self.below.discard(offset, length)
 
 
