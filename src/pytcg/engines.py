@@ -125,13 +125,15 @@ def make_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, tier: str, log: Lo
     return Vcpu(processor)
 
 
-def make_kvm_vcpu(memory: AddressMap, bus: CpuBus, *, model: str) -> KvmVcpu:
+def make_kvm_vcpu(memory: AddressMap, bus: CpuBus, *, model: str, irqchip: str = "on") -> KvmVcpu:
     """A vCPU on KVM; the models "host" and "max" are all that KVM offers.
+
+    ``irqchip``: which interrupt controllers are the kernel's: "on" (all), "split", "off".
 
     ValueError for a model or feature there is not; `pytcg.accel.kvm.device.KvmError`.
     """
     from pytcg.accel.kvm.core import KvmCpu
-    from pytcg.accel.kvm.cpuid import host_rows, model_rows
+    from pytcg.accel.kvm.cpuid import cut_words, host_rows, model_rows
     from pytcg.accel.kvm.device import Kvm
     from pytcg.accel.kvm.vcpu import KvmVcpu
     from pytcg_x86.core.reset import StateTable
@@ -140,9 +142,12 @@ def make_kvm_vcpu(memory: AddressMap, bus: CpuBus, *, model: str) -> KvmVcpu:
     kvm = Kvm()
     parsed = CpuModel.parse(model)
     table = StateTable(parsed.signature)
-    supported = kvm.supported_cpuid()
-    rows = host_rows(supported) if model in ("host", "max") else model_rows(parsed, supported)
-    return KvmVcpu(KvmCpu(kvm, memory, table.state, table.regs, rows), table, memory, bus)
+    supported, lapic = kvm.supported_cpuid(), irqchip != "off"
+    rows = (host_rows(supported, lapic=lapic) if model in ("host", "max")
+            else model_rows(parsed, supported, lapic=lapic))  # fmt: skip
+    table.features = cut_words(parsed.feature_words(), rows)
+    core = KvmCpu(kvm, memory, table.state, table.regs, rows, irqchip=irqchip)
+    return KvmVcpu(core, table, memory, bus)
 
 
 def cpu_warning(model: str) -> str | None:

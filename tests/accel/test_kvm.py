@@ -268,7 +268,8 @@ def bios(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("accel", [
-    "tcg", pytest.param("kvm,kernel-irqchip=off", marks=needs_kvm),
+    "tcg", *(pytest.param(f"kvm,kernel-irqchip={which}", marks=needs_kvm)
+             for which in ("off", "split", "on")),
 ])  # fmt: skip
 def test_ports_strings_interrupts_mmio_and_rom(accel: str, tmp_path: Path) -> None:
     log = tmp_path / "log"

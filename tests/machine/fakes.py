@@ -24,6 +24,7 @@ class FakeVcpu:
 
     tsc_frequency = 1_000_000_000
     debug = None
+    kernel_chips = None
 
     def __init__(self, bus: CpuBus, program: Callable[[FakeVcpu], ExitReason]) -> None:
         self.bus = bus

@@ -469,13 +469,14 @@ class X86Cpu:
         """The architecture's state, for `restore`; not while running."""
         from pytcg_x86.core.saved import save_state
 
-        return save_state(self)
+        return save_state(self.state, self.model.feature_words(), self.tsc())
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Be as `save` found it; ValueError."""
         from pytcg_x86.core.saved import restore_state
 
-        restore_state(self, saved)
+        self.set_tsc(restore_state(self.state, self.model.feature_words(), saved))
+        self.settle(flush=True)
 
     def has(self, feature: str) -> bool:
         """Whether the CPU model has a feature, by its name for `-cpu`."""

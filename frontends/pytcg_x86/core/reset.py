@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from pytcg_x86.core.registers import Registers, StateView
 from pytcg_x86.core.state import ENV, Attr
@@ -77,7 +78,21 @@ class StateTable:
         self._signature = signature
         self.state = StateView(ENV, memoryview(bytearray(ENV.size)))
         self.regs = Registers(self.state)
+        self.features: list[int] = []
+        """The processor's feature words, for saved machines."""
         self.reset()
+
+    def save(self, tsc: int) -> dict[str, Any]:
+        """As saved machines keep a processor."""
+        from pytcg_x86.core.saved import save_state
+
+        return save_state(self.state, self.features, tsc)
+
+    def restore(self, saved: dict[str, Any]) -> int:
+        """Be as `save` found it, but for the TSC, which is returned; ValueError."""
+        from pytcg_x86.core.saved import restore_state
+
+        return restore_state(self.state, self.features, saved)
 
     def reset(self) -> None:
         """As `reset_state`."""

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytcg.exec.layout import EXEC_ENV
 from pytcg_x86.core.state import ENV
+from pytcg_x86.system.features import FEATURES
 
 if TYPE_CHECKING:
-    from pytcg_x86.core.cpu import X86Cpu
+    from collections.abc import Sequence
+
+    from pytcg_x86.core.registers import StateView
 
 VERSION = 1
 _OF_EXEC = ("pc", "halted", "inhibit", "exception_pending", "exception_vector", "exception_error",
@@ -31,23 +34,35 @@ def _names() -> list[str]:
 FIELDS = tuple(_names())
 
 
-def save_state(cpu: X86Cpu) -> dict[str, Any]:
-    """Plain JSON values; the processor must not run."""
-    kept: dict[str, Any] = {"version": VERSION, "features": cpu.model.feature_words(),
-                            "tsc": cpu.tsc()}  # fmt: skip
+def save_state(state: StateView, features: Sequence[int], tsc: int) -> dict[str, Any]:
+    """Plain JSON values; the processor must not run. ``features``: a model's words."""
+    kept: dict[str, Any] = {"version": VERSION, "features": list(features), "tsc": tsc}
     for name in FIELDS:
         count = ENV.fields[name].count
-        values = [cpu.state.get(name, index) for index in range(count)]
+        values = [state.get(name, index) for index in range(count)]
         kept[name] = values if ENV.fields[name].array else values[0]
     return kept
 
 
-def restore_state(cpu: X86Cpu, saved: dict[str, Any]) -> None:
-    """Be as `save_state` found it; ValueError, before anything changes, if that can't be."""
+def _compare(there: list[int], here: list[int]) -> None:
+    if there == here:
+        return
+    names = [name for name, (word, bit) in FEATURES.items()
+             if word < len(there) and (there[word] ^ here[word]) >> bit & 1]  # fmt: skip
+    raise ValueError("the saved machine's processor has other features (-cpu):"
+                     f" {', '.join(names)}")  # fmt: skip
+
+
+def restore_state(state: StateView, features: Sequence[int], saved: dict[str, Any]) -> int:
+    """Be as `save_state` found it, but for the TSC, which is returned.
+
+    ValueError, before anything changes, if that can't be.
+    """
     if saved.get("version") != VERSION:
         raise ValueError(f"processor state of version {saved.get('version')!r}")
-    if list(saved.get("features", [])) != list(cpu.model.feature_words()):
-        raise ValueError("the saved machine's processor has other features (-cpu)")
+    _compare(list(saved.get("features", [])), list(features))
+    if saved.get("kvm"):
+        raise ValueError("the saved machine's guest uses KVM's clock (-cpu NAME,kvm=off)")
     missing = [name for name in FIELDS if name not in saved]
     if missing:
         raise ValueError(f"processor state lacks {missing[0]!r}")
@@ -56,6 +71,5 @@ def restore_state(cpu: X86Cpu, saved: dict[str, Any]) -> None:
         for index, each in enumerate(value if field.array else [value]):
             if not isinstance(each, int) or index >= field.count:
                 raise ValueError(f"processor state: no value for {name!r}")
-            cpu.state.set(name, each, index)
-    cpu.set_tsc(saved["tsc"])
-    cpu.settle(flush=True)
+            state.set(name, each, index)
+    return int(saved["tsc"])

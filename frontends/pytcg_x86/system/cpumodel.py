@@ -30,7 +30,7 @@ _COMPONENTS = {2: (576, 256), 9: (2688, 8)}
 _COMPACTED = 0b1010  # XSAVEC, XSAVES
 _SWITCH = {"on": True, "off": False, "yes": True, "no": False, "true": True, "false": False,
            "y": True, "n": False}  # fmt: skip
-_OF_KVM = ("host-phys-bits", "kvm", "migratable")
+_OF_KVM = ("host-phys-bits", "migratable")
 """Switches of QEMU's that change nothing without KVM."""
 _ADDRESS_BITS = PHYSICAL_BITS | 48 << 8
 _LA57_BITS = PHYSICAL_BITS | 57 << 8
@@ -50,6 +50,7 @@ class CpuModel:
         self.missing = missing
         """What the model has and this emulator has not."""
         self.check = True  # whether to tell of them
+        self.kvm = True  # whether KVM tells the guest of itself
         self.tsc_hz = 0  # 0: not told, the guest must measure it
 
     @classmethod
@@ -65,7 +66,7 @@ class CpuModel:
             raise ValueError(f"CPU model {name!r} needs what is not implemented: "
                              f"{', '.join(sorted(missing))}")  # fmt: skip
         model = cls(name, options.identity, options.features - _host_lacks(), missing)
-        model.check = options.check
+        model.check, model.kvm = options.check, options.kvm
         return model
 
     @property
@@ -206,6 +207,7 @@ class _Options:
     wanted: set[str] = field(default_factory=set)
     check: bool = True
     enforce: bool = False
+    kvm: bool = True
 
     def apply(self, text: str) -> None:
         """One change: ``+name``, ``-name``, ``name``, ``name=value``."""
@@ -223,7 +225,7 @@ class _Options:
             if value not in _SWITCH:
                 raise ValueError(f"CPU feature {name}: {value!r} is neither on nor off")
             wanted = _SWITCH[value]
-        if name in ("check", "enforce"):
+        if name in ("check", "enforce", "kvm"):
             setattr(self, name, wanted)
         elif name not in _OF_KVM:
             self._switch(feature_name(name), on=wanted)

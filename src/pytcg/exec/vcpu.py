@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pytcg.exec.bus import ExitReason
 from pytcg.exec.debugger import Debugger, Engine
@@ -117,6 +117,8 @@ def _percent(part: int, whole: int) -> str:
 
 class Vcpu:
     """Runs a processor in the calling thread; the pins and `request_exit` are thread-safe."""
+
+    kernel_chips: Final = None  # the board has its own interrupt controllers
 
     def __init__(self, processor: Processor):
         self._cpu = processor

@@ -24,6 +24,11 @@ class Chip(Protocol):
     def restore(self, state: State) -> None: ...
 
 
+def kind(chip: object) -> str:
+    """A chip's name in saved states: one in the kernel goes by that of its `model`."""
+    return type(getattr(chip, "model", chip)).__name__
+
+
 def save(chip: object, version: int, fields: Iterable[str]) -> State:
     """The named attributes of a chip as JSON values."""
     values = {field: _plain(getattr(chip, field)) for field in fields}

@@ -27,6 +27,7 @@ class PcCpuBus:
         self._mmio = mmio
         self._lock = lock
         self._lapic: LocalApic | None = None
+        self._acknowledge: Callable[[], int] = lambda: -1
         self._later: list[Work] | None = None  # while a store is under way
         self.on_fpu_error: Callable[[], None] = lambda: None
         self.on_smm: OnSmm = lambda *, active: None
@@ -34,6 +35,11 @@ class PcCpuBus:
     def attach_lapic(self, lapic: LocalApic) -> None:
         """Complete the bus: interrupts, CR8 and the APIC's MSRs."""
         self._lapic = lapic
+        self._acknowledge = lapic.acknowledge
+
+    def acknowledge_by(self, acknowledge: Callable[[], int]) -> None:
+        """Where INTA goes if the local APIC is not the board's."""
+        self._acknowledge = acknowledge
 
     @property
     def lapic(self) -> LocalApic:
@@ -86,7 +92,12 @@ class PcCpuBus:
 
     def acknowledge_interrupt(self) -> int:
         with self._lock:
-            return self.lapic.acknowledge()
+            return self._acknowledge()
+
+    def locked(self, work: Callable[[int], None], value: int) -> None:
+        """Do something for the processor."""
+        with self._lock:
+            work(value)
 
     def read_msr(self, index: int) -> int:
         with self._lock:

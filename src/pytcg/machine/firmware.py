@@ -28,6 +28,12 @@ def bios_data_area(serial_ports: Sequence[int], parallel_ports: Sequence[int] = 
 
 def program_interrupts(pic: I8259Pair, lapic: LocalApic) -> None:
     """Both 8259s initialised and masked, and reaching the processor through LINT0."""
+    program_pics(pic)
+    lapic.virtual_wire()
+
+
+def program_pics(pic: I8259Pair) -> None:
+    """Both 8259s initialised and masked."""
     for chip, vectors, cascade in (
         (pic.master, MASTER_VECTORS, 0x04),
         (pic.slave, SLAVE_VECTORS, 0x02),
@@ -36,4 +42,3 @@ def program_interrupts(pic: I8259Pair, lapic: LocalApic) -> None:
         for value in (vectors, cascade, 0x01):  # ICW2, ICW3, ICW4: 8086 mode
             chip.write(1, value)
         chip.write(1, 0xFF)  # OCW1: all masked
-    lapic.virtual_wire()

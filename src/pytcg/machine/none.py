@@ -22,6 +22,7 @@ class NoVcpu:
 
     tsc_frequency = 0
     debug = None
+    kernel_chips = None
 
     def __init__(self) -> None:
         self._asked = threading.Event()

@@ -24,7 +24,7 @@ from pytcg.machine.board.flash import FlashImage, attach_flashes
 from pytcg.machine.board.floppy import make_fdc, tell_cmos
 from pytcg.machine.board.fw_cfg import make_fw_cfg
 from pytcg.machine.board.ide import make_ide
-from pytcg.machine.board.interrupts import Interrupts
+from pytcg.machine.board.kernel_interrupts import make_interrupts
 from pytcg.machine.board.parallel import make_parallel_ports
 from pytcg.machine.board.pci import make_hotplug, make_pci_bus
 from pytcg.machine.board.power import PowerControl
@@ -93,8 +93,8 @@ class Pc:
         self.backplane = board = Backplane(clock, lock, memory, make_vcpu)
         self.cpu_bus = board.cpu_bus
         self.vcpu = board.vcpu
-        self.interrupts = Interrupts(board)
-        self.timers = Timers(board, self.interrupts.ioapic.set_irq, epoch=config.epoch,
+        self.interrupts = make_interrupts(board)
+        self.timers = Timers(board, self.interrupts.set_pin, epoch=config.epoch,
                              ram_size=config.ram_size, hpet=config.hpet)  # fmt: skip
         self.power = PowerControl(board)
         if config.bios is not None:
@@ -103,7 +103,7 @@ class Pc:
         spaces = PciSpaces(board.ports, board.mmio, memory)
         self.dma = IsaDma(board, spaces)
         self.fdc = make_fdc(board, self.dma)
-        self.pci = make_pci_bus(board, spaces, self.interrupts.apic_bus, q35=config.q35)
+        self.pci = make_pci_bus(board, spaces, self.interrupts.send, q35=config.q35)
         self.chipset: Chipset | Q35Chipset
         self.ide: Piix3Ide | None = None
         self.sata: Ahci | None = None
@@ -111,7 +111,7 @@ class Pc:
             from pytcg.machine.board.q35 import Q35Chipset, make_sata
 
             self.chipset = Q35Chipset(board, self.pci, config.ram_size, self.power.sleep,
-                                      self.interrupts.ioapic.set_irq)  # fmt: skip
+                                      self.interrupts.set_pin)  # fmt: skip
             self.sata = make_sata(self.pci)
         else:
             self.chipset = Chipset(board, self.pci, config.ram_size, self.power.sleep,
@@ -158,7 +158,7 @@ class Pc:
         self.chipset.set_up()
         if self.ide is not None:
             self.ide.set_up()
-        firmware.program_interrupts(self.interrupts.pic, self.interrupts.lapic)
+        self.interrupts.set_up()
         uarts = [link.port for link in self.serial_links]
         data_area = firmware.bios_data_area([uart.base for uart in uarts],
                                             [link.port.base for link in self.parallel_links])

@@ -7,12 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pytcg.exec.bus import ExitReason
 from pytcg.exec.debugger import Debugger
 from pytcg.exec.vcpu import ExecStats, ProcessorState
 from pytcg.machine.loop import MainLoop
+
+if TYPE_CHECKING:
+    from pytcg.accel.kvm.irqchip.chips import KernelChips
 
 JOIN_TIMEOUT: Final = 5.0  # seconds a vCPU may take to notice request_exit
 SWITCH_INTERVAL: Final = 0.0005  # the main loop holds the GIL no longer than this against the vCPU
@@ -64,6 +67,11 @@ class Vcpu(Protocol):
     @property
     def tsc_frequency(self) -> int:
         """Hertz."""
+        ...
+
+    @property
+    def kernel_chips(self) -> KernelChips | None:
+        """Interrupt controllers that the accelerator has in the kernel."""
         ...
 
     def run(self) -> ExitReason:

@@ -46,6 +46,28 @@ exit_debug     exception:u32 pad:u32 pc:u64 dr6:u64 dr7:u64
 exit_fail      reason:u64 cpu:u32
 exit_internal  suberror:u32 ndata:u32 data:u64*16
 exit_system    type:u32 ndata:u32 data:u64*16
+exit_eoi       vector:u8
+enable_cap     cap:u32 flags:u32 args:u64*4 pad:u8*64
+irq_level      irq:u32 level:u32
+pic            chip_id:u32 pad:u32 last_irr:u8 irr:u8 imr:u8 isr:u8 priority_add:u8 irq_base:u8 \
+               read_reg_select:u8 poll:u8 special_mask:u8 init_state:u8 auto_eoi:u8 \
+               rotate_on_auto_eoi:u8 special_fully_nested_mode:u8 init4:u8 elcr:u8 elcr_mask:u8 \
+               rest:u8*496
+ioapic         chip_id:u32 pad:u32 base_address:u64 ioregsel:u32 id:u32 irr:u32 padding:u32 \
+               redirtbl:u64*24 rest:u8*296
+lapic          regs:u32*256
+pit_channel    count:u32 latched_count:u16 count_latched:u8 status_latched:u8 status:u8 \
+               read_state:u8 write_state:u8 write_latch:u8 rw_mode:u8 mode:u8 bcd:u8 gate:u8 \
+               count_load_time:u64
+pit            channels:pit_channel*3 flags:u32 reserved:u32*9
+reinject       pit_reinject:u8 reserved:u8*31
+pit_config     flags:u32 pad:u32*15
+route          gsi:u32 type:u32 flags:u32 pad:u32 words:u32*8
+msi            address_lo:u32 address_hi:u32 data:u32 flags:u32 devid:u32 pad:u8*12
+irqfd          fd:u32 gsi:u32 flags:u32 resamplefd:u32 pad:u8*16
+ioeventfd      datamatch:u64 addr:u64 len:u32 fd:u32 flags:u32 pad:u8*36
+clock          clock:u64 flags:u32 pad0:u32 realtime:u64 host_tsc:u64 pad:u32*4
+dirty_log      slot:u32 pad:u32 bitmap:u64
 """
 _TYPES: Final[dict[str, Any]] = {
     "u8": ctypes.c_uint8, "u16": ctypes.c_uint16, "u32": ctypes.c_uint32, "u64": ctypes.c_uint64,
@@ -79,8 +101,20 @@ GET_VCPU_MMAP_SIZE      none  04
 GET_SUPPORTED_CPUID     both  05 counted
 CREATE_VCPU             none  41
 SET_USER_MEMORY_REGION  write 46 memory_region
+GET_DIRTY_LOG           write 42 dirty_log
 SET_TSS_ADDR            none  47
 SET_IDENTITY_MAP_ADDR   write 48 u64
+CREATE_IRQCHIP          none  60
+IRQ_LINE                write 61 irq_level
+GET_IRQCHIP             both  62 pic
+SET_IRQCHIP             read  63 pic
+SET_GSI_ROUTING         write 6a counted
+REINJECT_CONTROL        none  71
+IRQFD                   write 76 irqfd
+CREATE_PIT2             write 77 pit_config
+IOEVENTFD               write 79 ioeventfd
+SET_CLOCK               write 7b clock
+GET_CLOCK               read  7c clock
 RUN                     none  80
 GET_REGS                read  81 regs
 SET_REGS                write 82 regs
@@ -90,16 +124,24 @@ INTERRUPT               write 86 interrupt
 GET_MSRS                both  88 counted
 SET_MSRS                write 89 counted
 SET_SIGNAL_MASK         write 8b signal_mask
+GET_LAPIC               read  8e lapic
+SET_LAPIC               write 8f lapic
 SET_CPUID2              write 90 counted
+GET_MP_STATE            read  98 mp_state
+SET_MP_STATE            write 99 mp_state
 NMI                     none  9a
 SET_GUEST_DEBUG         write 9b guest_debug
 GET_VCPU_EVENTS         read  9f vcpu_events
 SET_VCPU_EVENTS         write a0 vcpu_events
+GET_PIT2                read  9f pit
+SET_PIT2                write a0 pit
 GET_DEBUGREGS           read  a1 debugregs
 SET_DEBUGREGS           write a2 debugregs
 GET_TSC_KHZ             none  a3
+ENABLE_CAP              write a3 enable_cap
 GET_XSAVE               read  a4 xsave
 SET_XSAVE               write a5 xsave
+SIGNAL_MSI              write a5 msi
 GET_XCRS                read  a6 xcrs
 SET_XCRS                write a7 xcrs
 """
@@ -124,15 +166,23 @@ IOCTLS: Final = _make_ioctls(_IOCTLS)
 class Cap(IntEnum):
     """Capabilities (KVM_CAP_…) that are asked for."""
 
+    IRQCHIP = 0
     USER_MEMORY = 3
     SET_TSS_ADDR = 4
     EXT_CPUID = 7
+    IRQ_ROUTING = 25
+    IRQFD = 32
+    PIT2 = 33
+    PIT_STATE2 = 35
+    IOEVENTFD = 36
     VCPU_EVENTS = 41
     SET_IDENTITY_MAP_ADDR = 37
     DEBUGREGS = 50
     XSAVE = 55
     XCRS = 56
+    SIGNAL_MSI = 77
     READONLY_MEM = 81
+    SPLIT_IRQCHIP = 121
     IMMEDIATE_EXIT = 136
 
 
@@ -153,6 +203,7 @@ class ExitCode(IntEnum):
     SET_TPR = 11
     INTERNAL_ERROR = 17
     SYSTEM_EVENT = 24
+    IOAPIC_EOI = 26
 
 
 class MemoryFlag(IntFlag):

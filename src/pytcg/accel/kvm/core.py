@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from pytcg.accel.kvm.abi import IOCTLS, STRUCTS, ExitCode, struct
 from pytcg.accel.kvm.device import Kvm, KvmError, KvmFile
+from pytcg.accel.kvm.irqchip.chips import KernelChips
 from pytcg.accel.kvm.slots import Memory, Slot, Slots
 from pytcg.accel.kvm.state import State, Transfer
 from pytcg.exec.bus import CpuBus, PortRuns
@@ -34,8 +35,11 @@ class KvmCpu:
     """A virtual machine of one processor over some memory; KvmError."""
 
     def __init__(self, kvm: Kvm, memory: Memory, state: State, regs: MutableMapping[str, int],
-                 cpuid: Any, extra: tuple[Slot, ...] = ()):  # fmt: skip
+                 cpuid: Any, extra: tuple[Slot, ...] = (), *, irqchip: str = "off"
+                 ):  # fmt: skip
         self.vm = kvm.create_vm()
+        split, there = irqchip == "split", irqchip != "off"
+        self.chips = KernelChips(kvm, self.vm, split=split) if there else None
         self.slots = Slots(self.vm, memory, extra)
         self.file = KvmFile(self.vm.ioctl("CREATE_VCPU", 0))
         self.file.ioctl("SET_CPUID2", cpuid)

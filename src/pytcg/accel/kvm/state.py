@@ -1,8 +1,8 @@
 """The processor's state between the table that our engines use and KVM's structures.
 
 One state has two homes: `load` hands it to KVM, `store` fetches it back, so a machine may go on
-under either. What our table has no field for (kvmclock, AVX-512, an interrupt on its way in) stays
-with KVM's processor.
+under either. An interrupt on its way in is an exception that is pending for the table: both are
+delivered next. What it has no field for (kvmclock, AVX-512) stays with KVM's processor.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _XCR0: Final = 0
 _X87_SSE_AVX: Final = 7
 _MASK_64: Final = (1 << 64) - 1
 _EVENT_FLAGS: Final = 1 | 4  # NMI pending, interrupt shadow
+_FIRST_INTERRUPT: Final = 32
+HALTED: Final = 3  # KVM_MP_STATE_HALTED
 _SHADOWS: Final = (0, 2, 1)  # by env.inhibit: none, STI's, MOV SS's
 
 
@@ -66,6 +68,28 @@ class Transfer:
                 continue
             found.append(row)
         return found
+
+    @property
+    def apic_base(self) -> int:
+        """IA32_APIC_BASE, as it was when the state was last moved."""
+        return int(self._sregs.apic_base)
+
+    @property
+    def cr8(self) -> int:
+        """Likewise."""
+        return int(self._sregs.cr8)
+
+    # KVM's own MSRs ----------------------------------------------------------------------------
+
+    def paravirtual(self) -> dict[int, int]:
+        """What the guest has told KVM by its MSRs: kvmclock and the like, where anything."""
+        told = {}
+        for index in _KVM_MSRS[:4]:
+            try:
+                told[index] = self.read_msr(index)
+            except KvmError:
+                continue
+        return {index: value for index, value in told.items() if value}
 
     # One MSR -----------------------------------------------------------------------------------
 
@@ -171,6 +195,22 @@ class Transfer:
         events.nmi_masked = self._state.get("nmi_blocked")
         self._vcpu.ioctl("SET_VCPU_EVENTS", events)
 
+    def load_pending(self) -> None:
+        """What is delivered next, which `load` leaves out."""
+        events = self._vcpu.get("VCPU_EVENTS", "vcpu_events")
+        events.flags = _EVENT_FLAGS
+        events.nmi_pending = self._state.get("nmi_pending")
+        vector = self._state.get("exception_vector")
+        pending = self._state.get("exception_pending")
+        interrupt = int(bool(pending and vector >= _FIRST_INTERRUPT))
+        if interrupt:
+            events.interrupt_injected, events.interrupt_nr = 1, vector
+        elif pending:
+            events.exception_injected, events.exception_nr = 1, vector
+            events.exception_has_error_code = self._state.get("exception_has_error")
+            events.exception_error_code = self._state.get("exception_error")
+        self._vcpu.ioctl("SET_VCPU_EVENTS", events)
+
     # From KVM ----------------------------------------------------------------------------------
 
     def store(self) -> None:
@@ -243,6 +283,31 @@ class Transfer:
         shadow = events.interrupt_shadow
         self._state.set("inhibit", 2 if shadow & 1 else shadow >> 1)
         self._state.set("nmi_blocked", events.nmi_masked)
+
+    def store_pending(self) -> None:
+        """What is delivered next, which `store` leaves out."""
+        state, events = self._state, self._vcpu.get("VCPU_EVENTS", "vcpu_events")
+        state.set("nmi_pending", events.nmi_pending | events.nmi_injected)
+        interrupt = events.interrupt_injected and not events.interrupt_soft
+        exception = events.exception_injected or events.exception_pending
+        state.set("exception_pending", int(bool(interrupt or exception)))
+        vector = events.interrupt_nr if interrupt else events.exception_nr
+        state.set("exception_vector", vector)
+        state.set("exception_has_error", 0 if interrupt else events.exception_has_error_code)
+        state.set("exception_error", events.exception_error_code)
+
+    # Halted or not: with a local APIC in the kernel --------------------------------------------
+
+    def load_halted(self) -> None:
+        """Have KVM wait for an interrupt, if the processor did."""
+        made = struct("mp_state")
+        made.mp_state = HALTED if self._state.get("halted") else 0
+        self._vcpu.ioctl("SET_MP_STATE", made)
+
+    def store_halted(self) -> None:
+        """Whether it waits for one."""
+        told = self._vcpu.get("MP_STATE", "mp_state")
+        self._state.set("halted", int(told.mp_state == HALTED))
 
 
 def _reset_x87(view: memoryview) -> None:

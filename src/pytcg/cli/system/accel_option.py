@@ -41,7 +41,7 @@ def set_enable_kvm(options: Options, text: str) -> None:
 
 
 def set_irqchip(options: Options, value: str) -> None:
-    """kernel-irqchip=: KVM's business; without it nothing changes."""
+    """kernel-irqchip=: which interrupt controllers are the kernel's."""
     if value not in IRQCHIPS:
         raise OptionError(f"kernel-irqchip={value}: expected 'on', 'off' or 'split'")
     options.irqchip = value

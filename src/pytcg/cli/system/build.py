@@ -95,9 +95,6 @@ def _run(options: Options, stack: ExitStack) -> int:
     _check_memory(options)
     if options.smm and (options.q35 or "kvm" in options.accelerators):
         raise StartError("-machine smm=on: there is no system management mode on q35 or with KVM")
-    if options.irqchip != "off" and "kvm" in options.accelerators:
-        raise StartError(f"kernel-irqchip={options.irqchip} is not there: the interrupt controllers"
-                         " are the board's own (off)")  # fmt: skip
     if options.pid_file is not None:
         _write_pid_file(options.pid_file, stack)
     code = open_guest_code(options)
@@ -275,7 +272,7 @@ def _make_tcg(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vc
 
 def _make_kvm(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:
     del log
-    return make_kvm_vcpu(memory, bus, model=options.cpu)
+    return make_kvm_vcpu(memory, bus, model=options.cpu, irqchip=options.irqchip)
 
 
 def _make_qtest(options: Options, memory: AddressMap, log: Log, bus: CpuBus) -> Vcpu:

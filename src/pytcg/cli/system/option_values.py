@@ -69,7 +69,7 @@ class Options:
     tb_size: int = 0  # MiB; 0: as usual
     perf: bool = False
     accelerators: list[str] = field(default_factory=list)  # the first that works; none: tcg
-    irqchip: str = "off"
+    irqchip: str = "on"
     name: str = ""
     bios: str | None = None
     hpet: bool = True

@@ -94,6 +94,13 @@ class ApicTimer:
             self.expire()
             self._sync()
 
+    def resume(self, mode: TimerMode, *, divide: int, initial: int, left: int, deadline: int
+               ) -> None:  # fmt: skip
+        """Be as another timer was, ``left`` clocks before it expires (0: it doesn't count)."""
+        self.mode, self.divide, self.initial_count, self.deadline = mode, divide, initial, deadline
+        self._begin(left)
+        self._sync()
+
     def expire(self) -> None:
         """Signal an expiry that has come, then wait for the next; cheap when none has."""
         if self._due():

@@ -64,6 +64,8 @@ class IoApic:
         self._id_at_reset = apic_id
         self.on_pin: Callable[[int, bool], None] = lambda pin, level: None
         """Sees what the inputs are driven to."""
+        self.on_entries: Callable[[list[int]], None] = lambda entries: None
+        """Called with the redirection table when it has changed."""
         self.inputs = 0
         self._clear()
 
@@ -75,6 +77,7 @@ class IoApic:
     def reset(self) -> None:
         """All entries masked; the inputs keep their level."""
         self._clear()
+        self.on_entries(self.entries)
 
     def set_irq(self, pin: int, level: bool) -> None:
         """Drive input INTIN<pin>. A masked edge is lost (3.2.4, "Interrupt Mask")."""
@@ -111,6 +114,7 @@ class IoApic:
 
     def restore(self, state: State) -> None:
         load(self, state, 1, self._FIELDS)
+        self.on_entries(self.entries)
         self._sync()
 
     def _read_indirect(self) -> int:
@@ -137,6 +141,7 @@ class IoApic:
             # clear a stuck one.
             entry &= ~Redirection.REMOTE_IRR
         self.entries[pin] = entry
+        self.on_entries(self.entries)
         self._sync()
 
     def _mode(self, pin: int) -> DeliveryMode:

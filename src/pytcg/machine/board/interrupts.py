@@ -8,55 +8,85 @@ from pytcg.hw.core.apic import LocalApic
 from pytcg.hw.core.apic_bus import ApicBus
 from pytcg.hw.core.i8259 import I8259Pair
 from pytcg.hw.core.ioapic import IoApic
+from pytcg.machine import firmware
 from pytcg.machine import pc_map as at
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.bus import MmioRegion
+from pytcg.machine.pci_host import deliver_message
 
 
 class Interrupts:
-    """The board's interrupt controllers."""
+    """The board's interrupt controllers, all of them its own chips."""
 
     def __init__(self, board: Backplane) -> None:
-        self.apic_bus = ApicBus()
         self.pic = board.add(I8259Pair())
-        self.ioapic = board.add(IoApic(self.apic_bus.deliver))
-        vcpu = board.vcpu
-        self.lapic = board.add(LocalApic(board.clock, 0, self.apic_bus.send_ipi,
-                                         tsc=vcpu.tsc, tsc_hz=vcpu.tsc_frequency))  # fmt: skip
-        self._connect(board)
-        self._attach(board)
-
-    def _connect(self, board: Backplane) -> None:
-        self.apic_bus.attach(self.lapic)
-        self.lapic.extint = self.pic.acknowledge
-        self.lapic.on_eoi = self.ioapic.end_of_interrupt
-        self.lapic.on_nmi = board.vcpu.raise_nmi
-        self.lapic.on_smi = board.vcpu.raise_smi
-        self.lapic.on_init = board.ask_reset
-        self.pic.intr.connect(partial(self.lapic.set_lint, 0))
-        self.lapic.intr.connect(board.vcpu.set_intr)
-        board.cpu_bus.attach_lapic(self.lapic)
+        self._attach_pic(board)
+        self.ioapic = board.add(self._make_ioapic())
+        self._attach_ioapic(board)
+        self._add_lapic(board)
         for irq, gate in enumerate(board.isa):
             gate.out.connect(partial(self._drive_irq, irq))
 
-    def _attach(self, board: Backplane) -> None:
-        ports, mmio = board.ports, board.mmio
-        ports.attach(self.pic.master, at.PIC_MASTER, count=2)
-        ports.attach(self.pic.slave, at.PIC_SLAVE, count=2)
-        ports.attach(self.pic.master, at.ELCR, count=1, first=2)
-        ports.attach(self.pic.slave, at.ELCR + 1, count=1, first=2)
-        mmio.attach(MmioRegion(at.IO_APIC, at.APIC_PAGE, self._read_ioapic, self._write_ioapic))
-        for page in (at.IO_APIC, at.LOCAL_APIC):
-            board.memory.reserve(page, at.APIC_PAGE)
-        self._mmio = mmio
+    # What others need of them -----------------------------------------------------------------
+
+    def set_pin(self, pin: int, level: bool) -> None:
+        """Drive a pin of the I/O APIC."""
+        self.ioapic.set_irq(pin, level)
+
+    def send(self, address: int, data: int) -> None:
+        """An interrupt message of a card."""
+        deliver_message(self._apic_bus.deliver, address, data)
+
+    def set_up(self) -> None:
+        """Leave them as a BIOS does."""
+        firmware.program_interrupts(self.pic, self._lapic)
+
+    def look(self) -> tuple[I8259Pair, IoApic]:
+        """The chips, for who shows what they are doing."""
+        return self.pic, self.ioapic
+
+    # Wiring -----------------------------------------------------------------------------------
+
+    def _make_ioapic(self) -> IoApic:
+        self._apic_bus = ApicBus()
+        return IoApic(self._apic_bus.deliver)
+
+    def _add_lapic(self, board: Backplane) -> None:
+        vcpu = board.vcpu
+        lapic = board.add(LocalApic(board.clock, 0, self._apic_bus.send_ipi, tsc=vcpu.tsc,
+                                    tsc_hz=vcpu.tsc_frequency))  # fmt: skip
+        self._lapic = lapic
+        self._apic_bus.attach(lapic)
+        lapic.extint = self.pic.acknowledge
+        lapic.on_eoi = self.ioapic.end_of_interrupt
+        lapic.on_nmi = board.vcpu.raise_nmi
+        lapic.on_smi = board.vcpu.raise_smi
+        lapic.on_init = board.ask_reset
+        self.pic.intr.connect(partial(lapic.set_lint, 0))
+        lapic.intr.connect(board.vcpu.set_intr)
+        board.cpu_bus.attach_lapic(lapic)
+        board.memory.reserve(at.LOCAL_APIC, at.APIC_PAGE)
+        self._mmio = board.mmio
         self._page = MmioRegion(at.LOCAL_APIC, at.APIC_PAGE, self._read_lapic, self._write_lapic)
-        mmio.attach(self._page)
-        self.lapic.on_base = self._move_lapic
+        board.mmio.attach(self._page)
+        lapic.on_base = self._move_lapic
 
     def _move_lapic(self) -> None:
         """IA32_APIC_BASE says where its page is."""
-        if self.lapic.base != self._page.base:
-            self._page = self._mmio.move(self._page, self.lapic.base)
+        if self._lapic.base != self._page.base:
+            self._page = self._mmio.move(self._page, self._lapic.base)
+
+    def _attach_pic(self, board: Backplane) -> None:
+        ports, pic = board.ports, self.pic
+        ports.attach(pic.master, at.PIC_MASTER, count=2)
+        ports.attach(pic.slave, at.PIC_SLAVE, count=2)
+        ports.attach(pic.master, at.ELCR, count=1, first=2)
+        ports.attach(pic.slave, at.ELCR + 1, count=1, first=2)
+
+    def _attach_ioapic(self, board: Backplane) -> None:
+        board.mmio.attach(MmioRegion(at.IO_APIC, at.APIC_PAGE, self._read_ioapic,
+                                     self._write_ioapic))  # fmt: skip
+        board.memory.reserve(at.IO_APIC, at.APIC_PAGE)
 
     def _drive_irq(self, irq: int, level: bool) -> None:
         """An ISA interrupt reaches both the 8259s and the I/O APIC; the guest masks one of them."""
@@ -76,14 +106,14 @@ class Interrupts:
             self.ioapic.write(offset >> 4, value & 0xFFFFFFFF)
 
     def _read_lapic(self, offset: int, size: int) -> int:
-        if not self.lapic.mmio_enabled:
+        if not self._lapic.mmio_enabled:
             return (1 << size * 8) - 1
-        return _part(self.lapic.read(offset >> 4), offset, size)
+        return _part(self._lapic.read(offset >> 4), offset, size)
 
     def _write_lapic(self, offset: int, size: int, value: int) -> None:
         del size
-        if self.lapic.mmio_enabled and not offset & 15:
-            self.lapic.write(offset >> 4, value & 0xFFFFFFFF)
+        if self._lapic.mmio_enabled and not offset & 15:
+            self._lapic.write(offset >> 4, value & 0xFFFFFFFF)
 
 
 def _part(value: int, offset: int, size: int) -> int:

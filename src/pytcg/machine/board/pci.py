@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from pytcg.hw.chipset import ich9, pci_hotplug
 from pytcg.hw.chipset.pci_hotplug import PciHotplug
 from pytcg.hw.core.acpi_pm import AcpiPm
-from pytcg.hw.core.apic_bus import ApicBus
 from pytcg.hw.pci.bus import SLOTS, ConfigMechanism1, PciBus
 from pytcg.machine import pc_map as at
 from pytcg.machine.board.backplane import Backplane
 from pytcg.machine.bus import PortHandlers
-from pytcg.machine.pci_host import PciSpaces, deliver_message
+from pytcg.machine.pci_host import PciSpaces
 
 
-def make_pci_bus(board: Backplane, spaces: PciSpaces, apic_bus: ApicBus, *,
+def make_pci_bus(board: Backplane, spaces: PciSpaces, deliver: Callable[[int, int], None], *,
                  q35: bool = False) -> PciBus:  # fmt: skip
-    """Bus 0, with its windows in the board's address spaces."""
-    deliver = partial(deliver_message, apic_bus.deliver)
+    """Bus 0, with its windows in the board's address spaces; messages go to ``deliver``."""
     bus = (PciBus(spaces, spaces, deliver, ich9.swizzle, ich9.PIRQS) if q35
            else PciBus(spaces, spaces, deliver))  # fmt: skip
     access = board.add(ConfigMechanism1(bus))

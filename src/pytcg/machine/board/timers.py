@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pytcg.hw.core.glue import SystemControlPortB
 from pytcg.hw.core.hpet import Hpet
@@ -16,15 +17,17 @@ from pytcg.machine.bus import MmioRegion
 from pytcg.machine.layout import low_memory_end
 from pytcg.machine.wires import unless
 
+if TYPE_CHECKING:
+    from pytcg.accel.kvm.irqchip.pit import KernelPit
+
 
 class Timers:
     """What counts time on an AT's board."""
 
     def __init__(self, board: Backplane, io_apic_pin: Callable[[int, bool], None], *, epoch: int,
                  ram_size: int, hpet: bool) -> None:
-        self.pit = board.add(I8254(board.clock))
-        board.ports.attach(self.pit, at.PIT, count=4)
-        set_gate, out_level = partial(self.pit.set_gate, 2), partial(self.pit.out_level, 2)
+        pit = self._add_pit(board)
+        set_gate, out_level = partial(pit.set_gate, 2), partial(pit.out_level, 2)
         port_b = board.add(SystemControlPortB(board.clock, set_gate, out_level))
         board.ports.attach(port_b, at.PORT_B, count=1)
         self.rtc = board.add(Mc146818(board.clock, epoch=epoch))
@@ -33,8 +36,19 @@ class Timers:
         self.rtc.set_memory_size(low_end, ram_size - low_end)
         self.hpet = self._make_hpet(board, io_apic_pin) if hpet else None
         legacy = self.hpet.legacy if self.hpet is not None else Line()
-        board.connect_irq(unless(self.pit.out[0], legacy), at.IRQ_TIMER)
+        if isinstance(pit, I8254):
+            board.connect_irq(unless(pit.out[0], legacy), at.IRQ_TIMER)
+        else:
+            legacy.connect(pit.replace_by_hpet)
         board.connect_irq(unless(self.rtc.irq, legacy), at.IRQ_RTC)
+
+    def _add_pit(self, board: Backplane) -> I8254 | KernelPit:
+        chips = board.vcpu.kernel_chips
+        if chips is not None and not chips.split:
+            return board.add(chips.make_pit(board.clock))
+        pit = board.add(I8254(board.clock))
+        board.ports.attach(pit, at.PIT, count=4)
+        return pit
 
     def _make_hpet(self, board: Backplane, io_apic_pin: Callable[[int, bool], None]) -> Hpet:
         hpet = board.add(Hpet(board.clock))

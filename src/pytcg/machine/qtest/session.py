@@ -15,6 +15,7 @@ from typing import IO, Final
 from pytcg.chardev.base import Chardev
 from pytcg.chardev.registry import Chardevs
 from pytcg.machine import pc_map as at
+from pytcg.machine.board.interrupts import Interrupts
 from pytcg.machine.loop import HostClock, MainLoop
 from pytcg.machine.pc import Pc
 from pytcg.machine.qtest.clock import SteppedClock
@@ -174,11 +175,12 @@ class QtestSession:
 
     def _intercept_in(self, words: Words) -> str:
         [path] = words
-        if path.rpartition("/")[2] != "ioapic":
+        interrupts = self._board.interrupts
+        if path.rpartition("/")[2] != "ioapic" or not isinstance(interrupts, Interrupts):
             return "FAIL Unknown device"
         if self._intercepted is None:
             self._intercepted = path
-            self._board.interrupts.ioapic.on_pin = self._pin
+            interrupts.ioapic.on_pin = self._pin
         return "OK" if self._intercepted == path else "FAIL IRQ intercept already enabled"
 
     def _pin(self, pin: int, level: bool) -> None:
@@ -191,7 +193,7 @@ class QtestSession:
         path, _, number, level = words
         if path.rpartition("/")[2] != "ioapic":
             return "FAIL Unknown device"
-        self._board.interrupts.ioapic.set_irq(_number(number), _number(level) != 0)
+        self._board.interrupts.set_pin(_number(number), _number(level) != 0)
         return "OK"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytcg.hw.state import StateError
+from pytcg.hw.state import StateError, kind
 from pytcg.machine.saved.stream import SavedError, SavedMachine
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def describe(board: Pc) -> dict[str, Any]:
     """What has to be the same for a saved machine to fit."""
-    chips = [type(chip).__name__ for chip in board.backplane.chips]
+    chips = [kind(chip) for chip in board.backplane.chips]
     cards = {f"{devfn >> 3:02x}.{devfn & 7}": type(card).__name__
              for devfn, card in sorted(board.pci.devices.items())}  # fmt: skip
     return {"machine": "pc", "memory": board.config.ram_size, "chips": chips, "cards": cards}

@@ -65,9 +65,9 @@ def _window(bar: Bar) -> str:
 def pic(shell: Shell, words: list[str]) -> str:
     """info pic."""
     del words
-    interrupts = shell.machine.board.interrupts
-    text = _ioapic(interrupts.ioapic)
-    for number, chip in ((1, interrupts.pic.slave), (0, interrupts.pic.master)):
+    pair, ioapic = shell.machine.board.interrupts.look()
+    text = _ioapic(ioapic)
+    for number, chip in ((1, pair.slave), (0, pair.master)):
         text += (f"pic{number}: irr={chip.irr:02x} imr={chip.imr:02x} isr={chip.isr:02x}"
                  f" hprio={(chip.lowest + 1) & 7} irq_base={chip.icw2:02x}"
                  f" rr_sel={int(chip.read_isr)} elcr={chip.elcr:02x}"

@@ -1,0 +1,1 @@
+"""Interrupt controllers and the timer that KVM has in the kernel, and their state here."""
