@@ -16,7 +16,7 @@ from pytcg_x86.region.compiler import RegionCompiler
 def build_region(request: Request, name: str) -> tuple[Function, list[int]]:
     """IR of a region, and the numbers of the blocks it can be entered at; NotInRegion."""
     compiler = RegionCompiler(program(), name, request.blocks, spans=request.spans,
-                              user=request.user)  # fmt: skip
+                              user=request.user, top=request.top)  # fmt: skip
     function = compiler.build()
     return function, [block.number for block in compiler.entries]
 

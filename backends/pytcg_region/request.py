@@ -24,7 +24,7 @@ from pytcg_x86.core.form import row_of
 from pytcg_x86.core.state import Mode
 from pytcg_x86.region.compiler import PLAIN_KEY, GuestBlock, Insn
 
-_HEAD = struct.Struct("<QQIIII8x")
+_HEAD = struct.Struct("<QQIIII4xI")
 _BLOCK = struct.Struct("<QqqqIIII")
 _RECORD = struct.Struct("<QQqqhhhhBBBBI")
 _RUN = struct.Struct("<QQ")
@@ -38,11 +38,13 @@ class Request:
 
     def __init__(self, data: bytes | memoryview):
         head = _HEAD.unpack_from(data, 0)
-        self.flushes, self.pc, self.mode, self.count, self.insns, pages = head
+        self.flushes, self.pc, self.mode, self.count, self.insns, pages, context = head
         self.spans = pages > 1
         self.user = bool(self.mode & Mode.USER)
         runs = _HEAD.size + self.count * _BLOCK.size + self.insns * _RECORD.size
         self._body = bytes(data[_HEAD.size : runs])
+        self.top = context if self._has_x87() else None
+        """The x87 stack's top at the seed, if that matters."""
         self._runs = list(_RUN.iter_unpack(data[runs : runs + self.count * _RUN.size]))
 
     @property
@@ -68,6 +70,10 @@ class Request:
     def _rows(self) -> Iterator[tuple[int, ...]]:
         return _BLOCK.iter_unpack(self._body[: self.count * _BLOCK.size])
 
+    def _has_x87(self) -> bool:
+        rows = _RECORD.iter_unpack(self._body[self.count * _BLOCK.size :])
+        return any("fpu" in row_of(key & PLAIN_KEY).attrs for key, *_ in rows)
+
     def _insns(self) -> Iterator[Insn]:
         for row in _RECORD.iter_unpack(self._body[self.count * _BLOCK.size :]):
             key, *values, near, effects = row
@@ -81,7 +87,7 @@ class Request:
     def key(self, *identity: str) -> str:
         """Digest of all that the code depends on."""
         digest = hashlib.blake2b(digest_size=20)
-        for part in (*identity, f"{self.count} {self.spans} {self.user}"):
+        for part in (*identity, f"{self.count} {self.spans} {self.user} {self.top}"):
             digest.update(part.encode() + b"\0")
         digest.update(self._body)
         return digest.hexdigest()

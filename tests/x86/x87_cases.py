@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 import struct
+from collections.abc import Sequence
 from functools import cache
 
 from pytcg.fuzz.values import control, number
@@ -52,11 +53,11 @@ def operand(rng: random.Random, mnemonic: str) -> bytes:
     return rng.randbytes(16)
 
 
-def state(rng: random.Random, mnemonic: str) -> X87:
-    """A random state in which no unmasked exception is pending."""
+def state(rng: random.Random, mnemonic: str, tops: Sequence[int] = range(8)) -> X87:
+    """A random state in which no unmasked exception is pending, TOP one of ``tops``."""
     holes = rng.choice((0.0, 0.0, 0.15, 0.5))
     tags = sum(EMPTY_TAG << 2 * n for n in range(8) if rng.random() < holes)
-    top, word = rng.randrange(8), control(rng)
+    top, word = rng.choice(tops), control(rng)
     if mnemonic in PUSHES and rng.random() < 0.8:
         tags |= EMPTY_TAG << 2 * ((top - 1) & 7)
     status = top << 11 | rng.getrandbits(16) & 0x4700

@@ -94,6 +94,9 @@ class Context:
 class Translator:
     """Emits the IR of one instruction into ``b``."""
 
+    registers_are_values = False
+    """Whether x87 registers are values of their own type, not ten bytes in memory."""
+
     def __init__(self, program: Program, function: Function, builder: Builder, context: Context):
         self.program = program
         self.function = function
@@ -265,6 +268,16 @@ class Translator:
     def store(self, bits: int, linear: Value, value: Value) -> None:
         self.call(_STORES[bits], self.env, linear, value)
 
+    def load_ten(self, linear: Value) -> tuple[Value, ...]:
+        """Ten bytes of guest memory, as an x87 register is moved (`registers_are_values`)."""
+        return self.load(64, linear), self.load(16, linear + 8)
+
+    def store_ten(self, linear: Value, parts: tuple[Value, ...]) -> None:
+        """Store them; on one page the first store has all the faults."""
+        low, high = parts
+        self.store(64, linear, low)
+        self.store(16, linear + 8, high)
+
     def load_wide(self, linear: Value) -> list[Value]:
         """32 bytes of guest memory, as halves, low first."""
         where = self.call(access.place_to_load, self.env, linear)
@@ -406,8 +419,9 @@ class Translator:
             self.b.br(after)
         self.b.place(after)
 
-    def need(self, condition: Value, otherwise: Block) -> None:
-        """Go on only if ``condition``, which is likely."""
+    def need(self, condition: Value, otherwise: Block, *, once: str = "") -> None:
+        """Go on only if ``condition``, which is likely; one with a name, if it holds, stays so
+        until something is called."""
         go_on = self.b.new_block("ok")
         self.b.brif(condition, go_on, otherwise, likely=True)
         self.b.place(go_on)

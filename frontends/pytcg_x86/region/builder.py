@@ -44,6 +44,12 @@ def _parts() -> list[Part]:
     places += [(ENV.offset(name, i), Type.I128) for name in ("xmm", "ymm_high") for i in range(16)]
     places += [(ENV.offset("flag_z"), Type.I64), (ENV.offset("flag_s"), Type.I64)]
     places += [(ENV.offset(name), Type.I8) for name in ("flag_c", "flag_o", "flag_x")]
+    places += [(ENV.offset("fp_register", 2 * i), Type.F80) for i in range(8)]
+    places += [(ENV.offset("fp_tag", i), Type.I8) for i in range(8)]
+    places += [(ENV.offset(name), Type.I16)
+               for name in ("fp_status", "fp_last", "fp_cs", "fp_ds")]  # fmt: skip
+    places += [(ENV.offset("fp_top"), Type.I32), (ENV.offset("fp_ip"), Type.I64),
+               (ENV.offset("fp_dp"), Type.I64)]  # fmt: skip
     return [Part(number, *place) for number, place in enumerate(places)]
 
 
@@ -51,6 +57,9 @@ PARTS = _parts()
 _PART_AT = {part.offset + i: part for part in PARTS for i in range(part.size)}
 FLAG_PARTS = {name: _PART_AT[ENV.offset(f"flag_{name}")] for name in "zscox"}
 FLAG_NUMBERS = frozenset(part.number for part in FLAG_PARTS.values())
+TOP = _PART_AT[ENV.offset("fp_top")]
+"""The x87 stack's top: known while a region is built, so that ST(i) is a part."""
+_FP_ARRAYS = ENV.offset("fp_register"), ENV.offset("fp_tag")
 _ZERO = ENV.offset("zero")
 
 
@@ -121,6 +130,8 @@ class StateBuilder(Builder):
         self.known: dict[int | tuple[str, int] | tuple[str, int, int], Value] = {}
         """Values that hold here: parts by number, what else is kept by a name and ids."""
         self.flags = FlagState()
+        self.top: int | None = None
+        """The x87 stack's top here, or that it is not known."""
         self.dirty: set[int] = set()
         """Parts that differ from env where the region is left."""
         self._sums: dict[int, tuple[int, int]] = {}
@@ -160,6 +171,8 @@ class StateBuilder(Builder):
             at, offset = self._offset(args[0]), args[1].const
             if at is not None and offset is not None:
                 return EnvPointer(self, at + (offset ^ 1 << 63) - (1 << 63))
+            if at in _FP_ARRAYS:
+                raise NotInRegion("an x87 register, but not which")
         elif name == "ld":
             at, type_ = self._offset(args[0]), attrs["type"]
             assert isinstance(type_, Type)
@@ -233,6 +246,9 @@ class StateBuilder(Builder):
 
     def whole(self, part: Part) -> Value:
         """A part's present value."""
+        if part is TOP and self.top is not None:
+            self.used.add(part.number)
+            return self.const(self.top, Type.I32)
         thunk = self.flags.lazy.get(part.number)
         if thunk is not None:
             return thunk()
@@ -246,9 +262,13 @@ class StateBuilder(Builder):
 
     def read_part(self, part: Part, at: int, type_: Type) -> Value:
         """The ``type_`` at offset ``at`` within a part."""
+        if part is TOP and self.top is None:
+            raise NotInRegion("the x87 stack's top is not known")
         value = self.whole(part)
         if type_ is part.type:
             return value
+        if part.type is Type.F80:
+            raise NotInRegion("an x87 register in pieces")
         if part.type is Type.I128 and BITS[type_] >= 32:
             bits = BITS[type_]
             index = self.const((at - part.offset) * 8 // bits, Type.I64)
@@ -257,7 +277,11 @@ class StateBuilder(Builder):
 
     def write_part(self, part: Part, at: int, value: Value) -> None:
         """Store at offset ``at`` within a part."""
+        if part is TOP:
+            self.top = value.const
         if value.type is not part.type:
+            if part.type is Type.F80:
+                raise NotInRegion("an x87 register in pieces")
             value = self._merged(part, (at - part.offset) * 8, value)
         if part.number in FLAG_NUMBERS:
             if self.flags.merged:
@@ -279,6 +303,11 @@ class StateBuilder(Builder):
             return self.op("vinsert", old, value, index, lane=value.bits)
         mask = ((1 << value.bits) - 1) << shift
         return (old & ~mask) | (value.zext(part.type) << shift)
+
+    def stored_top(self) -> Value:
+        """The x87 stack's top as it is when the code runs."""
+        self.used.add(TOP.number)
+        return self.get(self.locals[TOP.number])
 
     # Flags -------------------------------------------------------------------------------------
 

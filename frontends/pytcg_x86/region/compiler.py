@@ -44,6 +44,7 @@ from pytcg_x86.core.translate import Translator
 from pytcg_x86.decode.formkey import KEY_DEAD, KEY_SECOND, RELATIVE
 from pytcg_x86.region.builder import (
     FLAG_PARTS,
+    TOP,
     Comparison,
     FlagState,
     NotInRegion,
@@ -241,6 +242,7 @@ class RegionTranslator(Translator):
     """Emits one instruction of a region."""
 
     b: StateBuilder
+    registers_are_values = True
 
     def __init__(self, region: RegionCompiler, block: GuestBlock, position: int):
         self.region = region
@@ -317,10 +319,14 @@ class RegionTranslator(Translator):
         self.b.brif(condition, self.unwind, go_on, likely=False)
         self.b.place(go_on, keep=True)
 
-    def need(self, condition: Value, otherwise: Block) -> None:
+    def need(self, condition: Value, otherwise: Block, *, once: str = "") -> None:
+        if once and (once, 0) in self.b.known:
+            return
         go_on = self.b.new_block("ok")
         self.b.brif(condition, go_on, otherwise, likely=True)
         self.b.place(go_on, keep=True)
+        if once:
+            self.b.known[once, 0] = condition
 
     def shortcut(self, fast: Callable[[Block], None], slow: Callable[[], None]) -> None:
         fast(self.unwind)
@@ -329,7 +335,10 @@ class RegionTranslator(Translator):
         self.raise_if(wild, Vector.GP, 0)
 
     def rarely(self, condition: Value, native: NativeFunction[Any, Any]) -> None:
-        self.raise_if(condition, Vector.MF)
+        key = native.name, 0
+        if key not in self.b.known:  # no operation of a region makes it so
+            self.raise_if(condition, Vector.MF)
+            self.b.known[key] = condition
 
     def check_masked(self) -> None:
         self.region.needs_masked = True
@@ -348,6 +357,14 @@ class RegionTranslator(Translator):
     def store(self, bits: int, linear: Value, value: Value) -> None:
         where = self.region.probe(self, linear, bits, write=True)
         self.b.emit_effect("stg", value, self.b.ptradd(self.ram, where))
+
+    def load_ten(self, linear: Value) -> tuple[Value, ...]:
+        where = self.region.probe(self, linear, 80, write=False)
+        return (self.b.emit("ldg", self.b.ptradd(self.ram, where), type=Type.F80),)
+
+    def store_ten(self, linear: Value, parts: tuple[Value, ...]) -> None:
+        where = self.region.probe(self, linear, 80, write=True)
+        self.b.emit_effect("stg", parts[0], self.b.ptradd(self.ram, where))
 
     def load_wide(self, linear: Value) -> list[Value]:
         where = self.region.probe(self, linear, 256, write=False)
@@ -417,7 +434,10 @@ class RegionTranslator(Translator):
             self.changed = True
         # Counters of instructions look at it (`system.counters`).
         self.b.st(self.b.get(region.budget), region.env, EXEC_ENV.offset("budget"))
-        return region.helpers.call(callee, args, faulted)
+        result = region.helpers.call(callee, args, faulted)
+        if self.b.top is not None:  # `_insn` makes sure
+            self.b.top = (self.b.top + _POPS.get(row_of(self.insn.key).mnemonic, 0)) & 7
+        return result
 
     def branch(self, condition: Value) -> None:
         if self.changed:
@@ -447,6 +467,10 @@ class RegionTranslator(Translator):
             b.br(region.exit_to(self.source, pc, refund=0, why=Leave.COMPUTED))
 
 
+_POPS = {"FYL2X": 1, "FYL2XP1": 1, "FPATAN": 1, "FPTAN": -1, "FXTRACT": -1, "FSINCOS": -1,
+         "FBLD": -1, "FBSTP": 1, "FISTTP": 1,
+         "FINCSTP": 1, "FDECSTP": -1, "FFREEP": 1, "FSTPNCE": 1}  # fmt: skip
+"""What helpers usually do to the x87 stack's top."""
 _FIELD_TYPES = {"imm": Type.I64, "disp": Type.I64, "pc": Type.I64, "a": Type.I16, "b": Type.I16,
                 "base": Type.I16, "index": Type.I16, "segment": Type.I8, "shift": Type.I8,
                 "length": Type.I8}  # fmt: skip
@@ -456,7 +480,7 @@ class RegionCompiler:
     """Builds the function of one region."""
 
     def __init__(self, program: Program, name: str, blocks: list[GuestBlock], *, spans: bool,
-                 user: bool):  # fmt: skip
+                 user: bool, top: int | None = None):  # fmt: skip
         self.program = program
         self.user = user
         params = [("env", Type.PTR), ("rec", Type.PTR), ("ram", Type.PTR)]
@@ -467,6 +491,12 @@ class RegionCompiler:
         self.lines = list(accumulate((len(block.insns) for block in blocks), initial=1))
         """The line (`Op.line`) of each block's first instruction."""
         self.spans = spans
+        self.tops: dict[int, int | None] = {} if top is None else {blocks[0].number: top}
+        """The x87 stack's top that a block is made for, or that it is not known; without x87 code
+        there is none."""
+        self.stacked = top is not None
+        self.wrong_top: dict[int, Block] = {}
+        """Where entries go that are made for another top."""
         self.needs_masked = False
         self.helpers = HelperCalls(program, self.b)
         self.faults: list[tuple[Block, RegionTranslator]] = []
@@ -608,12 +638,21 @@ class RegionCompiler:
         if len(targets) == 1:
             b.br(targets[0])
         else:
-            which = b.ld(Type.I32, self.rec, TB.offset("entry"))
+            which = b.ld(Type.I16, self.rec, TB.offset("entry"))
             b.switch(which, list(enumerate(targets))[1:], targets[0])
         for block, arrive in zip(self.entries, targets, strict=True):
             b.place(arrive)
             b.set(self.base, pc - block.pc)
-            b.br(self.heads[block.number])
+            self._arrive(block)
+
+    def _arrive(self, block: GuestBlock) -> None:
+        """Go to an entry's block if the x87 stack's top is what it was made for."""
+        b, top = self.b, self.tops.get(block.number)
+        head = self.heads[block.number]
+        if top is None:
+            b.br(head)
+        else:
+            b.brif(b.stored_top().eq(top), head, self.wrong_top[block.number], likely=True)
 
     def _check_pages(self, quiet: Value, slow: Block) -> None:
         """A region on several pages: they must be mapped as they were."""
@@ -638,13 +677,18 @@ class RegionCompiler:
             return  # the block that leads here ended early
         b.place(self.heads[block.number])
         b.flags = FlagState(merged=True) if joined else self.flags_in[block.number]
+        b.top = self.tops.setdefault(block.number, None)
+        if b.top is not None and block in self.entries:
+            self.wrong_top[block.number] = self.exit_to(block, block.pc, refund=0,
+                                                        why=Leave.INSTRUCTION)  # fmt: skip
+            b.used.add(TOP.number)
         if block.number in self.loops:
             self._poll(block)
         b.set(self.budget, b.get(self.budget) - len(block.insns))
         for position, insn in enumerate(block.insns):
             function, here = self.function, b.block
             mark = len(function.blocks), here, len(here.ops)
-            saved = dict(b.known), b.flags.copy(), len(self.exits)
+            saved = dict(b.known), b.flags.copy(), len(self.exits), b.top
             calls, faults = self.helpers.mark(), len(self.faults)
             b.line = self.lines[block.number] + position
             try:
@@ -652,7 +696,7 @@ class RegionCompiler:
             except NotInRegion:
                 truncate(function, *mark)
                 b.block = here
-                b.known, b.flags = saved[0], saved[1]
+                b.known, b.flags, b.top = saved[0], saved[1], saved[3]
                 del self.exits[saved[2] :]
                 self.helpers.cut(calls)
                 del self.faults[faults:]
@@ -679,7 +723,10 @@ class RegionCompiler:
             block, t.insn.fields["pc"] + t.insn.fields["length"],
             refund=len(block.insns) - position - 1, why=Leave.CHANGED)  # fmt: skip
         now = b.ld(Type.I64, self.env, EXEC_ENV.offset("regions_died"))
-        b.brif(now.eq(b.get(self.died)), alive, leave, likely=True)
+        as_before = now.eq(b.get(self.died))
+        if b.top is not None:
+            as_before = as_before & b.stored_top().eq(b.top)
+        b.brif(as_before, alive, leave, likely=True)
         b.place(alive, keep=True)
 
     def _poll(self, block: GuestBlock) -> None:
@@ -706,6 +753,9 @@ class RegionCompiler:
 
     def edge_to(self, source: GuestBlock, target: GuestBlock) -> Block:
         """A block that leads to ``target``."""
+        top = self.tops.setdefault(target.number, self.b.top)
+        if top is not None and top != self.b.top:
+            return self.exit_to(source, target.pc, refund=0)
         if target.number not in self.joins:
             self.flags_in[target.number] = self.b.flags.copy()
             return self.heads[target.number]
@@ -743,11 +793,15 @@ class RegionCompiler:
         own = own & b.ld(Type.I64, tb, TB.offset("cs_base")).eq(base)
         b.brif(own, inside, lost)
         b.place(inside)
-        heads = [self.heads[entry.number] for entry in self.entries]
+        heads = [b.new_block("chosen") for _ in self.entries]
         if len(heads) == 1:
             b.br(heads[0])
         else:
-            b.switch(b.ld(Type.I32, tb, TB.offset("entry")), list(enumerate(heads))[1:], heads[0])
+            which = b.ld(Type.I16, tb, TB.offset("entry"))
+            b.switch(which, list(enumerate(heads))[1:], heads[0])
+        for entry, chosen in zip(self.entries, heads, strict=True):
+            b.place(chosen)
+            self._arrive(entry)
         b.place(lost)
         b.flags = FlagState(merged=True)
         self.exits.append(Exit(lost, b.flags, pc, 0, Leave.COMPUTED, b.line))
@@ -817,6 +871,7 @@ class RegionCompiler:
     def _exits(self) -> None:
         """Fill the exits: what differs between them goes into locals, the rest is done once."""
         b = self.b
+        b.top = None
         self._dispatcher()
         address, refund = b.local(Type.I64, "exit_pc"), b.local(Type.I64, "refund")
         why = b.local(Type.I64, "why")

@@ -57,13 +57,18 @@ class Stack:
     def put(self, i: Value | int, value: Value) -> None:
         self.t.b.st(value, self.place(i))
 
-    def bits(self, i: Value | int) -> tuple[Value, Value]:
-        """A register as integers: what is only moved doesn't pass through the unit, which takes
-        its time over ten bytes."""
+    def bits(self, i: Value | int) -> tuple[Value, ...]:
+        """A register to be moved: as integers, since the unit takes its time over ten bytes, or
+        as the value that a region has it as."""
+        if self.t.registers_are_values:
+            return (self.get(i),)
         place = self.place(i)
         return self.t.b.ld(Type.I64, place), self.t.b.ld(Type.I16, place, 8)
 
-    def put_bits(self, i: Value | int, bits: tuple[Value, Value]) -> None:
+    def put_bits(self, i: Value | int, bits: tuple[Value, ...]) -> None:
+        if self.t.registers_are_values:
+            self.put(i, bits[0])
+            return
         place = self.place(i)
         self.t.b.st(bits[0], place)
         self.t.b.st(bits[1], place, 8)
@@ -98,7 +103,7 @@ class Stack:
     def need_unit(self) -> None:
         """The host's unit must be the guest's."""
         control = self.t.ld_env("fp_control").zext(Type.I32)
-        self.t.need(control.eq(self.t.ld_env("fp_unit")), self.other)
+        self.t.need(control.eq(self.t.ld_env("fp_unit")), self.other, once="the host's unit")
 
     def settled(self, status: Value | None = None) -> Value:
         """The status word of the last operation; all its exceptions must be the guest's."""
@@ -261,12 +266,12 @@ def load_number(t: Translator, value: Value, slow: Callable[[], None], *,
     _shortcut(t, fast, slow)
 
 
-def load_ten(t: Translator, low: Value, high: Value, slow: Callable[[], None]) -> None:
+def load_ten(t: Translator, parts: tuple[Value, ...], slow: Callable[[], None]) -> None:
     """FLD m80."""
 
     def fast(stack: Stack) -> None:
         stack.need_room()
-        stack.put_bits(7, (low, high))
+        stack.put_bits(7, parts)
         stack.pushed()
         stack.codes()
 
@@ -320,15 +325,13 @@ def store_number(t: Translator, type_: Type, bits: int, pops: int, note: Callabl
 
 
 def store_ten(t: Translator, note: Callable[[], None], slow: Callable[[], None]) -> None:
-    """FSTP m80, on one page: then the first store has all the faults."""
+    """FSTP m80, on one page."""
 
     def fast(stack: Stack) -> None:
         stack.need_full(0)
         address = t.address(80, write=True)
         t.need((address & (PAGE_SIZE - 1)).ule(PAGE_SIZE - 10), stack.other)
-        low, high = stack.bits(0)
-        t.store(64, address, low)
-        t.store(16, address + 8, high)
+        t.store_ten(address, stack.bits(0))
         note()
         stack.codes()
         stack.pop(1)

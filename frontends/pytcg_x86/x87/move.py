@@ -28,26 +28,23 @@ def fld(t: Translator, op: Operand) -> None:
     host.load_register(t, i, lambda: run(t, stack.fp_load_register, i))
 
 
-def ten_bytes(t: Translator) -> tuple[Value, Value]:
-    """A ten-byte memory operand: low 64 bits, high 16 bits."""
-    begin(t)
-    address = t.address(80)
-    low, high = t.load(64, address), t.load(16, address + 8)
-    note(t, operand=True)
-    return low, high
-
-
 @lower("FLD80", dst="raw")
 def fld80(t: Translator, op: Operand) -> None:
     """FLD m80: push, unchanged."""
-    low, high = ten_bytes(t)
-    host.load_ten(t, low, high, lambda: run(t, stack.fp_load, low, high.zext(Type.I32)))
+    begin(t)
+    parts = t.load_ten(t.address(80))
+    note(t, operand=True)
+    host.load_ten(t, parts, lambda: run(t, stack.fp_load, parts[0], parts[1].zext(Type.I32)))
 
 
 @lower("FBLD", dst="raw")
 def fbld(t: Translator, op: Operand) -> None:
     """FBLD m80: push a packed decimal."""
-    call(t, transfer.fp_load_decimal, *ten_bytes(t))
+    begin(t)
+    address = t.address(80)
+    low, high = t.load(64, address), t.load(16, address + 8)
+    note(t, operand=True)
+    call(t, transfer.fp_load_decimal, low, high)
 
 
 @lower("FILD", dst="raw")

@@ -50,6 +50,7 @@ from pytcg.exec.regions import (
     count_anew,
     count_entry,
     leave_regions,
+    note_context,
     region_install,
 )
 from pytcg.exec.stitch import lead_exit, stitch_block
@@ -152,6 +153,7 @@ def tb_find(env: ExecEnv) -> ptr:
         tb = Tb(tb_generate(env, linear, offset, BLOCK_INSNS))
         tb_insert(env, tb)
         if unlikely(env.jit_at_once != 0):
+            note_context(env, tb)
             env.jit_block = ptr(tb)
             env.exit_reason = Exit.HOT
             return ptr(address_of(env.leave))
@@ -183,6 +185,7 @@ def tb_generate(env: ExecEnv, linear: u64, offset: u64, limit: u32) -> ptr:
     tb.members = NULL
     tb.hash_next = NULL
     tb.unworthy = 0
+    tb.context = 0
     tb.entered = 0
     tb.done = 0
     if unlikely(ram_offset(env, linear) & 0x7FFF_FFFF_FFFF_FFFF != offset) or env.pc != linear:

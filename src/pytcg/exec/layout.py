@@ -76,7 +76,8 @@ TB = Struct("Tb", [
     ("page_next", "ptr", 2),  # next block on the first and on the second page
     ("physical2", "u64"),  # of the second page, or all ones
     ("stamp", "u64"),     # env.map_stamp when its region's pages were last looked at
-    ("entry", "u32"),     # which of its region's entries it is
+    ("entry", "u16"),     # which of its region's entries it is
+    ("context", "u16"),   # `regions.guest_context` when it was hot
     ("count", "u32"),     # where its count of runs is, from env
     ("entered", "u32"), ("done", "u32"),  # how often a region was entered here, what ran then
     ("made_before", "ptr"),  # chain of all blocks in the arena, for `tb_flush`
@@ -237,7 +238,8 @@ EXEC_ENV = Struct("ExecEnv", [
 REQUEST_HEAD = Struct("RequestHead", [
     ("flushes", "u64"), ("seed_pc", "u64"), ("mode", "u32"), ("blocks", "u32"), ("insns", "u32"),
     ("pages", "u32"),     # 1: all on the seed's page, 2: on several
-    ("candidates", "u32"), ("reserved", "u32"),
+    ("candidates", "u32"),
+    ("context", "u32"),   # of the seed's block
 ])  # fmt: skip
 
 REQUEST_BLOCK = Struct("RequestBlock", [

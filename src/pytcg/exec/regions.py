@@ -132,6 +132,12 @@ class Ending(IntEnum):
     FALL = 2      # it runs on into the next address
 
 
+@native(extern=True)
+def guest_context(env: ExecEnv) -> u32:
+    """What a region may take for granted at its seed, and has to check: 16 bits of the guest's."""
+    return 0
+
+
 # Counting ----------------------------------------------------------------------------------------
 
 
@@ -164,9 +170,16 @@ def count_anew(env: ExecEnv, tb: Tb) -> None:
     store16(ptr(env), tb.count, FIRST_HITS)
 
 
+@native(inline=True)
+def note_context(env: ExecEnv, tb: Tb) -> None:
+    """Remember the state that a block is entered in."""
+    tb.context = u16(guest_context(env))
+
+
 @native
 def block_is_hot(env: ExecEnv, tb: Tb) -> None:
     """Put a block into the hot ring; wake the compile service if it sleeps."""
+    note_context(env, tb)
     if tb.hits == 1 << HOT_BITS and tb.code == tb.head:
         stitch_again(env, tb)
     if env.hot_ring == NULL or tb.unworthy != 0:
@@ -356,6 +369,7 @@ def request_begin(env: ExecEnv, request: RequestHead, seed: Tb) -> None:
     request.insns = 0
     request.pages = 1
     request.candidates = 0
+    request.context = u32(seed.context)
 
 
 @native
@@ -700,7 +714,7 @@ def region_place(env: ExecEnv, region: Region) -> None:
         count_anew(env, tb)
         tb.stamp = 0
         if member.entry != 0 and tb.unworthy < TRIES:
-            tb.entry = member.entry - 1
+            tb.entry = u16(member.entry - 1)
             tb.code = ptr(region.code)
             close_head(env, tb)
         member = Member(member + MEMBER_SIZE)
