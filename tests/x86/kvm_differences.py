@@ -27,6 +27,7 @@ BENEATH_ONLY: Final = {
     "test_32_bit_gate_types_do_not_exist": GATE,
     "test_page_fault_while_delivering_a_page_fault_is_a_double_fault": "it delivers by itself",
     "test_syscall_and_sysret": "SYSCALL is the host's own",
+    "test_tf_traps_syscall_and_sysret_by_what_it_is_behind_them": "SYSCALL is the host's own",
     "test_iretq_to_user_keeps_the_base_of_a_segment_it_nulls": "IRET is the emulator's",
     "test_return_to_user_takes_the_rpl_of_null_selectors": EMULATOR,
     "test_sysret_to_a_non_canonical_address_faults_at_level_0": "SYSRET is the emulator's",

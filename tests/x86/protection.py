@@ -44,8 +44,8 @@ def gate(selector: int, offset: int, access: int, extra: int = 0) -> int:
 class Machine:
     """A `Cpu` in ``mode`` with a GDT and a TSS; gates are added by the tests."""
 
-    def __init__(self, mode: str, engine: str = "threaded"):
-        self.cpu = Cpu(mode=mode, engine=engine)
+    def __init__(self, mode: str, engine: str = "threaded", model: str = "max"):
+        self.cpu = Cpu(mode=mode, engine=engine, model=model)
         self.mode = mode
         self.cpu.map(0, RAM)
         self.regs = self.cpu.regs

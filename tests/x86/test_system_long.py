@@ -221,6 +221,51 @@ def test_fsgsbase_needs_cr4(machine: Machine) -> None:
     assert (stop.kind, machine.regs["rbx"], machine.regs["gs.base"]) == ("hlt", DATA, DATA)
 
 
+@pytest.mark.parametrize(("base", "model", "fits"), [
+    (0xFFFF_AAAA_AAAA_AAAA, "max", True), (0xFFAA_AAAA_AAAA_AAAA, "max", False),
+    (0xFFAA_AAAA_AAAA_AAAA, "max,+la57", True), (0xAAAA_AAAA_AAAA_AAAA, "max,+la57", False),
+])  # fmt: skip
+@pytest.mark.parametrize(("text", "error"), [
+    ("lgdt [0x9000]", 0), ("lidt [0x9000]", 0), (".byte 0x66; lidt [0x9000]", 0),
+    ("mov eax, 0x48; ltr ax", 0x48), ("mov eax, 0x58; lldt ax", 0x58),
+    ("mov ecx, 0xc0000102; mov eax, ebx; mov rdx, rbx; shr rdx, 32; wrmsr", 0),
+    ("mov rax, cr4; or eax, 0x10000; mov cr4, rax; wrgsbase rbx", 0),
+    ("mov qword ptr [0x9000], 0; xor eax, eax; invpcid rax, [0x9000]", 0),
+])  # fmt: skip
+def test_what_becomes_a_base_is_as_wide_as_the_processor_s_addresses(
+    base: int, model: str, fits: bool, text: str, error: int
+) -> None:
+    """SDM vol. 3A, 4.5.2 and vol. 2A: by CPUID's LA57, whatever CR4.LA57 says."""
+    machine = Machine("long", "threaded", model)
+    machine.map_long()
+    for selector, access in ((FREE, 0x89), (FREE + 16, 0x82)):
+        machine.define(selector, descriptor(base & 0xFFFF_FFFF, 0x67, access))
+        machine.put(GDT + selector + 8, base >> 32, 8)
+    machine.cpu.write(DATA, (0xFFFF).to_bytes(2, "little") + base.to_bytes(8, "little"))
+    if "invpcid" in text:
+        machine.put(DATA + 8, base, 8)
+    machine.regs["rbx"] = base
+    stop = machine.run(f"{text}; hlt")
+    assert (stop.kind, stop.error_code) == (("hlt", None) if fits else ("exception", error))
+
+
+def test_tf_traps_syscall_and_sysret_by_what_it_is_behind_them(machine: Machine) -> None:
+    """AMD vol. 2, 6.1.1: single-stepped user code never stops at the kernel's entry."""
+    machine.handler(1, code="hlt")
+    machine.code("nop; sysretq", CODE + 0x200)
+    machine.code("syscall; 1: nop; nop", CODE + 0x100)
+    machine.put(GDT + 0x38, machine.get(GDT + DATA3 - 3, 8), 8)
+    machine.put(GDT + 0x40, machine.get(GDT + CODE3 - 3, 8), 8)
+    setup = (wrmsr(0xC000_0081, 0x30 << 48 | 8 << 32) + wrmsr(0xC000_0082, CODE + 0x200)
+             + wrmsr(0xC000_0084, 0x100) + "mov ecx, 0xc0000080; rdmsr; or eax, 1; wrmsr; ")
+    machine.run(setup + f"mov ecx, {CODE + 0x100}; mov r11d, 0x102; nop; sysretq")
+    assert machine.stack(1, 8) == [CODE + 0x100]  # by SYSRET's new TF, before anything ran
+    machine.put(machine.regs["rsp"] + 16, 2, 8)
+    machine.regs["rcx"] = 0
+    machine.run(f"push {0x3B}; push {STACK3}; push 0x102; push {0x43}; push {CODE + 0x100}; iretq")
+    assert machine.stack(1, 8) == [CODE + 0x102] and machine.regs["rcx"] == CODE + 0x102
+
+
 # MSRs, CPUID, TSC ------------------------------------------------------------------------------
 
 

@@ -7,10 +7,13 @@ from typing import NoReturn
 from pytcg.softmmu.access import load_sized, store_sized
 from pytcg_native import attempt, native, ptr, u16, u32, u64
 from pytcg_x86.core.exceptions import raise_selector
+from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Attr, Env, Seg, Vector
+from pytcg_x86.system.features import Word
 
 _TABLE = 4  # selector: the LDT's
 ATTR_MASK = 0xF0FF
+_LA57 = 48  # in CPUID leaf 7's word
 
 
 # Memory as the processor's own structures see it -----------------------------------------------
@@ -104,6 +107,15 @@ def read_descriptor(env: Env, selector: u32, vector: u32) -> u64:
     if not descriptor_room(env, selector):
         raise_selector(env, vector, selector)
     return kernel_load(env, descriptor_address(env, selector), 8)
+
+
+@native
+def is_canonical_base(env: Env, base: u64) -> bool:
+    """Whether it may become a base: as wide as addresses could be, whatever CR4.LA57 says."""
+    if is_canonical(env, base):
+        return True
+    wide: bool = ((env.cpuid_features[Word.EXTENDED] >> _LA57) & 1) != 0
+    return wide and ((base + (1 << 56)) >> 57) == 0
 
 
 @native

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from pytcg.ir.ops import Type
 from pytcg_native import call_host, cycles, native, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception
-from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Cr0, Cr4, Efer, Env, Host, Seg, Vector, Vendor
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.counters import is_counter_msr, read_counter_msr, write_counter_msr
 from pytcg_x86.system.debugregs import DEBUGCTL_BTF, DEBUGCTL_LBR
+from pytcg_x86.system.descriptor import is_canonical_base
 from pytcg_x86.system.features import Word
 from pytcg_x86.system.paging import tlb_flush
 
@@ -264,7 +264,7 @@ def check_pat(env: Env, value: u64) -> None:
 @native
 def write_address_msr(env: Env, index: u32, value: u64) -> None:
     """The MSRs that hold a linear address, which must be canonical; any other is #GP(0)."""
-    if not is_canonical(env, value):
+    if not is_canonical_base(env, value):
         raise_error(env, Vector.GP, 0)
     if index == Msr.LSTAR:
         env.lstar = value
@@ -386,7 +386,7 @@ def check_fsgsbase(env: Env) -> None:
 def write_base(env: Env, segment: u64, value: u64) -> None:
     """WRFSBASE, WRGSBASE."""
     check_fsgsbase(env)
-    if not is_canonical(env, value):
+    if not is_canonical_base(env, value):
         raise_error(env, Vector.GP, 0)
     env.seg_base[segment] = value
 

@@ -13,13 +13,14 @@ from pytcg.softmmu.access import probe_write
 from pytcg_native import NULL, i64, native, ptr, u32, u64
 from pytcg_x86.core.exceptions import raise_error, raise_exception, raise_selector
 from pytcg_x86.core.modes import select_tlb, update_mode
-from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import ENV, Attr, Cr4, Env, Flag, Mode, Seg, Vector
 from pytcg_x86.decode.table import lower, rows
 from pytcg_x86.system.controlregs import check_umip
 from pytcg_x86.system.descriptor import (
     descriptor_address,
     descriptor_attr,
+    descriptor_base,
+    is_canonical_base,
     is_null,
     kernel_store,
     read_descriptor,
@@ -98,6 +99,8 @@ def load_system(env: Env, segment: u64, selector: u32, descriptor: u64) -> None:
     upper: u64 = 0
     if is_long(env):
         upper = read_upper_base(env, selector, Vector.GP)
+        if not is_canonical_base(env, upper | descriptor_base(descriptor)):
+            raise_selector(env, Vector.GP, selector)
     if segment == Seg.TR:
         kernel_store(env, descriptor_address(env, selector) + 5, 1, (descriptor >> 40) & 0xFF)
     set_segment(env, segment, selector, descriptor)
@@ -176,12 +179,12 @@ def _load_table(t: Translator, name: str) -> None:
     start = t.address(bits + 16)
     limit = t.load(16, start).zext(Type.I32)
     base = t.load(bits, start + 2).resize(Type.I64)
-    if t.cx.operand_size == 16:
-        base = base & 0xFF_FFFF
-    if bits == 64:
-        canonical = t.call(is_canonical, t.env, base)
+    if bits == 64:  # whatever the operand size
+        canonical = t.call(is_canonical_base, t.env, base)
         assert canonical is not None
         t.raise_if(canonical ^ 1, Vector.GP, 0)
+    elif t.cx.operand_size == 16:
+        base = base & 0xFF_FFFF
     t.st_env(f"{name}_base", base)
     t.st_env(f"{name}_limit", limit)
 
@@ -224,7 +227,7 @@ def invalidate_pcid(env: Env, kind: u64, pcid: u64, address: u64) -> None:
     if kind < 2 and pcid != 0 and (env.cr4 & Cr4.PCIDE) == 0:
         raise_error(env, Vector.GP, 0)
     if kind == 0:
-        if not is_canonical(env, address):
+        if not is_canonical_base(env, address):
             raise_error(env, Vector.GP, 0)
         tlb_flush_page(env, address)
     elif kind == 2:

@@ -15,6 +15,7 @@ from pytcg_x86.core.modes import update_mode
 from pytcg_x86.core.segment import is_canonical
 from pytcg_x86.core.state import Attr, Cr0, Efer, Env, Flag, Mode, Seg, Vector, Vendor
 from pytcg_x86.decode.table import lower, rows
+from pytcg_x86.system.debugregs import BRANCH_STEP, DR6_BS
 from pytcg_x86.system.frame import is_long, is_protected
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ def check_sysenter(env: Env) -> None:
 
 
 @native
+def settle_trap(env: Env) -> None:
+    """SYSCALL and SYSRET trap if TF is set behind them, whatever it was (SDM vol. 2B, SYSRET)."""
+    env.step_pending = env.step_pending & ~u32(DR6_BS | BRANCH_STEP)
+    if (env.eflags & Flag.TF) != 0:
+        env.step_pending |= DR6_BS
+        env.exit_request = 1
+
+
+@native
 def syscall(env: Env, next_pc: u64) -> None:
     """SYSCALL."""
     check_syscall(env)
@@ -86,6 +96,7 @@ def syscall(env: Env, next_pc: u64) -> None:
         env.rip = env.star & _LOW
         set_flat(env, target, target + 8, 0, False)
         env.eflags = env.eflags & ~(Flag.IF | Flag.VM | Flag.RF)
+    settle_trap(env)
     update_mode(env)
 
 @native
@@ -115,6 +126,7 @@ def sysret(env: Env, size: u32) -> None:
         env.seg_base[Seg.SS] = stack
         env.seg_limit[Seg.SS] = limit
         env.seg_attr[Seg.SS] = attr
+    settle_trap(env)
     update_mode(env)
 
 
