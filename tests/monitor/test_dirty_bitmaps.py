@@ -177,3 +177,49 @@ def test_bits_stand_for_chunks() -> None:
     assert bitmap.busy and bitmap.count == 3 * 512
     bitmap.thaw(back=True)
     assert runs_of(bitmap.bits) == [(0, 2), (10, 11), (100, 101)]
+
+
+def test_an_export_shows_a_bitmap(station: Make, folder: Path) -> None:
+    made = station(DISK)
+    guest = Guest(made)
+    made.run("nbd-server-start", addr={"type": "unix", "data": {"path": str(folder / "nbd")}})
+    made.run("block-dirty-bitmap-add", node="d", name="bm", granularity=CHUNK)
+    guest.write_some()
+    node = made.run("query-block")[0]["inserted"]["node-name"]
+    given = {"type": "nbd", "id": "e", "node_name": node, "name": "e", "bitmaps": ["bm"]}
+    assert made.refused("block-export-add", **given) == (
+        "Enabled bitmap 'bm' incompatible with readonly export")
+    assert made.refused("nbd-server-add", device="d", bitmap="x") == "Bitmap 'x' is not found"
+    made.run("block-dirty-bitmap-disable", node="d", name="bm")
+    made.run("block-export-add", **given)
+    assert "currently in use" in made.refused("block-dirty-bitmap-clear", node="d", name="bm")
+    shown = json.loads(subprocess.check_output(
+        ["nbdinfo", "--json", "--map=qemu:dirty-bitmap:bm",
+         f"nbd+unix:///e?socket={folder}/nbd"]))  # fmt: skip
+    dirty = sum(run["length"] for run in shown if run["type"])
+    assert dirty == told(made)["bm"]["count"] and sum(run["length"] for run in shown) == SIZE
+    made.run("block-export-del", id="e")
+    made.event("BLOCK_EXPORT_DELETED", id="e")
+    made.run("block-dirty-bitmap-clear", node="d", name="bm")
+    made.run("nbd-server-stop")
+
+
+def test_the_server_speaks_tls(station: Make, folder: Path) -> None:
+    made = station(DISK)
+    guest = Guest(made)
+    keys = folder / "keys.psk"
+    keys.write_text("alice:00112233445566778899aabbccddeeff\n")
+    address = {"type": "unix", "data": {"path": str(folder / "nbd")}}
+    assert made.refused("nbd-server-start", addr=address, tls_creds="t") == (
+        "No TLS credentials with id 't'")
+    made.run("object-add", qom_type="tls-creds-psk", id="t", dir=str(folder), endpoint="server")
+    made.run("nbd-server-start", addr=address, tls_creds="t")
+    made.run("nbd-server-add", device="d")
+    (folder / "expected").write_bytes(guest.expected)
+    uri = f"nbds+unix://alice@/d?socket={folder}/nbd&tls-psk-file={keys}"
+    subprocess.run(["nbdcopy", uri, folder / "copy"], check=True)
+    assert (folder / "copy").read_bytes() == bytes(guest.expected)
+    plain = subprocess.run(["nbdinfo", f"nbd+unix:///d?socket={folder}/nbd"], capture_output=True)
+    assert plain.returncode
+    made.run("nbd-server-stop")
+    made.run("object-del", id="t")

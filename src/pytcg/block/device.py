@@ -220,11 +220,14 @@ class BlockDevice(ABC):
         return None
 
     def bitmap_names(self) -> list[str]:
-        """Names of the dirty bitmaps the image carries."""
-        return []
+        """Names of the dirty bitmaps that the image carries, and a running machine's."""
+        return [bitmap.name for bitmap in self.dirty]
 
     def bitmap_status(self, name: str, offset: int, length: int) -> list[tuple[int, bool]]:
         """(length, dirty) runs that cover the range."""
+        for bitmap in self.dirty:
+            if bitmap.name == name:
+                return bitmap.status(offset, length)
         raise BlockError(f"Dirty bitmap '{name}' not found", errnos.ENOENT)
 
     @property

@@ -32,6 +32,7 @@ class DirtyBitmap:
         self.enabled = enabled
         self.frozen: bytearray | None = None
         """What a job has taken."""
+        self.exported = 0  # times
         self._lock = threading.Lock()
         self._bits = bytearray(-(-size // (granularity * 8)))
 
@@ -42,8 +43,8 @@ class DirtyBitmap:
 
     @property
     def busy(self) -> bool:
-        """Whether a job works on it."""
-        return self.frozen is not None
+        """Whether a job or an export works on it."""
+        return self.frozen is not None or self.exported > 0
 
     @property
     def count(self) -> int:
@@ -103,6 +104,10 @@ class DirtyBitmap:
         if back and frozen is not None:
             self.merge(frozen, self.granularity)
 
+    def status(self, offset: int, length: int) -> list[tuple[int, bool]]:
+        """(length, dirty) runs that cover a range."""
+        return runs_over(self.bits, self.granularity, offset, length)
+
     def resize(self, size: int) -> None:
         """The disk has another size; what is new is clean."""
         needed = -(-size // (self.granularity * 8))
@@ -124,6 +129,25 @@ def set_bits(bits: bytearray, first: int, stop: int) -> None:
     while first < stop:
         bits[first >> 3] |= 1 << (first & 7)
         first += 1
+
+
+def runs_over(bits: bytes | bytearray, granularity: int, offset: int, length: int
+              ) -> list[tuple[int, bool]]:
+    """(length, set) runs of a range of the disk."""
+    runs: list[tuple[int, bool]] = []
+    end = offset + length
+    while offset < end:
+        chunk = offset // granularity
+        dirty = bool(bits[chunk >> 3] >> (chunk & 7) & 1)
+        stop = min(end, (chunk + 1) * granularity)
+        if chunk & 7 == 0 and bits[chunk >> 3] in (0, 0xFF):  # eight at once
+            stop = min(end, (chunk + 8) * granularity)
+        if runs and runs[-1][1] == dirty:
+            runs[-1] = (runs[-1][0] + stop - offset, dirty)
+        else:
+            runs.append((stop - offset, dirty))
+        offset = stop
+    return runs
 
 
 def runs_of(bits: bytes | bytearray) -> list[tuple[int, int]]:

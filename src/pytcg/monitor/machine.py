@@ -11,6 +11,7 @@ from pytcg.block.graph import Holder
 if TYPE_CHECKING:  # a machine without monitors and viewers needs none of what serves them
     from collections.abc import Callable
 
+    from pytcg.block.dirty import DirtyBitmap
     from pytcg.block.gate import Gate
     from pytcg.block.jobs.job import Job
     from pytcg.block.protocols.nbd.server import NbdServer
@@ -41,6 +42,7 @@ class BlockExports:
     server: NbdServer | None = None
     path: str | None = None
     gates: dict[str, tuple[Gate, str]] = field(default_factory=dict)
+    bitmaps: dict[str, list[DirtyBitmap]] = field(default_factory=dict)
 
 
 @dataclass

@@ -7,6 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from pytcg.block.dirty import DirtyBitmap, bitmaps_of, check_usable
 from pytcg.block.gate import Gate
 from pytcg.block.protocols.nbd.export import Export
 from pytcg.block.protocols.nbd.server import NbdServer, listen_tcp, listen_unix
@@ -14,6 +15,9 @@ from pytcg.monitor.block.lookup import node_of
 from pytcg.monitor.command import Command, CommandError, is_id
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
     from pytcg.block.device import BlockDevice
     from pytcg.monitor.machine import Machine
 
@@ -29,8 +33,9 @@ def start(machine: Machine, addr: dict[str, Any], tls_creds: str | None = None,
     """nbd-server-start."""
     if machine.exports.server is not None:
         raise CommandError("NBD server already running")
-    if tls_creds is not None or tls_authz is not None:
-        raise CommandError(f"No TLS credentials with id '{tls_creds}'")
+    if tls_authz is not None:
+        raise CommandError("Parameter 'tls-authz' is not supported")
+    tls = _context(tls_creds) if tls_creds is not None else None
     where = addr["data"]
     try:
         if addr["type"] == "unix":
@@ -40,10 +45,20 @@ def start(machine: Machine, addr: dict[str, Any], tls_creds: str | None = None,
     except OSError as error:
         shown = where.get("path") or f"{where.get('host')}:{where.get('port')}"
         raise CommandError(f"Failed to bind socket to {shown}: {error.strerror}") from None
-    server = NbdServer([], max_clients=max_connections)
+    server = NbdServer([], tls=tls, max_clients=max_connections)
     server.start(*listeners)
     machine.exports.server = server
     machine.exports.path = where["path"] if addr["type"] == "unix" else None
+
+
+def _context(ident: str) -> ssl.SSLContext:
+    """A tls-creds object's, of the server's end; CommandError."""
+    from pytcg.tls.credentials import TlsError, find_object
+
+    try:
+        return find_object(ident).server_context()
+    except TlsError as error:
+        raise CommandError(str(error)) from None
 
 
 def _tcp(where: dict[str, Any]) -> list[socket.socket]:
@@ -59,9 +74,8 @@ def add(machine: Machine, device: str, name: str | None = None, description: str
     _server(machine)
     node = node_of(machine, device, device)
     shown = device if name is None else name
-    if bitmap is not None:
-        raise CommandError(f"Bitmap '{bitmap}' is not found")
-    _offer(machine, shown, node, shown, description, writable=writable and not node.read_only)
+    _offer(machine, shown, node, shown, description, writable=writable and not node.read_only,
+           bitmaps=[] if bitmap is None else [bitmap])  # fmt: skip
 
 
 def add_export(machine: Machine, given: dict[str, Any]) -> Any:
@@ -74,22 +88,47 @@ def add_export(machine: Machine, given: dict[str, Any]) -> Any:
         raise CommandError("Cannot export read-only node as writable")
     _offer(machine, given["id"], node, given.get("name", given["node-name"]),
            given.get("description", ""), writable=writable,
-           allocation_depth=given.get("allocation-depth", False))  # fmt: skip
+           allocation_depth=given.get("allocation-depth", False),
+           bitmaps=given.get("bitmaps", ()))  # fmt: skip
 
 
 def _offer(machine: Machine, id: str, node: BlockDevice, name: str, description: str, *,
-           writable: bool, allocation_depth: bool = False) -> None:  # fmt: skip
+           writable: bool, allocation_depth: bool = False,
+           bitmaps: Sequence[str | dict[str, str]] = ()) -> None:
     if id in machine.exports.gates:
         raise CommandError(f"Block export id '{id}' is already in use")
     server = _server(machine)
     if name in server.exports:
         raise CommandError(f"NBD server already has export named '{name}'")
     graph = machine.drives.graph
+    found = [_bitmap(machine, node, each, writable=writable) for each in bitmaps]
     gate = Gate(graph.entry(node))
     graph.use(gate)
     server.exports[name] = Export(gate, name, description, read_only=not writable, shared=True,
-                                  allocation_depth=allocation_depth)  # fmt: skip
+                                  allocation_depth=allocation_depth,
+                                  bitmaps=tuple(each.name for each in found))  # fmt: skip
+    for bitmap in found:
+        bitmap.exported += 1
+    machine.exports.bitmaps[id] = found
     machine.exports.gates[id] = gate, name
+
+
+def _bitmap(machine: Machine, node: BlockDevice, wanted: str | dict[str, str], *, writable: bool
+            ) -> DirtyBitmap:  # fmt: skip
+    """One that an export shows: of the node or of one that it stands on; CommandError."""
+    if isinstance(wanted, dict):
+        layers, name = [node_of(machine, None, wanted["node"])], wanted["name"]
+    else:
+        layers, name = [layer.node for layer in node.layers()], wanted
+    for layer in layers:
+        for bitmap in bitmaps_of(layer):
+            if bitmap.name == name:
+                check_usable(bitmap, read_only=False)
+                if bitmap.enabled and not writable and not layer.read_only:
+                    raise CommandError(f"Enabled bitmap '{name}' incompatible with readonly"
+                                       " export")  # fmt: skip
+                return bitmap
+    raise CommandError(f"Bitmap '{name}' is not found")
 
 
 def remove_export(machine: Machine, id: str, mode: str = "safe") -> Any:
@@ -104,6 +143,8 @@ def _withdraw(machine: Machine, id: str) -> None:
     gate, name = machine.exports.gates.pop(id)
     if machine.exports.server is not None:
         del machine.exports.server.exports[name]
+    for bitmap in machine.exports.bitmaps.pop(id):
+        bitmap.exported -= 1
     machine.drives.graph.leave(gate)
     machine.runner.tell("BLOCK_EXPORT_DELETED", id=id)
 

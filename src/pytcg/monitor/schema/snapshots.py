@@ -43,7 +43,8 @@ union("SocketAddressLegacy", "type: SocketAddressType", "type", {
     "inet": "InetSocketAddressWrapper", "unix": "UnixSocketAddressWrapper"})  # fmt: skip
 enum("BlockExportRemoveMode", "safe hard")
 enum("BlockExportType", "nbd")
-struct("BlockExportOptionsNbd", "*name: str, *description: str, *allocation-depth: bool")
+struct("BlockExportOptionsNbd", "*name: str, *description: str, *allocation-depth: bool,"
+       " *bitmaps: [BlockDirtyBitmapOrStr]")  # fmt: skip
 union("BlockExportOptions", "type: BlockExportType, id: str, node-name: str, *writable: bool",
       "type", {"nbd": "BlockExportOptionsNbd"})  # fmt: skip
 struct("BlockExportInfo", "id: str, type: BlockExportType, node-name: str, shutting-down: bool")

@@ -11,7 +11,7 @@ import struct
 from array import array
 
 from pytcg.block.device import BlockError, ImageFormatError
-from pytcg.block.dirty import set_bits
+from pytcg.block.dirty import runs_over, set_bits
 from pytcg.block.formats.qcow2 import format as fmt
 from pytcg.block.formats.qcow2.cache import from_disk, to_disk
 from pytcg.typed import TYPE_CHECKING
@@ -128,21 +128,7 @@ class Bitmaps:
             raise BlockError(f"Bitmap '{name}' is inconsistent and cannot be used", errno.EINVAL)
         with self._device.lock:
             bits = self.load(bitmap)
-        shift = bitmap.entry.granularity_bits
-        runs: list[tuple[int, bool]] = []
-        end = offset + length
-        while offset < end:
-            chunk = offset >> shift
-            dirty = bool(bits[chunk >> 3] >> (chunk & 7) & 1)
-            stop = min(end, (chunk + 1) << shift)
-            if chunk & 7 == 0 and bits[chunk >> 3] in (0, 0xFF):  # eight at once
-                stop = min(end, (chunk + 8) << shift)
-            if runs and runs[-1][1] == dirty:
-                runs[-1] = (runs[-1][0] + stop - offset, dirty)
-            else:
-                runs.append((stop - offset, dirty))
-            offset = stop
-        return runs
+        return runs_over(bits, 1 << bitmap.entry.granularity_bits, offset, length)
 
     # ---- tracking ----
 

@@ -328,10 +328,11 @@ class Qcow2Device(Qcow2AtOnce):
     # ---- bitmaps ----
 
     def bitmap_names(self) -> list[str]:
-        return self.bitmaps.names() if self.has_bitmaps else []
+        stored = self.bitmaps.names() if self.has_bitmaps else []
+        return stored + [name for name in super().bitmap_names() if name not in stored]
 
     def bitmap_status(self, name: str, offset: int, length: int) -> list[tuple[int, bool]]:
-        if not self.has_bitmaps:
+        if not self.has_bitmaps or name not in self.bitmaps.names():
             return super().bitmap_status(name, offset, length)
         return self.bitmaps.status(name, offset, length)
 
