@@ -72,7 +72,7 @@ def query_schema(machine: Machine) -> Any:
 def query_status(machine: Machine) -> Any:
     """Whether the guest runs."""
     state = machine.runner.state
-    return {"status": state.value, "singlestep": False, "running": state is RunState.RUNNING}
+    return {"running": state is RunState.RUNNING, "singlestep": False, "status": state.value}
 
 
 def query_name(machine: Machine) -> Any:

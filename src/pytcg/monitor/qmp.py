@@ -19,6 +19,7 @@ from pytcg.monitor.command import CLASS_GENERIC, CLASS_NOT_FOUND, CommandError
 from pytcg.monitor.commands import COMMANDS, NEGOTIATE, query_version
 from pytcg.monitor.jsonstream import JsonError, JsonStream
 from pytcg.monitor.machine import Machine
+from pytcg.monitor.order import ordered
 
 OOB: Final = "exec-oob"
 _OTHER_MEMBERS: Final = ("arguments", "id")
@@ -81,7 +82,7 @@ class QmpSession:
 
     def _send(self, value: Any) -> None:
         with self._context.lock:
-            self._chardev.write(json.dumps(value, indent=self._indent).encode() + b"\r\n")
+            self._chardev.write(json.dumps(ordered(value), indent=self._indent).encode() + b"\r\n")
 
     # --- commands ------------------------------------------------------------------------------
 
