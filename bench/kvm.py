@@ -71,11 +71,15 @@ def main() -> int:
             images = [Path(folder) / f"{kind}{count}" for count in (1, COUNT)]
             for image, count in zip(images, (1, COUNT), strict=True):
                 image.write_bytes(rom(access, count))
+            costs = {}
             for name, command in emulators().items():
                 rows = [seconds(command, images[1]) - seconds(command, images[0])
                         for _ in range(RUNS)]  # fmt: skip
                 cost = statistics.median(rows) / COUNT * 1e6
+                costs[name] = cost
                 print(f"{kind:<5} {name:<6} {cost:6.1f} µs an exit")
+            if "QEMU" in costs:
+                print(f"{kind:<5} x QEMU {costs['QEMU'] / costs['pytcg']:6.2f}")
     return 0
 
 

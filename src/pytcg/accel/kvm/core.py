@@ -28,6 +28,7 @@ _RUN: Final = IOCTLS["RUN"]
 _IO: Final = packing.Struct("<BBHIQ")
 _MMIO: Final = packing.Struct("<Q8sIB")
 _EXIT_AT: Final = STRUCTS["run"].exit.offset
+IMMEDIATE_EXIT_AT: Final = STRUCTS["run"].immediate_exit.offset
 _REASON_AT: Final = STRUCTS["run"].exit_reason.offset // 4
 
 
@@ -157,9 +158,15 @@ class KvmCpu:
 
     def serve_ports(self, bus: CpuBus, runs: PortRuns | None = None) -> None:
         """Do what an exit for ports is about; a repeated one as a whole, if ``runs`` can."""
-        out, size, port, count, at = self.io()
+        out, size, port, count, at = _IO.unpack_from(self._page, _EXIT_AT)
         view, end = self.view, at + size * count
-        if count > 1 and runs is not None:
+        if count == 1:
+            if out:
+                bus.write_port(port, size, int.from_bytes(view[at:end], "little"))
+            else:
+                view[at:end] = bus.read_port(port, size).to_bytes(size, "little")
+            return
+        if runs is not None:
             if out:
                 runs.write_port_run(port, size, bytes(view[at:end]))
             else:

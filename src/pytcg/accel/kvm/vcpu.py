@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytcg.accel.kvm.abi import ExitCode, struct
-from pytcg.accel.kvm.core import KvmCpu
+from pytcg.accel.kvm.core import IMMEDIATE_EXIT_AT, KvmCpu
 from pytcg.accel.kvm.device import KvmError
 from pytcg.accel.kvm.irqchip.lapic import KernelLapic
 from pytcg.accel.kvm.state import TSC, State
@@ -255,11 +255,11 @@ class KvmVcpu:
 
     def _run(self) -> ExitReason:
         core, exits, serve = self._core, self._exits, self._serve
-        run, memory = core.run, self._memory
-        version = -1
+        run, memory, view = core.run, self._memory, core.view
+        version, follows_cr8 = -1, self._lapic is None
         self._give()
         while True:
-            run.immediate_exit = 0  # before looking: whoever kicks later sets it again
+            view[IMMEDIATE_EXIT_AT] = 0  # before looking: whoever kicks later sets it again
             if self._stop and self._take_stop():
                 return ExitReason.REQUESTED
             if version != memory.version:
@@ -275,7 +275,7 @@ class KvmVcpu:
             handler = serve.get(reason)
             if handler is None:
                 raise KvmError(f"KVM: unknown exit, hardware reason {reason}")
-            if run.cr8 != self._cr8 and self._lapic is None:
+            if follows_cr8 and run.cr8 != self._cr8:
                 self._bus.write_cr8(run.cr8)
                 self._cr8 = run.cr8
             result = handler()
