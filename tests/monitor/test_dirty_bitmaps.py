@@ -223,3 +223,19 @@ def test_the_server_speaks_tls(station: Make, folder: Path) -> None:
     assert plain.returncode
     made.run("nbd-server-stop")
     made.run("object-del", id="t")
+
+
+def test_a_backup_may_be_compressed(station: Make, folder: Path) -> None:
+    made = station(DISK)
+    guest = Guest(made)
+    (folder / "expected").write_bytes(guest.expected)
+    made.run("drive-backup", device="d", target=str(folder / "c.qcow2"), sync="full",
+             format="qcow2", compress=True, speed=16 << 20)  # fmt: skip
+    with guest.writing():
+        made.event("BLOCK_JOB_COMPLETED", device="d")
+    same(folder / "c.qcow2", folder / "expected")
+    shown = json.loads(subprocess.check_output(
+        ["qemu-img", "check", "--output=json", folder / "c.qcow2"]))  # fmt: skip
+    assert shown["compressed-clusters"] > 0
+    assert made.refused("drive-backup", device="d", target=str(folder / "r"), sync="full",
+                        format="raw", compress=True).startswith("Compression is not supported")

@@ -8,6 +8,7 @@ from typing import Final
 
 from pytcg.block.device import BlockDevice, BlockError
 from pytcg.block.dirty import DirtyBitmap, runs_of
+from pytcg.block.filters.compress import Compress
 from pytcg.block.filters.job_filter import JobFilter
 from pytcg.block.graph import Graph
 from pytcg.block.jobs.chunks import DirtyChunks, Ranges
@@ -28,13 +29,13 @@ class Backup(Job):
 
     def __init__(self, id: str, graph: Graph, source: BlockDevice, target: BlockDevice, *,
                  sync: str = "full", bitmap: DirtyBitmap | None = None,
-                 bitmap_mode: str = "on-success", speed: int = 0, finalize: bool = True,
-                 dismiss: bool = True) -> None:  # fmt: skip
+                 bitmap_mode: str = "on-success", compress: bool = False, speed: int = 0,
+                 finalize: bool = True, dismiss: bool = True) -> None:  # fmt: skip
         super().__init__(id, nodes=[source, target], speed=speed, finalize=finalize,
                          dismiss=dismiss)  # fmt: skip
         self.graph = graph
         self.source = source
-        self.target = target
+        self.target = Compress(target) if compress else target
         self.on_end: Callable[[], None] = lambda: None
         cluster = max(CLUSTER, target.cluster_size)
         self._left = DirtyChunks(source.size, cluster)  # not copied yet

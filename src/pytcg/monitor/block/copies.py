@@ -177,11 +177,14 @@ def backup_job(machine: Machine, given: Given, source: BlockDevice, target: Bloc
     bitmap = _bitmap(given, source)
     id = _id(machine, given)
     check_new(machine, id)
+    if given.get("compress", False) and not target.can_compress:
+        raise CommandError(f"Compression is not supported for this drive {target.node_name}")
     if bitmap is not None:
         bitmap.freeze()
     job = Backup(id, graph, source, target, bitmap=bitmap,
                  sync="bitmap" if sync == "incremental" else sync,
-                 bitmap_mode=given.get("bitmap-mode", "on-success"), **_life(given))
+                 bitmap_mode=given.get("bitmap-mode", "on-success"),
+                 compress=given.get("compress", False), **_life(given))
     holder = _keep(graph, target)
 
     def end() -> None:

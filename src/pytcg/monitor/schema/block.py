@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pytcg.block.filters.blkdebug_rules import EVENTS, IO_TYPES
 from pytcg.monitor.schema.types import alternate, enum, struct, union
 
 DRIVERS: Final = (
@@ -102,7 +103,13 @@ struct("BlockdevOptionsQcow2", "*lazy-refcounts: bool, *pass-discard-request: bo
        " *l2-cache-size: int, *l2-cache-entry-size: int, *refcount-cache-size: int,"
        " *cache-clean-interval: int, *data-file: BlockdevRef",
        base="BlockdevOptionsGenericCOWFormat")  # fmt: skip
+enum("BlkdebugEvent", " ".join(sorted(EVENTS)))
+enum("BlkdebugIOType", " ".join(IO_TYPES))
+struct("BlkdebugInjectErrorOptions", "event: BlkdebugEvent, *state: int, *iotype: BlkdebugIOType,"
+       " *errno: int, *sector: int, *once: bool, *immediately: bool")  # fmt: skip
+struct("BlkdebugSetStateOptions", "event: BlkdebugEvent, *state: int, new_state: int")
 struct("BlockdevOptionsBlkdebug", "image: BlockdevRef, *config: str, *align: int,"
+       " *inject-error: [BlkdebugInjectErrorOptions], *set-state: [BlkdebugSetStateOptions],"
        " *max-transfer: int32, *opt-write-zero: int32, *max-write-zero: int32,"
        " *opt-discard: int32, *max-discard: int32")  # fmt: skip
 struct("BlockdevOptionsThrottle", "throttle-group: str, file: BlockdevRef")

@@ -20,7 +20,7 @@ enum("BitmapSyncMode", "on-success never always")
 enum("MirrorCopyMode", "background")
 enum("NewImageMode", "existing absolute-paths")
 _BACKUP: Final = ("*job-id: str, device: str, sync: MirrorSyncMode, *speed: int,"
-                  " *bitmap: str, *bitmap-mode: BitmapSyncMode,"
+                  " *bitmap: str, *bitmap-mode: BitmapSyncMode, *compress: bool,"
                   " *on-source-error: BlockdevOnError, *on-target-error: BlockdevOnError,"
                   " *auto-finalize: bool, *auto-dismiss: bool")  # fmt: skip
 struct("DriveMirror", "*job-id: str, device: str, target: str, *format: str, *node-name: str,"
