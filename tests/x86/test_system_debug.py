@@ -24,8 +24,8 @@ def dr7(kind: int, size: int = 1, number: int = 0) -> int:
 class Debugged(Machine):
     """A machine whose #DB handler halts."""
 
-    def __init__(self, mode: str, engine: str):
-        super().__init__(mode, engine)
+    def __init__(self, mode: str, engine: str, model: str = "max"):
+        super().__init__(mode, engine, model)
         if mode == "long":
             self.map_long()
         if mode == "real":
@@ -123,6 +123,14 @@ def test_6_8_3_mov_ss_keeps_it_off_the_next_instruction(flat: Debugged) -> None:
     flat.regs["rcx"] = 0x10
     assert flat.run("mov ss, ecx; nop; hlt").kind == "hlt"
     assert flat.regs["dr6"] == IDLE
+
+
+def test_mov_ss_keeps_nothing_off_on_amd_s_processors(engine: str) -> None:
+    machine = Debugged("protected", engine, "max,vendor=AuthenticAMD")
+    machine.arm(CODE + 2, EXECUTE)
+    machine.regs["rcx"] = 0x10
+    machine.run("mov ss, ecx; nop; hlt")
+    assert machine.trapped() == (CODE + 2, 1)
 
 
 @pytest.mark.parametrize(("instruction", "vector"), [("int3", 3), ("int 0x21", 0x21), ("into", 4)])

@@ -12,7 +12,7 @@ from pytcg.softmmu.access import Access, keep_stack
 from pytcg_native import NULL, call_host, i64, native, ptr, u32, u64, unlikely
 from pytcg_x86.core.exceptions import raise_error, raise_page_fault
 from pytcg_x86.core.modes import update_mode
-from pytcg_x86.core.state import Env, Flag, Host, Mode, Vector
+from pytcg_x86.core.state import Env, Flag, Host, Mode, Vector, Vendor
 from pytcg_x86.system.debugregs import BRANCH_STEP, DEBUGCTL_BTF, DR6_BS, raise_debug
 from pytcg_x86.system.interrupt import deliver_interrupt
 from pytcg_x86.system.smm import enter_smm
@@ -40,6 +40,12 @@ def settle_step(env: Env) -> u32:
     return traps
 
 
+@native(inline=True)
+def shadows_breaks(env: Env) -> bool:
+    """After MOV SS there is no code breakpoint, but for AMD's processors."""
+    return env.inhibit > 1 and env.vendor != Vendor.AMD
+
+
 @native
 def guest_poll(env: Env) -> None:
     """Take what is due before the next instruction, in the order of SDM vol. 3, table 6-2."""
@@ -48,7 +54,7 @@ def guest_poll(env: Env) -> None:
         env.step_pending = 0
         env.exit_request = 1  # for what else is due, after the trap
         if traps != 0:
-            if (env.eflags & Flag.RF) == 0 and env.inhibit <= 1:
+            if (env.eflags & Flag.RF) == 0 and not shadows_breaks(env):
                 # The next instruction's breakpoint comes with them (SDM vol. 3B, 18.2.3).
                 traps |= is_break(env, (env.code_base + env.pc) & env.linear_mask)
             raise_debug(env, traps)
@@ -185,7 +191,7 @@ def enter_any(env: Env, rec: ptr) -> ptr:
 def check_break(env: Env, pc: u64) -> None:
     """#DB if an instruction about to run has a breakpoint, unless RF or MOV SS keeps it off."""
     leaves: bool = env.inhibit == 0 and env.exit_request != 0
-    if leaves or (env.eflags & Flag.RF) != 0 or env.inhibit > 1:
+    if leaves or (env.eflags & Flag.RF) != 0 or shadows_breaks(env):
         return
     hits: u32 = is_break(env, (env.code_base + pc) & env.linear_mask)
     if hits != 0:
