@@ -236,3 +236,15 @@ def test_jobs_rest_and_end_when_they_are_told_to(station: Make, folder: Path) ->
     made.run("drive-backup", device="d", target=str(folder / "c.qcow2"), sync="full", speed=1 << 16)
     made.run("block-job-cancel", device="d")
     made.event("BLOCK_JOB_CANCELLED", device="d")
+
+
+def test_a_disk_above_a_commit_stays(station: Make, folder: Path) -> None:
+    made = station("")
+    made.run("blockdev-add", driver="qcow2", node_name="n", file={
+        "driver": "file", "filename": str(folder / "top.qcow2")})  # fmt: skip
+    made.run("block-commit", job_id="c", device="n", top=str(folder / "mid.qcow2"), speed=1)
+    assert made.refused("blockdev-del", node_name="n").endswith(
+        "busy: block device is in use by block job: commit")
+    made.run("block-job-cancel", device="c")
+    made.event("BLOCK_JOB_CANCELLED", device="c")
+    made.run("blockdev-del", node_name="n")

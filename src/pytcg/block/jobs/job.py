@@ -152,7 +152,10 @@ class Job:
         self._conclude()
 
     def _conclude(self) -> None:
-        self.clean()
+        try:
+            self.clean()
+        except BlockError as error:
+            self.error = self.error or str(error)
         self.set(Status.CONCLUDED)
         if self.auto_dismiss:
             self.set(Status.NULL)

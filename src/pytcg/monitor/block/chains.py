@@ -159,6 +159,7 @@ def _lower(graph: Graph, name: str, chain: list[BlockDevice], top: BlockDevice, 
            backing_file: str | None, life: dict[str, Any]) -> Commit:  # fmt: skip
     above = chain[chain.index(top) - 1]
     job = Commit(name, graph, above, top, base, **life)
+    job.nodes = chain[: chain.index(base) + 1]  # what stands above must stay, too
     job.on_finish = lambda: _rebase(graph, above, base, backing_file)
 
     def end() -> None:
