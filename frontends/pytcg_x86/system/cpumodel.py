@@ -76,11 +76,15 @@ class CpuModel:
 
     def feature_words(self) -> list[int]:
         """The feature bits, by `Word`."""
+        return list(self._words)
+
+    @functools.cached_property
+    def _words(self) -> tuple[int, ...]:
         words = [0] * len(Word)
         for name in self.features:
             word, bit = FEATURES[name]
             words[word] |= 1 << bit
-        return words
+        return tuple(words)
 
     def cpuid(self, leaf: int, subleaf: int) -> tuple[int, int, int, int]:
         """EAX, EBX, ECX, EDX; what depends on CR4 and XCR0 is left to `pytcg_x86.system.cpuid`."""
@@ -95,7 +99,7 @@ class CpuModel:
     @property
     def last_leaf(self) -> int:
         """The highest basic leaf: the model's, or the last that a feature is told in."""
-        words = self.feature_words()
+        words = self._words
         wanted = [7 if words[Word.EXTENDED] or words[Word.LATER] else 1,
                   0xA if "pmu" in self.features else 1,
                   0xB if "x2apic" in self.features else 1,
@@ -109,7 +113,7 @@ class CpuModel:
 
     @property
     def _has_amd_words(self) -> bool:
-        return self.feature_words()[Word.AMD] != 0
+        return self._words[Word.AMD] != 0
 
     @property
     def _last_subleaf(self) -> int:
@@ -117,7 +121,7 @@ class CpuModel:
         return int(self._word(Word.LATER, 1) != 0)
 
     def _word(self, word: Word, half: int) -> int:
-        return self.feature_words()[word] >> (32 * half) & 0xFFFF_FFFF
+        return self._words[word] >> (32 * half) & 0xFFFF_FFFF
 
     def _vendor(self) -> tuple[int, int, int]:
         name = self.identity.vendor.encode()
