@@ -156,6 +156,7 @@ def open_node(options: Options, flags: OpenFlags, shown: str = "") -> BlockDevic
 
 def _open_described(flags: OpenFlags, shown: str) -> BlockDevice:
     _take_common(flags)
+    _take_policy(flags)
     driver = flags.take("driver")
     if driver is not None and not known_driver(driver):
         raise BlockError(f"Unknown driver '{driver}'", errno.EINVAL)
@@ -187,6 +188,14 @@ def _take_common(flags: OpenFlags) -> None:
         flags.no_flush = parse_bool("cache.no-flush", cache.get("no-flush", flags.no_flush))
 
 
+def _take_policy(flags: OpenFlags) -> None:
+    """What a node below another does with discards; zeroes are detected at the top only."""
+    if "discard" in flags.options:
+        flags.unmap = str(flags.take("discard")) in ("unmap", "on")
+    if flags.options.get("detect-zeroes") == "off":
+        flags.take("detect-zeroes")
+
+
 def _as_disk(file: BlockDevice, flags: OpenFlags) -> BlockDevice:
     """A protocol node used as a disk itself."""
     _lock(file, flags, "raw")
@@ -212,6 +221,7 @@ def open_child(flags: OpenFlags, name: str, *, protocol: bool) -> BlockDevice:
     below = flags.child(dict(child))
     node_name = below.take("node-name", "")
     _take_common(below)
+    _take_policy(below)
     below.take("driver")
     if driver in FILTERS:
         file = _open_filter(driver, below, protocol=True)

@@ -79,3 +79,15 @@ def test_a_throttle_node_changes_its_group(station: Make, folder: Path) -> None:
     assert reopen(made, {**options, "throttle-group": "b", "file": "n"}) == ""
     assert graph.nodes["t"].group is graph.groups["b"]  # type: ignore[attr-defined]
     assert "does not exist" in reopen(made, {**options, "throttle-group": "c", "file": "n"})
+
+
+def test_policies_may_be_given_to_nodes_below(station: Make, folder: Path) -> None:
+    made = station("")
+    options = node(folder, "mid", discard="ignore")
+    options["file"] |= {"detect-zeroes": "off", "discard": "unmap"}
+    options["backing"] = {"driver": "qcow2", "detect-zeroes": "off", "file": {
+        "driver": "file", "filename": str(folder / "base.qcow2")}}  # fmt: skip
+    add(made, options)
+    answer = made.say({"execute": "blockdev-add", "arguments": {
+        **node(folder, "top"), "backing": {**options["backing"], "detect-zeroes": "on"}}})
+    assert "does not support the option 'detect-zeroes'" in answer["error"]["desc"]
