@@ -69,13 +69,9 @@ class Program:
                 raise fn.error(fn.tree, f"another native function has that name: {known.file}")
             self.natives[fn.name] = fn
             self.signatures[fn.name] = Signature(fn)
-            names = {n.id for n in ast.walk(fn.tree) if isinstance(n, ast.Name)}
+            names, free = _names(fn.tree)
             found = [fn.scope[n] for n in sorted(names) if n in fn.scope]
             callees = [f for f in found if isinstance(f, NativeFunction)]
-            caught = {id(n) for call in ast.walk(fn.tree) if _is_attempt(call)
-                      for n in ast.walk(call)}  # fmt: skip
-            free = {n.id for n in ast.walk(fn.tree)
-                    if isinstance(n, ast.Name) and id(n) not in caught}  # fmt: skip
             self.calls[fn.name] = {f.name for f in callees if f.python.__name__ in free}
             for table in (t for t in found if isinstance(t, Table)):
                 self.tables[table.name] = table
@@ -117,6 +113,23 @@ def _is_resume(node: ast.AST) -> bool:
 def _is_attempt(node: ast.AST) -> bool:
     return (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             and node.func.id == "attempt")  # fmt: skip
+
+
+def _names(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """The names in a function, and those of them that are not only within `attempt`."""
+    names: set[str] = set()
+    free: set[str] = set()
+    todo = [(tree, False)]
+    while todo:
+        node, caught = todo.pop()
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+            if not caught:
+                free.add(node.id)
+            continue
+        caught = caught or _is_attempt(node)
+        todo += [(child, caught) for child in ast.iter_child_nodes(node)]
+    return names, free
 
 
 class _FunctionCompiler(Expressions):

@@ -6,7 +6,9 @@ To a type checker the scalars are plain ints; the compiler reads their names fro
 from __future__ import annotations
 
 import ast
+import linecache
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from pytcg.ir.layout import SCALARS, Scalar, Struct
@@ -76,6 +78,20 @@ class Table:
         return b"".join((v & mask).to_bytes(size, "little") for v in self.values)
 
 
+@cache
+def _functions_of(source: str) -> dict[int, ast.FunctionDef]:
+    """All functions of a source by their first line, a decorator's if there is one."""
+    found = {}
+    todo: list[ast.AST] = [ast.parse(source)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef):
+            found[min([node.lineno, *(one.lineno for one in node.decorator_list)])] = node
+        todo += [part for part in ast.iter_child_nodes(node)
+                 if isinstance(part, (ast.stmt, ast.ExceptHandler))]  # fmt: skip
+    return found
+
+
 class NativeFunction(Generic[P, R]):
     """A function to be compiled: its syntax tree, globals and place in the source."""
 
@@ -97,17 +113,15 @@ class NativeFunction(Generic[P, R]):
     @property
     def tree(self) -> ast.FunctionDef:
         if self._tree is None:
-            import inspect
-            import textwrap
-
-            lines, self.first_line = inspect.getsourcelines(self.python)
-            tree = ast.parse(textwrap.dedent("".join(lines))).body[0]
-            assert isinstance(tree, ast.FunctionDef)
+            linecache.checkcache(self.file)
+            tree = _functions_of("".join(linecache.getlines(self.file))).get(self.first_line)
+            if tree is None or tree.name != self.name:
+                raise OSError(f"{self.file}:{self.first_line}: {self.name} has no source")
             self._tree = tree
         return self._tree
 
     def error(self, node: ast.AST, message: str) -> NativeError:
-        line = self.first_line + getattr(node, "lineno", 1) - 1
+        line = getattr(node, "lineno", self.first_line)
         return NativeError(f"{self.file}:{line}: {self.name}: {message}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

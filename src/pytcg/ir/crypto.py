@@ -24,9 +24,10 @@ def gf_product(a: int, b: int) -> int:
 @cache
 def gf_inverse(a: int) -> int:
     """a**254: the inverse, 0 for 0."""
-    result = 1
-    for _ in range(254):
-        result = gf_product(result, a)
+    result, square = 1, a
+    for _ in range(7):  # 254 is 2 + 4 + ... + 128
+        square = gf_product(square, square)
+        result = gf_product(result, square)
     return result
 
 
