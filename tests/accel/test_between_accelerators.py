@@ -142,11 +142,12 @@ def write_rom(path: Path) -> None:
 
 
 @needs_kvm
+@pytest.mark.boot
 def test_letters_go_on_where_they_were(tmp_path: Path) -> None:
     write_rom(tmp_path / "rom")
     said, options = "", list[str]()
-    for number, accel in enumerate(("tcg", "kvm", "kvm,kernel-irqchip=split", "tcg",
-                                    "kvm,kernel-irqchip=off", "kvm", "tcg")):  # fmt: skip
+    for number, accel in enumerate(("tcg", "kvm", "kvm,kernel-irqchip=split",
+                                    "kvm,kernel-irqchip=off", "tcg")):  # fmt: skip
         machine = Machine(tmp_path, number, accel, *options)
         try:
             machine.wait_for_letters(3)
@@ -155,7 +156,7 @@ def test_letters_go_on_where_they_were(tmp_path: Path) -> None:
         finally:
             machine.end()
         options = ["-incoming", f"file:{tmp_path}/saved{number}"]
-    assert len(said) >= 21
+    assert len(said) >= 15
     assert all((ord(second) - ord(first)) % 26 == 1 for first, second in pairwise(said)), said
 
 
