@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from pytcg.ir.blocks import Function
 from pytcg.ir.text import function_rows
-from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_located
 from pytcg_llvm.host import show_guest_code
 from pytcg_llvm.listing import Row, host_rows, llvm_rows
@@ -34,8 +33,7 @@ def region_stages(request: Request, key: str) -> list[Stage]:
     NotInRegion if there is no region of that.
     """
     function, _ = build_region(request, region_name(key))
-    shown = [Stage("op", "OP", list(function_rows(function)))]
-    return shown + _compiled(function, "op_opt", "LLVM after optimization")
+    return _stages(function)
 
 
 def form_stages(request: Request) -> list[Stage]:
@@ -44,21 +42,18 @@ def form_stages(request: Request) -> list[Stage]:
     insns = [insn for block in request.blocks for insn in block.insns]
     for number, insn in enumerate(insns, 1):
         function, _ = build_form(program(), insn.key)
-        made = [Stage("op", "OP", list(function_rows(function)))]
-        optimise(function)
-        made.append(Stage("op_opt", "OP after optimization", list(function_rows(function))))
-        made += _compiled(function, "", "")
-        for stage in made:
+        for stage in _stages(function):
             rows = stages.setdefault(stage.item, Stage(stage.item, stage.title, [])).rows
             rows.append((number, f"; {describe(insn.key)}"))
             rows += [(number, text) for _, text in stage.rows]
     return list(stages.values())
 
 
-def _compiled(function: Function, item: str, title: str) -> list[Stage]:
-    """LLVM text, that after its passes unless ``item`` is empty, and host code."""
+def _stages(function: Function) -> list[Stage]:
+    """IR, LLVM text before and after its passes, and host code."""
     text = emit_located(function)
     optimised, assembly = show_guest_code(text)
-    after = [Stage(item, title, list(llvm_rows(optimised)))] if item else []
-    return [Stage("llvm", "LLVM", list(llvm_rows(text))), *after,
+    return [Stage("op", "OP", list(function_rows(function))),
+            Stage("llvm", "LLVM", list(llvm_rows(text))),
+            Stage("op_opt", "LLVM after optimization", list(llvm_rows(optimised))),
             Stage("out_asm", "OUT", list(host_rows(assembly)))]  # fmt: skip

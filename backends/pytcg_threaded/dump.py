@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pytcg.ir.text import print_function
-from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import show_guest_code
 from pytcg_threaded.jobs import program
@@ -16,19 +15,19 @@ from pytcg_x86.core.form import build_form, describe
 
 
 def dump_form(key: int, stages: Collection[str]) -> str:
-    """IR, optimised IR, LLVM IR and host assembly of a form, as asked for."""
+    """IR, LLVM's text before and after its passes, and host assembly of a form, as asked for."""
     function, _ = build_form(program(), key)
     title = describe(key)
     parts = []
     if "op" in stages:
         parts.append(f"OP: {title}\n{print_function(function)}")
-    optimise(function)  # as `jobs` does before it compiles
-    if "op_opt" in stages:
-        parts.append(f"OP after optimization: {title}\n{print_function(function)}")
-    if "llvm" in stages or "out_asm" in stages:
-        text = emit_module([function])
-        if "llvm" in stages:
-            parts.append(f"LLVM: {title}\n{text}")
+    text = emit_module([function])
+    if "llvm" in stages:
+        parts.append(f"LLVM: {title}\n{text}")
+    if "op_opt" in stages or "out_asm" in stages:
+        optimised, assembly = show_guest_code(text)
+        if "op_opt" in stages:
+            parts.append(f"LLVM after optimization: {title}\n{optimised}")
         if "out_asm" in stages:
-            parts.append(f"OUT: {title}\n{show_guest_code(text)[1]}")
+            parts.append(f"OUT: {title}\n{assembly}")
     return "\n".join(parts)

@@ -228,15 +228,12 @@ class ThreadedEngine:
 
     def define_native(self, function: Function, program: Program) -> int:
         """Compile a function and those of ``program`` that are not the core's; its address."""
-        from pytcg.opt.pipeline import optimise
         from pytcg_llvm.emit import emit_module
         from pytcg_llvm.host import compile_module
 
         with self._form_lock:
             core = self.linker.symbols
             others = [f for f in program.compile_all() if f.name not in core]
-            for one in (function, *others):
-                optimise(one)
             tables = [(t.name, t.data()) for n, t in program.tables.items() if n not in core]
             image = Image.of(compile_module(emit_module([function, *others], tables)))
             return self.linker.add(image)[function.name]

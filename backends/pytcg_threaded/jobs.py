@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import cache
 
 from pytcg.ir.blocks import Function
-from pytcg.opt.pipeline import optimise
 from pytcg_llvm.emit import emit_module
 from pytcg_llvm.host import compile_guest_code, compile_module
 from pytcg_llvm.link import Image
@@ -54,8 +53,6 @@ def _forms(words: list[str]) -> tuple[str, dict[int, int]]:
     from pytcg_x86.core.form import build_form
 
     built = {key: build_form(program(), key) for key in (int(word, 16) for word in words)}
-    for function, _ in built.values():
-        optimise(function)
     effects = {key: effects.word() for key, (_, effects) in built.items()}
     return emit_module(function for function, _ in built.values()), effects
 

@@ -9,7 +9,6 @@ from pytcg.exec import stencils, stitch
 from pytcg.exec.layout import PATCH, RECORD, STENCIL, TB
 from pytcg.ir.blocks import Function
 from pytcg.ir.layout import Scalar
-from pytcg.opt.pipeline import optimise
 from pytcg_llvm.stencil import Patch, Stencil, compile_stencils
 from pytcg_native.compiler import Program
 from pytcg_threaded.packs import STENCIL_ROW
@@ -32,7 +31,6 @@ def compile_pack(program: Program, keys: list[int]) -> bytes:
     for key in keys:
         with contextlib.suppress(NoStencil):
             functions[key] = _function(program, key)
-            optimise(functions[key])
     made = compile_stencils(functions.values()) if functions else {}
     for function in functions.values():
         assert function.name != stencils.stencil_head.name or _begins_plain(made[function.name])

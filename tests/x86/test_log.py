@@ -110,8 +110,8 @@ def test_mmu_shows_misses_and_what_was_found(logged: Logged) -> None:
 
 def test_stages_of_a_form_once_each(logged: Logged) -> None:
     text = logged("op,op_opt,llvm,out_asm", "mov eax, 1; hlt; nop", "protected")
-    blocks = re.findall(r"^(OP|OP after optimization|LLVM|OUT): MOV ", text, re.MULTILINE)
-    assert sorted(blocks) == ["LLVM", "OP", "OP after optimization", "OUT"]
+    blocks = re.findall(r"^(OP|LLVM|LLVM after optimization|OUT): MOV ", text, re.MULTILINE)
+    assert sorted(blocks) == ["LLVM", "LLVM after optimization", "OP", "OUT"]
     assert "function form_" in text
     assert re.search(r"^define .* @form_", text, re.MULTILINE)
     assert re.search(r"^form_[0-9a-f]+:", text, re.MULTILINE)

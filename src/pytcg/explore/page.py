@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytcg_region.explore import Explored
 
-_TITLES = {"op": "IR", "op_opt": "IR, optimised", "llvm": "LLVM", "out_asm": "Host"}
+_TITLES = {"op": "IR", "llvm": "LLVM", "op_opt": "LLVM, optimised", "out_asm": "Host"}
 
 
 def as_page(explored: Explored, name: str) -> str:
     """The page: a column for each stage; pointing at a row lights up all that is of the same."""
-    compiled = any(stage.title.startswith("LLVM after") for stage in explored.stages)
-    titles = _TITLES | ({"op_opt": "LLVM, optimised"} if compiled else {})
     columns = [("Guest", explored.guest)]
-    columns += [(titles[stage.item], stage.rows) for stage in explored.stages]
+    columns += [(_TITLES[stage.item], stage.rows) for stage in explored.stages]
     text = importlib.resources.files("pytcg.explore").joinpath("page.html").read_text()
     return string.Template(text).substitute(
         name=html.escape(name), about=html.escape(about(explored)),

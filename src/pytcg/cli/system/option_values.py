@@ -14,7 +14,7 @@ DEFAULT_MEMORY: Final = 128 << 20
 LOG_ITEMS: Final = {
     "in_asm": "show guest code for each translated block",
     "op": "show the IR of each translated block",
-    "op_opt": "show the IR after optimisation",
+    "op_opt": "show the LLVM text after its passes",
     "llvm": "show the LLVM IR of what is compiled",
     "out_asm": "show the generated host code",
     "int": "show interrupts and exceptions",
