@@ -65,11 +65,11 @@ def test_ctrl_c_during_the_start_is_no_traceback(tmp_path: Path) -> None:
         ) as process,
         fifo.open("wb"),
     ):  # waits for the reader
-        status = Path(f"/proc/{process.pid}/status")
-        while process.poll() is None and "S (sleeping)" not in status.read_text():
+        call = Path(f"/proc/{process.pid}/syscall")
+        while process.poll() is None and not call.read_text().startswith("0 "):  # read(2)
             time.sleep(0.01)  # not between its open and its read: Python would read on
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, b"pytcg-system-x86_64: terminating on signal 2\n")
 
 
