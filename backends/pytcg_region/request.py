@@ -71,11 +71,13 @@ class Request:
         return _BLOCK.iter_unpack(self._body[: self.count * _BLOCK.size])
 
     def _has_x87(self) -> bool:
-        rows = _RECORD.iter_unpack(self._body[self.count * _BLOCK.size :])
-        return any("fpu" in row_of(key & PLAIN_KEY).attrs for key, *_ in rows)
+        return any("fpu" in row_of(key & PLAIN_KEY).attrs for key, *_ in self._records())
+
+    def _records(self) -> Iterator[tuple[int, ...]]:
+        return _RECORD.iter_unpack(self._body[self.count * _BLOCK.size :])
 
     def _insns(self) -> Iterator[Insn]:
-        for row in _RECORD.iter_unpack(self._body[self.count * _BLOCK.size :]):
+        for row in self._records():
             key, *values, near, effects = row
             yield Insn(key & PLAIN_KEY, dict(zip(_NAMES, values, strict=True)), near, effects)
 

@@ -480,7 +480,7 @@ class RegionCompiler:
     """Builds the function of one region."""
 
     def __init__(self, program: Program, name: str, blocks: list[GuestBlock], *, spans: bool,
-                 user: bool, top: int | None = None):  # fmt: skip
+                 user: bool, top: int | None):  # fmt: skip
         self.program = program
         self.user = user
         params = [("env", Type.PTR), ("rec", Type.PTR), ("ram", Type.PTR)]
@@ -494,7 +494,6 @@ class RegionCompiler:
         self.tops: dict[int, int | None] = {} if top is None else {blocks[0].number: top}
         """The x87 stack's top that a block is made for, or that it is not known; without x87 code
         there is none."""
-        self.stacked = top is not None
         self.wrong_top: dict[int, Block] = {}
         """Where entries go that are made for another top."""
         self.needs_masked = False
