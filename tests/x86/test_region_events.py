@@ -12,7 +12,8 @@ import pytest
 
 from pytcg import Cpu
 from x86.assemble import assemble
-from x86.test_region_random import CODE, DATA, NAMES, STACK, Writer
+from x86.test_region_random import NAMES, Writer
+from x86.two_engines import CODE, DATA, STACK
 
 OTHER = DATA + 0x1_0000
 """A page that comes and goes."""

@@ -10,9 +10,8 @@ import random
 import pytest
 
 from pytcg import Cpu
-from x86.assemble import assemble
+from x86.two_engines import CODE, DATA, STACK, End, check, run_to_end
 
-CODE, DATA, STACK = 0x1_0000, 0x2_0000, 0x4_0000
 REGISTERS = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12")
 NARROW = {"rax": ("eax", "ax", "al"), "rcx": ("ecx", "cx", "cl"), "rdx": ("edx", "dx", "dl"),
           "rsi": ("esi", "si", "sil"), "rdi": ("edi", "di", "dil"),
@@ -109,7 +108,7 @@ class Writer:
         return "; ".join([*parts, "dec rbp; jnz 1b; hlt", *functions])
 
 
-def run(engine: str, code: bytes, seed: int) -> tuple[list[int], bytes, int]:
+def run(engine: str, code: bytes, seed: int) -> End:
     """Registers, data and instructions at the end."""
     rng = random.Random(seed)
     cpu = Cpu(engine=engine)
@@ -121,17 +120,10 @@ def run(engine: str, code: bytes, seed: int) -> tuple[list[int], bytes, int]:
         if name != "eflags":
             cpu.regs[name] = rng.getrandbits(bits)
     cpu.regs["rsp"], cpu.regs["eflags"] = STACK, 0x202
-    assert cpu.run(CODE, max_insns=1_000_000).kind == "hlt"
-    if engine == "jit":
-        assert cpu._cpu.regions_run()[1] > 0
-    return [cpu.regs[name] for name in NAMES], cpu.read(DATA, 0x2000), cpu.instructions
+    return run_to_end(cpu, engine, NAMES, 0x2000, 1_000_000)
 
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_programs_in_regions(seed: int) -> None:
     text = Writer(seed).program()
-    code = assemble(text, 64)
-    expected, found = run("threaded", code, seed), run("jit", code, seed)
-    wrong = [name for name, a, b in zip(NAMES, expected[0], found[0], strict=True) if a != b]
-    assert (wrong, expected[2]) == ([], found[2]), text
-    assert expected[1] == found[1], text
+    check(run, text, seed, NAMES)

@@ -12,9 +12,9 @@ import struct
 import pytest
 
 from pytcg import Cpu
-from x86.assemble import assemble
+from x86.two_engines import CODE, DATA, STACK, End, check, run_to_end
 
-CODE, DATA, STACK, STATE = 0x1_0000, 0x2_0000, 0x4_0000, 0x2_8000
+STATE = DATA + 0x8000
 NUMBERS = (0.0, 1.0, -1.0, 1.5, 3.25e7, -7e-9, 1e300, -3e-300, 0.1, float("inf"), 5e-324)
 REGISTER = ("fadd", "fmul", "fsub", "fsubr", "fdiv", "fdivr", "fcom", "fucom", "fxch")
 POPPING = ("faddp", "fmulp", "fsubp", "fsubrp", "fstp", "fcomp", "fucomip", "fdivp")
@@ -99,7 +99,7 @@ class Writer:
         return "; ".join([*parts, "dec rbp; jnz 1b", f"fnsave [{STATE}]", "hlt", *functions])
 
 
-def run(engine: str, code: bytes, seed: int) -> tuple[list[int], bytes, int]:
+def run(engine: str, code: bytes, seed: int) -> End:
     rng = random.Random(seed)
     cpu = Cpu(engine=engine)
     cpu.map(CODE, 0x4_0000)
@@ -114,17 +114,10 @@ def run(engine: str, code: bytes, seed: int) -> tuple[list[int], bytes, int]:
     cpu.regs.ftw = rng.choice((0, 0xFF00))
     cpu.regs.rbx, cpu.regs.rbp = DATA, rng.randrange(20, 60)
     cpu.regs.rsp, cpu.regs.eflags = STACK, 0x202
-    assert cpu.run(CODE, max_insns=200_000).kind == "hlt"
-    if engine == "jit":
-        assert cpu._cpu.regions_run()[1] > 0
-    return [cpu.regs[name] for name in NAMES], cpu.read(DATA, 0x9000), cpu.instructions
+    return run_to_end(cpu, engine, NAMES, 0x9000, 200_000)
 
 
 @pytest.mark.parametrize("seed", range(16))
 def test_random_x87_programs_in_regions(seed: int) -> None:
     text = Writer(seed).program()
-    code = assemble(text, 64)
-    expected, found = run("threaded", code, seed), run("jit", code, seed)
-    wrong = [name for name, a, b in zip(NAMES, expected[0], found[0], strict=True) if a != b]
-    assert (wrong, expected[2]) == ([], found[2]), text
-    assert expected[1] == found[1], text
+    check(run, text, seed, NAMES)
